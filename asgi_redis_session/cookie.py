@@ -1,0 +1,178 @@
+"""
+The session cookie: what its attributes may be, how it is found in a request and written to a
+response.
+
+Everything works on raw bytes. What a client sends is compared, never decoded, unquoted or
+repaired: a value either has exactly the form of our ids or it is not ours.
+"""
+
+import re
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Literal, Self
+
+__all__ = ["CookiePolicy"]
+
+#: 256 random bits as base64url without padding.
+is_id = re.compile(rb"[A-Za-z0-9_-]{43}").fullmatch
+
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,255}")  # RFC 9110, section 5.6.2
+_DOMAIN = re.compile(r"\.?[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*")
+_PATH = re.compile(r"/[\x21-\x3a\x3c-\x7e]*")
+_ATTRIBUTE_BYTES = 1024  # browsers ignore a longer attribute (RFC 6265bis, section 5.6)
+_MAX_AGE = 400 * 24 * 3600  # and cap the lifetime at 400 days (section 5.5)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CookiePolicy:
+    """
+    The name and attributes of the session cookie (RFC 6265bis).
+
+    *name*: with the default prefix `__Host-`, browsers accept the cookie only over HTTPS, from this
+    very host and for the whole site, so no sibling domain can plant one.
+    *max_age*: `"absolute"` keeps the cookie until the session's deadline (at most 400 days, the
+    limit of browsers); `"session"` lets the browser drop it when it closes.
+    *partitioned*: a jar of its own for each embedding site (CHIPS); needs `same_site="none"` to be
+    of use.
+
+    Raises `ValueError` for combinations that browsers would ignore or that would not protect.
+    """
+
+    name: str = "__Host-session"
+    secure: bool = True
+    http_only: bool = True
+    same_site: Literal["lax", "strict", "none"] = "lax"
+    path: str = "/"
+    domain: str | None = None
+    partitioned: bool = False
+    max_age: Literal["absolute", "session"] = "absolute"
+    _attributes: bytes = field(init=False, repr=False, compare=False)
+    _values: re.Pattern[bytes] = field(init=False, repr=False, compare=False)
+    _marker: bytes = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        self._refuse_nonsense()
+        parts = [f"Path={self.path}"]
+        if self.domain is not None:
+            parts.append(f"Domain={self.domain}")
+        if self.secure:
+            parts.append("Secure")
+        if self.http_only:
+            parts.append("HttpOnly")
+        parts.append(f"SameSite={self.same_site.capitalize()}")
+        if self.partitioned:
+            parts.append("Partitioned")
+        name = re.escape(self.name.encode())
+        object.__setattr__(self, "_attributes", "; ".join(parts).encode())
+        object.__setattr__(self, "_values", re.compile(rb"(?:^|;)[ \t]*" + name + rb"=([^;]*)"))
+        object.__setattr__(self, "_marker", self.name.encode() + b"=")
+
+    @classmethod
+    def for_development(cls) -> Self:
+        """
+        A policy that works over plain HTTP: no prefix, no `Secure`. Warns, since anybody on the
+        network can then read the cookie.
+        """
+        warnings.warn(
+            "CookiePolicy.for_development() sends the session cookie over plain HTTP. "
+            "Use CookiePolicy() behind HTTPS in production.",
+            stacklevel=2,
+        )
+        return cls(name="session", secure=False)
+
+    def values(self, headers: Iterable[tuple[bytes, bytes]]) -> set[bytes]:
+        """
+        The distinct values that the request's `cookie` headers give our cookie.
+
+        More than one means that somebody (a sibling domain, another path) has set a second one;
+        their order says nothing about which is ours.
+        """
+        found: set[bytes] = set()
+        for name, value in headers:
+            if name == b"cookie" and self._marker in value:
+                found.update(text.strip(b" \t") for text in self._values.findall(value))
+        return found
+
+    def render(self, session_id: str, max_age_ms: int | None) -> bytes:
+        """The `Set-Cookie` value that gives the browser this id; *max_age_ms* None: no deadline."""
+        if self.max_age == "session":
+            return b"%b%b; %b" % (self._marker, session_id.encode(), self._attributes)
+        seconds = _MAX_AGE if max_age_ms is None else min(_MAX_AGE, max(0, max_age_ms // 1000))
+        return b"%b%b; Max-Age=%d; %b" % (
+            self._marker,
+            session_id.encode(),
+            seconds,
+            self._attributes,
+        )
+
+    def render_deletion(self) -> bytes:
+        """The `Set-Cookie` value that makes the browser forget the cookie."""
+        return b"%bdeleted; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT; %b" % (
+            self._marker,
+            self._attributes,
+        )
+
+    def _refuse_nonsense(self) -> None:
+        if not isinstance(self.name, str) or not _TOKEN.fullmatch(self.name):
+            raise ValueError(
+                f"CookiePolicy(name={self.name!r}): a cookie's name is made of letters, digits and "
+                "!#$%&'*+-.^_`|~ (RFC 6265)."
+            )
+        if not isinstance(self.path, str) or not _PATH.fullmatch(self.path):
+            raise ValueError(
+                f"CookiePolicy(path={self.path!r}): a path starts with '/' and has no blanks, "
+                "control characters or ';'."
+            )
+        if self.domain is not None and not (
+            isinstance(self.domain, str) and _DOMAIN.fullmatch(self.domain)
+        ):
+            raise ValueError(
+                f"CookiePolicy(domain={self.domain!r}): give a host name such as 'example.com', "
+                "or None for this host only."
+            )
+        if max(len(self.path), len(self.domain or "")) > _ATTRIBUTE_BYTES:
+            raise ValueError(
+                f"CookiePolicy: browsers ignore a path or domain of over {_ATTRIBUTE_BYTES} bytes."
+            )
+        if self.same_site not in ("lax", "strict", "none"):
+            raise ValueError(
+                f"CookiePolicy(same_site={self.same_site!r}): use 'lax', 'strict' or 'none'."
+            )
+        if self.max_age not in ("absolute", "session"):
+            raise ValueError(
+                f"CookiePolicy(max_age={self.max_age!r}): use 'absolute' or 'session'; the length "
+                "itself is set by Lifetime."
+            )
+        self._refuse_bad_prefix()
+
+    def _refuse_bad_prefix(self) -> None:
+        for flag in ("secure", "http_only", "partitioned"):
+            if type(getattr(self, flag)) is not bool:
+                raise ValueError(
+                    f"CookiePolicy({flag}={getattr(self, flag)!r}): use True or False."
+                )
+        # Browsers look at the prefixes without regard to case, so a server must as well.
+        prefix = self.name.lower()
+        if prefix.startswith("__host-") and (
+            not self.secure or self.path != "/" or self.domain is not None
+        ):
+            raise ValueError(
+                f"CookiePolicy(name={self.name!r}): browsers refuse a '__Host-' cookie unless "
+                "secure=True, path='/' and domain=None. Choose another name, or drop the others."
+            )
+        if prefix.startswith(("__http-", "__host-http-")) and not self.http_only:
+            raise ValueError(
+                f"CookiePolicy(name={self.name!r}): browsers refuse it without http_only=True."
+            )
+        if not self.secure:
+            self._refuse_insecure(prefix)
+
+    def _refuse_insecure(self, prefix: str) -> None:
+        for needs_secure, what in (
+            (prefix.startswith(("__secure-", "__http-")), f"name={self.name!r}"),
+            (self.same_site == "none", "same_site='none'"),
+            (self.partitioned, "partitioned=True"),
+        ):
+            if needs_secure:
+                raise ValueError(f"CookiePolicy({what}): browsers ignore it without secure=True.")

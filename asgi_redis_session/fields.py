@@ -1,0 +1,215 @@
+"""
+The fields of a session: a mapping that knows what was changed since Redis returned it.
+
+Scalars are noted when they are assigned. A list or dict that the app has got hold of may change
+unseen, so it is encoded again and compared when changes are collected. No I/O here, no clock, and
+nothing about ids or lifetimes.
+"""
+
+from collections.abc import Iterator, MutableMapping
+from typing import Any, Self
+
+from .codec import check_name, decode, encode
+from .errors import SessionValueError
+from .record import Changes, Limits
+
+__all__ = ["Fields"]
+
+#: What Redis holds of a field after a commit that nobody heard of. No value is encoded so.
+_UNKNOWN = b"\xff"
+
+
+class Fields(MutableMapping[str, Any]):
+    """
+    Named values, as good as a dict, compared with what is stored by their encoded bytes.
+
+    `Session` says, by `_readable` and `_writable`, whether they may be used now.
+    """
+
+    __slots__ = ("_changes", "_is_sending", "_limits", "_live", "_raws", "_values")
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        # None: not loaded.
+        self._values: dict[str, Any] | None = None
+        # What Redis holds, as far as we know.
+        self._raws: dict[str, bytes] = {}
+        # None: nothing is staged.
+        self._changes: Changes | None = None
+        # Fields whose list or dict the app holds, so that it may have changed unseen.
+        self._live: set[str] = set()
+        # While a commit is on its way, whatever is staged comes after it.
+        self._is_sending = False
+
+    def _readable(self) -> dict[str, Any]:
+        """The values, or an error that says why they can't be read."""
+        raise NotImplementedError
+
+    def _writable(self) -> dict[str, Any]:
+        """The values, or an error that says why they can't be changed."""
+        raise NotImplementedError
+
+    # --- The mapping ---
+
+    def __getitem__(self, name: str) -> Any:
+        value = self._readable()[name]
+        if type(value) is list or type(value) is dict:
+            self._live.add(name)
+        return value
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        values = self._writable()
+        check_name(name)
+        encoded = self._encode(name, value)
+        self._refuse_one_more(name)
+        values[name] = value
+        if type(value) is list or type(value) is dict:
+            self._live.add(name)
+        else:
+            self._live.discard(name)
+        self._stage(name, encoded)
+        if self._changes is not None:
+            self._changes.clears = False
+
+    def __delitem__(self, name: str) -> None:
+        del self._writable()[name]
+        self._live.discard(name)
+        self._stage(name, None)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._readable())
+
+    def __reversed__(self) -> Iterator[str]:
+        return reversed(self._readable())
+
+    def __len__(self) -> int:
+        return len(self._readable())
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._readable()
+
+    def popitem(self) -> tuple[str, Any]:
+        """Remove and return the field that was added last, as a dict does."""
+        values = self._writable()
+        name = next(reversed(values), None)
+        if name is None:
+            raise KeyError("popitem(): the session is empty")
+        return name, self.pop(name)
+
+    def clear(self) -> None:
+        """
+        Remove everything. If nothing is written afterwards, the session ends and the browser
+        forgets its cookie, as apps written for Starlette expect.
+        """
+        for name in list(self._writable()):
+            del self[name]
+        self._stage_changes().clears = True
+
+    def copy(self) -> dict[str, Any]:
+        """The fields as a plain dict, as `dict.copy` gives them."""
+        return dict(self)
+
+    def __or__(self, other: Any) -> dict[str, Any]:
+        return dict(self) | dict(other)
+
+    def __ror__(self, other: Any) -> dict[str, Any]:
+        return dict(other) | dict(self)
+
+    def __ior__(self, other: Any) -> Self:
+        self.update(other)
+        return self
+
+    # --- What has changed ---
+
+    @property
+    def touched(self) -> bool:
+        """Whether there may be something to write; cheaper than `modified`, which makes sure."""
+        return self._changes is not None or bool(self._live)
+
+    def _collect(self) -> Changes:
+        """All that is staged, with what was changed inside lists and dicts."""
+        values = self._values or {}
+        for name in self._live:
+            try:
+                self._stage(name, self._encode(name, values[name]))
+            except SessionValueError:
+                # Read, and larger than today's limits, but as it was: no reason to fail.
+                if not self._is_as_stored(name, values[name]):
+                    raise
+        changes = self._changes or Changes()
+        if changes.fields:
+            self._refuse_too_large(changes.fields)
+        return changes
+
+    def _is_as_stored(self, name: str, value: Any) -> bool:
+        stored = self._raws.get(name)
+        return stored not in (None, _UNKNOWN) and bool(decode(stored or b"") == value)
+
+    def _stage(self, name: str, encoded: bytes | None) -> None:
+        # Equal bytes: `1`, `True` and `1.0` differ, as their types do.
+        if encoded != self._raws.get(name) or self._is_sending:
+            self._stage_changes().fields[name] = encoded
+        elif self._changes is not None:
+            self._changes.fields.pop(name, None)
+
+    def _stage_changes(self) -> Changes:
+        if self._changes is None:
+            self._changes = Changes()
+        return self._changes
+
+    def _settle(self, sent: Changes) -> None:
+        """What was sent is in Redis now; what was staged meanwhile may be there already."""
+        for name, raw in sent.fields.items():
+            if raw is None:
+                self._raws.pop(name, None)
+            else:
+                self._raws[name] = raw
+        later = self._changes
+        if later is not None:
+            later.fields = {
+                name: raw for name, raw in later.fields.items() if raw != self._raws.get(name)
+            }
+
+    def _restore(self, changes: Changes) -> None:
+        """What was sent may be in Redis or not: it is staged again, below what came later."""
+        self._changes = changes.before(self._changes or Changes())
+        self._raws.update(dict.fromkeys(changes.fields, _UNKNOWN))
+
+    def _encode(self, name: str, value: Any) -> bytes:
+        limits = self._limits
+        try:
+            encoded = encode(value, limits.depth)
+        except SessionValueError as error:
+            raise SessionValueError(f"session[{name!r}]: {error}") from None
+        if len(encoded) > limits.field_bytes:
+            raise SessionValueError(
+                f"session[{name!r}]: {len(encoded)} bytes are more than a field may hold "
+                f"({limits.field_bytes}). Keep large data elsewhere and store its key here, or "
+                "raise Limits(field_bytes=...)."
+            )
+        return encoded
+
+    def _refuse_too_large(self, staged: dict[str, bytes | None]) -> None:
+        before = sum(map(len, self._raws.values()))
+        growth = sum(
+            len(raw or b"") - len(self._raws.get(name, b"")) for name, raw in staged.items()
+        )
+        # A session that is too large already may still shrink.
+        if growth > 0 and before + growth > self._limits.session_bytes:
+            raise SessionValueError(
+                f"The session's values take {before + growth} bytes, more than "
+                f"{self._limits.session_bytes}. Store less, or raise "
+                "Limits(session_bytes=...)."
+            )
+
+    def _refuse_one_more(self, name: str) -> None:
+        limit = self._limits.fields
+        if self._values is not None and name not in self._values and len(self._values) >= limit:
+            raise SessionValueError(
+                f"session[{name!r}]: a session holds at most {limit} fields. "
+                "Group values in a dict, or raise Limits(fields=...)."
+            )
+
+    def _is_as_loaded(self, name: str) -> bool:
+        staged = self._changes is not None and name in self._changes.fields
+        return not staged and name not in self._live

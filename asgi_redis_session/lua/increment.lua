@@ -1,0 +1,25 @@
+-- Add to an integer field of a session that exists.
+-- KEYS: session. ARGV: the store's idle, slide (1 or 0), name, amount, the most fields.
+-- Answers {key, expires, now, digits}; no digits: the field holds no integer, or would overflow.
+-- Answers {key, FULL} if the field would be one too many.
+local FULL = -4
+local idle, deadline = alive(KEY, ARGV[1])
+if not idle then return {KEY, deadline} end
+
+if redis.call('HLEN', KEY) >= tonumber(ARGV[5]) and redis.call('HEXISTS', KEY, ARGV[3]) == 0 then
+  return {KEY, FULL}
+end
+local sum = redis.pcall('HINCRBY', KEY, ARGV[3], ARGV[4])
+if type(sum) == 'table' and sum.err then
+  if string.find(sum.err, 'not an integer') or string.find(sum.err, 'overflow') then
+    return {KEY, current_expiry(KEY), now}
+  end
+  return sum
+end
+local expires = current_expiry(KEY)
+if ARGV[2] == '1' or expires < 0 then
+  expires = expiry(idle, deadline)
+  redis.call('PEXPIREAT', KEY, expires)
+end
+-- As text, because Lua's numbers are exact up to 2^53 only.
+return {KEY, expires, now, redis.call('HGET', KEY, ARGV[3])}

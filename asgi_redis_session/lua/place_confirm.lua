@@ -1,0 +1,7 @@
+-- The hash is written: keep the place, if nobody has revoked it meanwhile.
+-- ARGV: handle, its login time or '' for when the place was taken, lifetime in ms. Answers {key, 1 or 0}.
+local score = redis.call('ZSCORE', KEY, ARGV[1])
+if not score then return {KEY, 0} end
+local since = ARGV[2] == '' and math.abs(tonumber(score)) or tonumber(ARGV[2])
+local failure = add(ARGV[1], since, tonumber(ARGV[3]))
+return failure or {KEY, 1}

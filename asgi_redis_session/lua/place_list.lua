@@ -1,0 +1,30 @@
+-- A page of places.
+-- ARGV: 'newest' (of live sessions, the latest login first) or 'all'; offset, limit.
+-- Or: 'until', an instant ('' for now), limit, handles to leave out: places of sessions that logged in
+-- until then, and all that are only just taken. Answers {key, now or the instant, {handle, score, ...}}.
+if ARGV[1] == 'newest' then
+  return {KEY, now, redis.call(
+    'ZREVRANGEBYSCORE', KEY, '+inf', 0, 'WITHSCORES', 'LIMIT', ARGV[2], ARGV[3])}
+elseif ARGV[1] == 'all' then
+  return {KEY, now, redis.call('ZRANGE', KEY, ARGV[2], ARGV[2] + ARGV[3] - 1, 'WITHSCORES')}
+end
+
+local instant = tonumber(ARGV[2])
+if not instant then
+  -- A master that took over may have an earlier clock than the one that wrote the scores.
+  local last = redis.call('ZREVRANGE', KEY, 0, 0, 'WITHSCORES')
+  instant = math.max(now, tonumber(last[2] or 0))
+end
+local spared = {}
+for i = 4, #ARGV do spared[ARGV[i]] = true end
+local limit = tonumber(ARGV[3]) + #ARGV - 3
+local found = redis.call(
+  'ZRANGEBYSCORE', KEY, '-inf', instant, 'WITHSCORES', 'LIMIT', 0, limit)
+local page = {}
+for i = 1, #found, 2 do
+  if not spared[found[i]] then
+    table.insert(page, found[i])
+    table.insert(page, found[i + 1])
+  end
+end
+return {KEY, instant, page}

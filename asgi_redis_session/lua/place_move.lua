@@ -1,0 +1,6 @@
+-- Take a place for a session that is renewed.
+-- ARGV: old handle, new handle, the session's login time in case the set has lost it, lifetime in ms.
+-- Answers {key, 1, login time}.
+local since = redis.call('ZSCORE', KEY, ARGV[1]) or ARGV[3]
+local failure = add(ARGV[2], -now, tonumber(ARGV[4]))
+return failure or {KEY, 1, math.abs(tonumber(since))}

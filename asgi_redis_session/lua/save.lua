@@ -1,0 +1,36 @@
+-- Write what a request changed, if the session still exists; with a second key, move it there.
+-- KEYS: session[, its new key]. ARGV: the store's idle, slide (1 or 0), a shorter idle or '', an
+-- earlier deadline or '', the number of ARGVs that are names and values, those, names to remove.
+-- Answers {key, expires, now, idle, deadline or 0}.
+local idle, deadline = alive(KEY, ARGV[1])
+if not idle then return {KEY, deadline} end
+if KEYS[2] and redis.call('EXISTS', KEYS[2]) == 1 then return {KEY, TAKEN} end
+
+-- What a full server may refuse comes first: nothing has been written yet if it does.
+redis.call('HSET', KEY, '@seen', now)
+local shorter, earlier = tonumber(ARGV[3]), tonumber(ARGV[4])
+if shorter and shorter < idle then
+  idle = shorter
+  redis.call('HSET', KEY, '@idle', idle)
+end
+if earlier and (not deadline or earlier < deadline) then
+  deadline = earlier
+  redis.call('HSET', KEY, '@deadline', deadline)
+end
+local last = 5 + tonumber(ARGV[5])
+write(KEY, 6, last)
+for i = last + 1, #ARGV do redis.call('HDEL', KEY, ARGV[i]) end
+
+local expires = expiry(idle, deadline)
+local current = current_expiry(KEY)
+if expires <= now then
+  redis.call('DEL', KEY)
+  return {KEY, GONE}
+end
+if ARGV[2] == '1' or current < 0 or current > expires then
+  redis.call('PEXPIREAT', KEY, expires)
+else
+  expires = current
+end
+if KEYS[2] then redis.call('RENAME', KEY, KEYS[2]) end
+return {KEY, expires, now, idle, deadline or 0}

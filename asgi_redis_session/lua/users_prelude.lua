@@ -1,0 +1,19 @@
+-- Stands before every script on a user's index: a sorted set of handles ("places"), scored by the
+-- time of login in milliseconds of the Redis clock. A negative score marks a place that was taken for
+-- a session whose hash is not known to be written yet. Every script answers {KEYS[1], ...}.
+local KEY = KEYS[1]
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
+-- Add a place, and let the set live at least as long as the session may.
+local function add(handle, score, lifetime)
+  redis.call('ZADD', KEY, score, handle)
+  if redis.call('PTTL', KEY) < lifetime then
+    local done = redis.pcall('PEXPIREAT', KEY, now + lifetime)
+    if done ~= 1 then
+      -- A set without a TTL must never stay, whatever the reason (a missing permission, say).
+      redis.call('ZREM', KEY, handle)
+      return done
+    end
+  end
+end

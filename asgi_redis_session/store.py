@@ -1,0 +1,651 @@
+"""
+The store: every command on a session's hash is in this file or in `lua/`.
+
+A session's secret id is turned into its *handle* (SHA-256 or HMAC-SHA-256, first 128 bits) here,
+and only handles go any further. Each verb is one script, hence one atomic step and one round trip.
+"""
+
+import asyncio
+import hashlib
+import hmac
+import logging
+import re
+import secrets
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from types import TracebackType
+from typing import Any, Literal, Self
+from urllib.parse import urlsplit
+
+from redis.asyncio import Redis
+from redis.driver_info import DriverInfo
+
+from .codec import CorruptValue, decode, decode_pairs
+from .device import label_of
+from .errors import SessionValueError
+from .lane import private_pool
+from .record import (
+    Changes,
+    Lifetime,
+    Limits,
+    Login,
+    Record,
+    SessionInfo,
+    instant,
+    is_handle,
+    milliseconds,
+)
+from .session import Origin
+from .users import Users
+from .wire import Script, SessionEvent, Stats, Wire
+
+__all__ = ["SessionStore"]
+
+logger = logging.getLogger("asgi_redis_session")
+
+_NAME = "asgi-redis-session"
+
+#: The states that a script answers instead of an instant; see `lua/prelude.lua`.
+_GONE, _CORRUPT, _TAKEN, _FULL = 0, -1, -2, -4
+_PREFIX = re.compile(r"[A-Za-z0-9_.-]+(:[A-Za-z0-9_.-]+)*")
+_SECRET_LENGTH = 16
+#: More than our own fields will ever be; they don't count against the user's limit.
+_METADATA_FIELDS = 16
+_AGENT_LENGTH = 512
+
+
+SCRIPTS = tuple(
+    Script("prelude", name) for name in ("load", "save", "create", "increment", "login", "end")
+)
+_LOAD, _SAVE, _CREATE, _INCREMENT, _LOGIN, _END = SCRIPTS
+
+
+class SessionStore:
+    """
+    Sessions in one Redis, shared by all requests of a process.
+
+    *redis*: a `redis.asyncio.Redis` (also from `Sentinel.master_for`). Only its address,
+    credentials, TLS and RESP version are used; the store opens its own connection, one for each
+    event loop, when it is first needed.
+    *lifetime*: how long sessions live. *prefix*: the beginning of every key; give each app that
+    shares a Redis its own.
+    *secret*: None, keys are SHA-256 of the ids; a str, they are HMAC-SHA-256, so that
+    somebody who can write to Redis can't plant a session either; a sequence, newest first, to
+    change the secret: older ones (None may be one) are still accepted, and a session takes the
+    newest when it is renewed.
+    *max_sessions_per_user*: how many sessions a user may have; *on_limit*: `"evict"` ends the
+    oldest when another one logs in, `"reject"` raises `SessionLimitReached` out of `login`.
+    *timeout*: the longest a request waits for Redis, in seconds or as a timedelta.
+    *on_event*: called with each `SessionEvent`; must not block.
+
+    Raises `ValueError` or `TypeError` for unusable arguments; never connects by itself.
+    """
+
+    def __init__(
+        self,
+        redis: Redis,
+        *,
+        lifetime: Lifetime = Lifetime(),  # noqa: B008  (frozen)
+        prefix: str = "session",
+        secret: str | Sequence[str | None] | None = None,
+        max_sessions_per_user: int | None = None,
+        on_limit: Literal["evict", "reject"] = "evict",
+        limits: Limits = Limits(),  # noqa: B008  (frozen)
+        timeout: Any = 2.0,
+        on_event: Callable[[SessionEvent], None] | None = None,
+    ) -> None:
+        if not isinstance(redis, Redis):
+            raise TypeError(
+                f"SessionStore needs a redis.asyncio.Redis, not {type(redis).__module__}."
+                f"{type(redis).__qualname__}. Use SessionStore.from_url(...), or pass a "
+                "redis.asyncio client of a single server or of Sentinel."
+            )
+        if not isinstance(prefix, str) or not _PREFIX.fullmatch(prefix):
+            raise ValueError(
+                f"SessionStore(prefix={prefix!r}): use letters, digits, '_', '.', '-', and ':' "
+                "only between them, as in 'shop:session'."
+            )
+        _refuse_limit(max_sessions_per_user, on_limit)
+        self.lifetime = lifetime
+        self.limits = limits
+        self.prefix = prefix
+        self._secrets = _keys_of(secret)
+        seconds = milliseconds("SessionStore(timeout)", timeout) / 1000
+        self._wire = Wire(redis, prefix=prefix, timeout=seconds, on_event=on_event)
+        self._counted = self._wire.counted
+        self.users = Users(self._wire, self, limit=max_sessions_per_user, evict=on_limit == "evict")
+        self._owns_redis = False
+
+    @classmethod
+    def from_url(cls, url: str, **options: Any) -> Self:
+        """
+        A store with a client of its own, closed by `aclose()`.
+
+        *url*: `redis://[user:password@]host:port/database`, `rediss://…` for TLS, `unix:///path`.
+        *options* are those of the constructor. Raises `ValueError` for a URL that redis-py can't
+        use.
+        """
+        try:
+            redis = Redis.from_url(
+                url, driver_info=DriverInfo().add_upstream_driver(_NAME, version(_NAME))
+            )
+            # Refuses options that nobody knows; connects nowhere.
+            private_pool(redis).make_connection()  # type: ignore[no-untyped-call]
+        except (ValueError, TypeError):
+            redis = None
+        if redis is None or not _names_a_database(url):
+            # What exactly is wrong is not repeated: it may be a part of the password.
+            raise ValueError(
+                "SessionStore.from_url: this is not a Redis URL. Use redis://host:6379/0, "
+                "rediss://host:6379/0 or unix:///path/to/redis.sock, with options that redis-py "
+                "knows, a database number, and special characters of the password escaped "
+                "(%2F for /, %23 for #)."
+            )
+        store = cls(redis, **options)
+        store._owns_redis = True
+        return store
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """
+        Wait for what is on its way, then close this event loop's connection.
+
+        A client that was handed in stays open. The store can be used again: it reconnects.
+        """
+        await self._wire.aclose()
+        if self._owns_redis:
+            await self._wire.redis.aclose()
+
+    async def drain(self) -> None:
+        """Wait until every command of this event loop has been answered, refreshes included."""
+        await self._wire.drain()
+
+    @property
+    def stats(self) -> Stats:
+        """Counters of this process, as they stand now."""
+        return self._wire.stats
+
+    # --- Sessions seen from outside ---
+
+    async def get(self, handle: str) -> SessionInfo | None:
+        """
+        The session of this handle, with its fields; None if there is none.
+
+        Does not count as use: its TTL stays as it is. Raises `SessionUnavailable`.
+        """
+        if not is_handle(handle):
+            return None
+        return await self.peek(handle)
+
+    async def revoke(self, handle: str) -> bool:
+        """End the session of this handle; whether there was one. Raises `SessionUnavailable`."""
+        return is_handle(handle) and await self.end((handle,))
+
+    # --- Verbs of a session (see `session.Store`) ---
+
+    def handles(self, session_id: str) -> tuple[str, ...]:
+        """The names under which the hash of this id may be stored, newest secret first."""
+        return tuple([_digest(secret, session_id) for secret in self._secrets])
+
+    async def load(self, handles: tuple[str, ...], *, slide: bool) -> Record | None:
+        """Read the whole hash and slide its TTL, in one script."""
+        self._counted.loads += 1
+        return await self._read(handles, slide=slide, presented=True)
+
+    async def _read(
+        self,
+        handles: tuple[str, ...],
+        *,
+        slide: bool,
+        presented: bool = False,
+        side: bool = False,
+    ) -> Record | None:
+        arguments = self._load_arguments("all", slide=slide)
+        handle, reply = await self._find(handles, arguments, presented=presented, side=side)
+        if reply is None:
+            return None
+        try:
+            values, raws, metadata = decode_pairs(reply[3])
+            return Record(handle, reply[1], reply[2], values=values, raws=raws, metadata=metadata)
+        except (CorruptValue, ValueError) as error:
+            self._corrupt(handle, str(error))
+            return None
+
+    async def fetch(
+        self, handles: tuple[str, ...], names: tuple[str, ...], *, slide: bool
+    ) -> dict[str, Any] | None:
+        """Read named fields and slide the TTL, in one script."""
+        arguments = self._load_arguments("some" if names else "none", slide=slide)
+        handle, reply = await self._find(handles, (*arguments, *names), presented=True)
+        if reply is None:
+            return None
+        try:
+            return {
+                name: decode(raw)
+                for name, raw in zip(names, reply[3], strict=True)
+                if raw is not None
+            }
+        except CorruptValue as error:
+            self._corrupt(handle, str(error))
+            return None
+
+    async def exists(self, handles: tuple[str, ...]) -> bool:
+        """Whether the hash is there and not past its deadline."""
+        _, reply = await self._find(handles, self._load_arguments("none", slide=False))
+        return reply is not None
+
+    def refresh(self, handles: tuple[str, ...]) -> None:
+        """Slide the TTL without waiting. Dropped when very many commands are queued already."""
+        for handle in handles:
+            arguments = self._load_arguments("none", slide=True)
+            if self._wire.post(_LOAD, (self._wire.key(handle),), arguments):
+                self._counted.refreshes += 1
+            else:
+                self._counted.refreshes_dropped += 1
+
+    async def increment(
+        self, handles: tuple[str, ...], name: str, amount: int, *, slide: bool
+    ) -> int | None:
+        """HINCRBY, if the hash exists."""
+        most = self.limits.fields + _METADATA_FIELDS
+        arguments = (self.lifetime.idle_ms, int(slide), name, amount, most)
+        for handle in handles:
+            reply = await self._ask(_INCREMENT, (handle,), arguments)
+            if reply[1] == _FULL:
+                raise SessionValueError(
+                    f"session[{name!r}]: a session holds at most {self.limits.fields} fields. "
+                    "Group values in a dict, or raise Limits(fields=...)."
+                )
+            if self._lives(handle, reply[1], reports_gone=False):
+                *_, digits = reply
+                if not isinstance(digits, bytes):
+                    raise SessionValueError(
+                        f"session[{name!r}] can't be incremented: it holds no 64-bit integer, or "
+                        "the sum would not fit one."
+                    )
+                return int(digits)
+        return None
+
+    async def create(self, changes: Changes) -> tuple[str, Record]:
+        """Make a hash under a new id; a draw that is taken is drawn again."""
+        while True:
+            session_id, handle = self._new_id()
+            record = await self._create(handle, changes, changes.lifetime or self.lifetime)
+            if record is not None:
+                self._wire.emit("created", handle)
+                return session_id, record
+
+    async def save(self, record: Record, changes: Changes, *, slide: bool) -> Record | None:
+        """HSET, HDEL and TTL in one script, if the hash still exists."""
+        arguments = self._save_arguments(record, changes, slide=slide)
+        reply = await self._ask(_SAVE, (record.handle,), arguments)
+        if not self._lives(record.handle, reply[1], reports_gone=True):
+            return None
+        self._counted.commits += 1
+        return self._saved(record, reply, changes)
+
+    async def renew(
+        self, record: Record, changes: Changes, *, slide: bool
+    ) -> tuple[str, Record] | None:
+        """As `save`, and RENAME to the key of a new id, in the same script."""
+        arguments = self._save_arguments(record, changes, slide=slide)
+        since = None
+        while True:
+            session_id, handle = self._new_id()
+            if record.user_id is not None:
+                since = await self.users.move(record, handle, _lifetime_ms(record))
+            reply = await self._ask(_SAVE, (record.handle, handle), arguments)
+            if reply[1] != _TAKEN:
+                break
+        if not self._lives(record.handle, reply[1], reports_gone=True):
+            if record.user_id is not None:
+                await self.users.release(record.user_id, handle)
+            return None
+        old, record.handle = record.handle, handle
+        if record.user_id is not None and not await self._keep_place(record, old, since):
+            return None
+        self._counted.commits += 1
+        self._wire.emit("renewed", handle)
+        return session_id, self._saved(record, reply, changes)
+
+    async def take_place(
+        self,
+        user_id: str,
+        origin: Origin,
+        lifetime: Lifetime | None,
+        replaced: Sequence[str],
+        *,
+        keeps: bool,
+    ) -> Login:
+        """The first step of a login: a place in the user's index, for a new id."""
+        lifetime = lifetime or self.lifetime
+        session_id, handle = self._new_id()
+        now_ms = await self.users.take(user_id, handle, replaced, lifetime.absolute_ms)
+        address, agent = _describe(origin)
+        return Login(
+            user_id=user_id,
+            session_id=session_id,
+            handle=handle,
+            now_ms=now_ms,
+            lifetime=lifetime,
+            agent=agent,
+            address=address,
+            keeps=keeps,
+        )
+
+    def give_back(self, login: Login) -> None:
+        """The login will not happen: its place, and whatever a lost commit may have written, go."""
+        self._wire.post(_END, [self._wire.key(login.handle)], [self.lifetime.idle_ms])
+        self.users.release_later(login.user_id, login.handle)
+
+    async def login(self, record: Record | None, changes: Changes, login: Login) -> Record | None:
+        """
+        The second step of a login: the hash, then the question whether its place is still held.
+        None if it was revoked meanwhile, or if the session that was to be kept has ended.
+        """
+        lifetime = changes.lifetime or login.lifetime
+        if record is None or not login.keeps:
+            saved = await self._create(login.handle, changes, lifetime)
+        else:
+            saved = await self._login(record, changes, login, lifetime)
+        if saved is None:
+            # An earlier try of this login may have written its hash and not have heard of it.
+            await self._end(login.handle)
+            await self.users.release(login.user_id, login.handle)
+            self._tell_gone(login.handle)
+            return None
+        listed = record is not None and login.keeps and record.user_id is not None
+        if not await self._keep_place(saved, record.handle if record and listed else None):
+            return None
+        if record is not None and not login.keeps:
+            await self.end((record.handle,))
+        self._wire.emit("logged_in", login.handle)
+        return saved
+
+    async def end(self, handles: tuple[str, ...]) -> bool:
+        """Delete the hash, then give its place back; whether it existed."""
+        for handle in handles:
+            user_id = await self._end(handle)
+            if user_id is not None:
+                if user_id:
+                    await self.users.release(user_id, handle)
+                return True
+        return False
+
+    # --- What a user's index asks (see `users.Sessions`) ---
+
+    async def peek(self, handle: str) -> SessionInfo | None:
+        """A session without using it."""
+        record = await self._read((handle,), slide=False, side=True)
+        return None if record is None else self._info(record)
+
+    async def is_alive(self, handle: str) -> bool:
+        """Whether there is anything under its key that is not past its deadline."""
+        arguments = self._load_arguments("none", slide=False)
+        reply = await self._ask(_LOAD, (handle,), arguments, idempotent=True, side=True)
+        return bool(reply[1] != _GONE)
+
+    async def delete(self, handle: str) -> bool:
+        """Delete the hash, without regard to the index; whether it existed."""
+        return await self._end(handle, side=True) is not None
+
+    # --- What scripts are sent and answer ---
+
+    def _load_arguments(self, what: str, *, slide: bool) -> tuple[Any, ...]:
+        lifetime = self.lifetime
+        return (lifetime.idle_ms, lifetime.refresh_after_ms if slide else -1, what)
+
+    def _save_arguments(self, record: Record, changes: Changes, *, slide: bool) -> list[Any]:
+        lifetime, pairs = changes.lifetime, changes.sets()
+        idle: int | str = ""
+        deadline: int | str = ""
+        if lifetime is not None:
+            idle = lifetime.idle_ms
+            if lifetime.absolute_ms is not None:
+                deadline = record.created_ms + lifetime.absolute_ms
+        fixed = [self.lifetime.idle_ms, int(slide), idle, deadline, len(pairs)]
+        return [*fixed, *pairs, *changes.removes()]
+
+    def _span(self, lifetime: Lifetime) -> tuple[int, int | str, int]:
+        """A lifetime as scripts take it: idle, absolute or "", whether the idle has to be kept."""
+        absolute = "" if lifetime.absolute_ms is None else lifetime.absolute_ms
+        return lifetime.idle_ms, absolute, int(lifetime.idle_ms != self.lifetime.idle_ms)
+
+    async def _create(self, handle: str, changes: Changes, lifetime: Lifetime) -> Record | None:
+        """Make the hash of an anonymous session, or of a login; None if the handle is taken."""
+        login = changes.login
+        reply = await self._ask(
+            _CREATE,
+            (handle,),
+            [
+                *self._span(lifetime),
+                *("" if login is None else login.user_id, *_described(login), *changes.sets()),
+            ],
+        )
+        if reply[1] == _TAKEN:
+            return None
+        self._counted.commits += 1
+        return self._begun(handle, reply, lifetime, login)
+
+    async def _login(
+        self, record: Record, changes: Changes, login: Login, lifetime: Lifetime
+    ) -> Record | None:
+        """Move the hash to the login's key, with a new beginning; None if it has ended."""
+        described = _described(login)
+        pairs = [*described, *changes.sets()]
+        undescribed = [name for name in ("@agent", "@ip") if name not in described[::2]]
+        reply = await self._ask(
+            _LOGIN,
+            (record.handle, login.handle),
+            [
+                *(self.lifetime.idle_ms, *self._span(lifetime)),
+                *(login.user_id, len(pairs), *pairs, *changes.removes(), *undescribed),
+            ],
+        )
+        if reply[1] <= 0:
+            return None
+        self._counted.commits += 1
+        return self._begun(login.handle, reply, lifetime, login)
+
+    async def _keep_place(
+        self, record: Record, replaced: str | None, since: int | None = None
+    ) -> bool:
+        """Confirm the place of a hash that was just written; else the hash has to go again."""
+        user_id, handle = record.user_id or "", record.handle
+        if not await self.users.confirm(user_id, handle, since, _lifetime_ms(record)):
+            await self._end(handle)
+            self._tell_gone(handle)
+            return False
+        if replaced is not None:
+            await self.users.release(user_id, replaced)
+        return True
+
+    async def _end(self, handle: str, *, side: bool = False) -> str | None:
+        """Delete the hash; its user ("" for nobody), or None if there was no such session."""
+        reply = await self._ask(_END, (handle,), [self.lifetime.idle_ms], side=side)
+        if not self._lives(handle, reply[1], reports_gone=False):
+            return None
+        self._wire.emit("ended", handle)
+        return (reply[2] or b"").decode(errors="replace")
+
+    def _begun(
+        self, handle: str, reply: list[Any], lifetime: Lifetime, login: Login | None
+    ) -> Record:
+        """The record of a session that has just begun."""
+        _, expires, now = reply
+        metadata = {b"@v": b"1", b"@created": b"%d" % now}
+        if lifetime.absolute_ms is not None:
+            metadata[b"@deadline"] = b"%d" % (now + lifetime.absolute_ms)
+        if lifetime.idle_ms != self.lifetime.idle_ms:
+            metadata[b"@idle"] = b"%d" % lifetime.idle_ms
+        if login is not None:
+            metadata |= {b"@user": login.user_id.encode(), b"@auth": b"%d" % now}
+        return Record(handle, expires, now, values={}, raws={}, metadata=metadata)
+
+    def _saved(self, record: Record, reply: list[Any], changes: Changes) -> Record:
+        _, record.expires_ms, record.now_ms, idle_ms, deadline_ms = reply
+        if changes.lifetime is not None:  # what holds may be shorter still, by another request
+            record.idle_ms, record.deadline_ms = idle_ms, deadline_ms or None
+        return record
+
+    def _info(self, record: Record) -> SessionInfo:
+        idle_ms = record.idle_ms or self.lifetime.idle_ms
+        last_seen = record.expires_ms - idle_ms
+        if record.expires_ms == record.deadline_ms:  # capped: the TTL does not tell
+            last_seen = max(last_seen, record.seen_ms or 0)
+        agent = record.text(b"@agent")
+        return SessionInfo(
+            handle=record.handle,
+            user_id=record.user_id,
+            created_at=instant(record.created_ms),
+            last_seen=instant(max(last_seen, record.created_ms)),
+            expires_at=instant(record.expires_ms),
+            authenticated_at=None if record.auth_ms is None else instant(record.auth_ms),
+            address=record.text(b"@ip"),
+            user_agent=agent,
+            label=None if agent is None else label_of(agent),
+            fields=record.values,
+        )
+
+    # --- Sending ---
+
+    async def _ask(
+        self,
+        script: Script,
+        handles: tuple[str, ...],
+        arguments: Sequence[Any],
+        *,
+        idempotent: bool = False,
+        side: bool = False,
+    ) -> list[Any]:
+        keys = [self._wire.key(handle) for handle in handles]
+        return await self._wire.ask(script, keys, arguments, idempotent=idempotent, side=side)
+
+    def _new_id(self) -> tuple[str, str]:
+        session_id = secrets.token_urlsafe(32)
+        return session_id, _digest(self._secrets[0], session_id)
+
+    async def _find(
+        self,
+        handles: tuple[str, ...],
+        arguments: Sequence[Any],
+        *,
+        presented: bool = False,
+        side: bool = False,
+    ) -> tuple[str, list[Any] | None]:
+        """
+        Ask for a session under each name that it may have, in one batch. *presented*: the name is
+        made from a browser's id, so that not finding it is worth an event.
+        """
+        if len(handles) == 1:
+            replies = [await self._ask(_LOAD, handles, arguments, idempotent=True, side=side)]
+        else:
+            replies = await asyncio.gather(
+                *[self._ask(_LOAD, (handle,), arguments, idempotent=True) for handle in handles]
+            )
+        for handle, reply in zip(handles, replies, strict=True):
+            if reply[1] > 0:
+                return handle, reply
+        for handle, reply in zip(handles, replies, strict=True):
+            if reply[1] == _CORRUPT:
+                self._corrupt(handle, "wrong type, or not of a version that this library reads")
+                return handle, None
+        if presented:
+            self._wire.emit("unknown_id", handles[0])
+        return handles[0], None
+
+    # --- Telling ---
+
+    def _tell_gone(self, handle: str) -> None:
+        self._counted.gone += 1
+        self._wire.emit("gone", handle)
+
+    def _lives(self, handle: str, state: int, *, reports_gone: bool) -> bool:
+        if state == _CORRUPT:
+            self._corrupt(handle, "wrong type, or not of a version that this library reads")
+        elif state == _GONE and reports_gone:
+            self._tell_gone(handle)
+        return state > 0
+
+    def _corrupt(self, handle: str, reason: str) -> None:
+        logger.error(
+            "Session %s can't be read (%s). It is left as it is and treated as absent; inspect it "
+            "with `redis-cli HGETALL %s`, or delete it.",
+            handle,
+            reason,
+            self._wire.key(handle),
+        )
+        self._wire.emit("corrupt", handle, reason)
+
+    def emit_conflict(self) -> None:
+        """Report a request with two different session cookies."""
+        self._wire.emit("conflict")
+
+
+def _names_a_database(url: str) -> bool:
+    """Whether the path of the URL is one: redis-py takes another for database 0."""
+    parts = urlsplit(url)
+    return parts.scheme == "unix" or not parts.path.strip("/") or parts.path[1:].isdecimal()
+
+
+def _refuse_limit(most: int | None, on_limit: str) -> None:
+    if most is not None and (type(most) is not int or most < 1):
+        raise ValueError(
+            f"SessionStore(max_sessions_per_user={most!r}): give an integer of at least 1, or None."
+        )
+    if on_limit not in ("evict", "reject"):
+        raise ValueError(f"SessionStore(on_limit={on_limit!r}): use 'evict' or 'reject'.")
+
+
+def _lifetime_ms(record: Record) -> int | None:
+    return None if record.deadline_ms is None else max(1, record.deadline_ms - record.now_ms)
+
+
+def _describe(origin: Origin) -> tuple[str | None, str | None]:
+    """The client's address and user agent, as the ASGI server reports them."""
+    client, headers = origin
+    agent = next((value for name, value in headers if name == b"user-agent"), None)
+    return (
+        client[0] if client else None,
+        None if agent is None else agent[:_AGENT_LENGTH].decode("latin-1"),
+    )
+
+
+def _described(login: Login | None) -> list[str]:
+    if login is None:
+        return []
+    pairs = (("@agent", login.agent), ("@ip", login.address))
+    return [part for name, value in pairs if value is not None for part in (name, value)]
+
+
+def _keys_of(secret: str | Sequence[str | None] | None) -> tuple[bytes | None, ...]:
+    candidates = [secret] if secret is None or isinstance(secret, str) else list(secret)
+    if not candidates or len(set(candidates)) < len(candidates):
+        raise ValueError("SessionStore(secret=[...]) needs one or more different secrets.")
+    for candidate in candidates:
+        if candidate is not None and (
+            not isinstance(candidate, str) or len(candidate) < _SECRET_LENGTH
+        ):
+            raise ValueError(
+                "SessionStore(secret=...): a secret is a str of at least "
+                f"{_SECRET_LENGTH} characters; make one with "
+                "`python -c 'import secrets; print(secrets.token_urlsafe(32))'`."
+            )
+    return tuple(None if candidate is None else candidate.encode() for candidate in candidates)
+
+
+def _digest(secret: bytes | None, session_id: str) -> str:
+    raw = session_id.encode()
+    if secret is None:
+        return hashlib.sha256(raw).hexdigest()[:32]
+    return hmac.digest(secret, raw, "sha256").hex()[:32]

@@ -1,0 +1,180 @@
+"""
+Fixtures for the tests of your app, on a real Redis.
+
+In your `conftest.py`:
+
+    pytest_plugins = ["asgi_redis_session.testing"]
+
+Then `sessions` gives each test a store with a private prefix, ready-made session cookies, a look
+into what was stored, and a count of the Redis commands that a block of code used.
+"""
+
+import os
+import secrets
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import redis
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+
+from .cookie import CookiePolicy
+from .devserver import DevServer
+from .record import SessionInfo
+from .session import Session
+from .store import SessionStore
+
+__all__ = ["CommandCount", "SessionKit", "session_options", "session_redis_url", "sessions"]
+
+
+@pytest.fixture(scope="session")
+def session_redis_url() -> Iterator[str]:
+    """
+    The URL of a real Redis for the tests: `$SESSION_REDIS_URL` if it is set, else a private server
+    that lives as long as the test run.
+    """
+    if url := os.environ.get("SESSION_REDIS_URL"):
+        yield url
+    else:
+        with DevServer() as server:
+            yield server.url
+
+
+@pytest.fixture
+def session_options() -> dict[str, Any]:
+    """Arguments for the test's `SessionStore`: override it to test with yours."""
+    return {}
+
+
+@pytest.fixture
+def sessions(session_redis_url: str, session_options: dict[str, Any]) -> Iterator["SessionKit"]:
+    """Sessions for one test, under a prefix of its own; its keys are deleted afterwards."""
+    with start_blocking_portal() as portal:
+        kit = SessionKit(session_redis_url, portal, **session_options)
+        try:
+            yield kit
+        finally:
+            kit.close()
+
+
+class CommandCount:
+    """The commands that reached Redis during `SessionKit.count()`, as MONITOR shows them."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    @property
+    def names(self) -> list[str]:
+        """Their names, in order: `["EVALSHA", "EVALSHA"]`."""
+        return [line.split()[0].upper() for line in self.lines]
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+
+class SessionKit:
+    """
+    What a test needs around sessions. All methods are synchronous and work inside async tests too.
+
+    *store* is for the app under test: `SessionMiddleware(app, store=sessions.store, …)`.
+    """
+
+    def __init__(self, url: str, portal: BlockingPortal, **options: Any) -> None:
+        self.url = url
+        options = {"prefix": f"test-{secrets.token_hex(6)}", **options}
+        self.prefix: str = options["prefix"]
+        self.store = SessionStore.from_url(url, **options)
+        self._own = SessionStore.from_url(url, **options)
+        self._portal = portal
+        self._redis = redis.Redis.from_url(url)
+
+    def cookies(
+        self,
+        data: Mapping[str, Any] | None = None,
+        *,
+        user: str | int | None = None,
+        cookie: CookiePolicy | None = None,
+    ) -> dict[str, str]:
+        """
+        Create a session that holds *data*, logged in as *user* if given; returns its cookie for
+        `TestClient(cookies=…)` or httpx.
+
+        *cookie*: the policy that your middleware uses. Browsers and httpx send a `Secure` cookie
+        over HTTPS only, so give the client a `base_url` with https, or both a policy for
+        development.
+        """
+        name = (cookie or CookiePolicy()).name
+        return {name: self._portal.call(self._create, dict(data or {}), user)}
+
+    def read(
+        self, cookies: Mapping[str, str], *, cookie: CookiePolicy | None = None
+    ) -> dict[str, Any]:
+        """The fields that Redis holds for the session of these cookies; empty if there is none."""
+        session_id = cookies.get((cookie or CookiePolicy()).name)
+        info = None if session_id is None else self.info(self._own.handles(session_id)[0])
+        return {} if info is None else info.fields
+
+    def info(self, handle: str) -> SessionInfo | None:
+        """The session of this handle, as `SessionStore.get` gives it."""
+        return self._portal.call(self._own.get, handle)
+
+    def revoke(self, handle: str) -> bool:
+        """End a session from outside, as another device would; whether there was one."""
+        return self._portal.call(self._own.revoke, handle)
+
+    def keys(self) -> list[str]:
+        """All keys of this test in Redis."""
+        return sorted(key.decode() for key in self._redis.scan_iter(f"{self.prefix}:*", count=1000))
+
+    @contextmanager
+    def count(self) -> Iterator[CommandCount]:
+        """
+        Count the commands that clients send about this test's keys while the block runs.
+
+            with sessions.count() as commands:
+                client.get("/")
+            assert commands.names == ["EVALSHA"]
+        """
+        counted, done, watching = CommandCount(), f"done-{secrets.token_hex(8)}", threading.Event()
+
+        def watch() -> None:
+            with redis.Redis.from_url(self.url) as client, client.monitor() as monitor:
+                watching.set()
+                for seen in monitor.listen():
+                    if done in seen["command"]:
+                        return
+                    # What a script does inside the server costs no round trip: it is shown as
+                    # "lua".
+                    if self.prefix in seen["command"] and seen["client_type"] != "lua":
+                        counted.lines.append(seen["command"])
+
+        watcher = threading.Thread(target=watch, daemon=True)
+        watcher.start()
+        watching.wait(10)
+        try:
+            yield counted
+        finally:
+            self._redis.echo(done)
+            watcher.join(10)
+
+    def close(self) -> None:
+        """Delete the keys of this test and close the connections."""
+        if keys := self.keys():
+            self._redis.delete(*keys)
+        self._redis.close()
+        self._portal.call(self._own.aclose)
+        self._portal.call(self.store.aclose)
+
+    async def _create(self, data: dict[str, Any], user: str | int | None) -> str:
+        session = Session(self._own)
+        await session.load()
+        if user is not None:
+            await session.login(user)
+        session.update(data)
+        await session.save()
+        grant = session.take_grant()
+        if grant is None or grant.session_id is None:
+            raise ValueError("sessions.cookies: give the session a user or at least one field.")
+        return grant.session_id
