@@ -1,0 +1,740 @@
+"""
+Every row of docs/outcomes.md, through a real uvicorn, with the middleware in both places.
+
+Redis is reached through a gate that the app itself shuts at the moment that the row is about.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.background import BackgroundTask
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.websockets import WebSocket
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import ClientConnection, connect
+
+from asgi_redis_session import SessionGone, SessionMiddleware, SessionStore, SessionUnavailable
+from asgi_redis_session.starlette import load_session
+from asgi_redis_session.testing import SessionKit
+
+from .conftest import PLAIN
+from .gate import Gate, gate_to
+from .serving import serve
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+SocketEndpoint = Callable[[WebSocket], Awaitable[None]]
+
+
+@dataclass
+class World:
+    """One app behind uvicorn, one session in Redis, and the gate between them."""
+
+    kit: SessionKit
+    gate: Gate
+    place: str
+    cookies: dict[str, str]
+    events: list[str] = field(default_factory=list)
+
+    def serving(self, route: BaseRoute, **options: Any) -> Any:
+        store = SessionStore.from_url(
+            self.gate.url,
+            prefix=self.kit.prefix,
+            timeout=1,
+            on_event=lambda event: self.events.append(event.name),
+        )
+        options = {"store": store, "cookie": PLAIN, **options}
+        if self.place == "wrap":
+            return serve(SessionMiddleware(Starlette(routes=[route]), **options))
+        middleware = [Middleware(SessionMiddleware, **options)]
+        return serve(Starlette(routes=[route], middleware=middleware))
+
+    def get(self, endpoint: Endpoint, *, new: bool = False, **options: Any) -> httpx.Response:
+        """One request to an app of this endpoint, with the cookie of the session, or none."""
+        with self.serving(Route("/", endpoint), **options) as url:
+            cookies = {} if new else self.cookies
+            with httpx.Client(base_url=url, cookies=cookies) as client:
+                return client.get("/")
+
+    def fields(self) -> dict[str, Any]:
+        """What Redis holds of the session."""
+        return self.kit.read(self.cookies, cookie=PLAIN)
+
+
+@pytest.fixture(params=["wrap", "add"])
+def world(request: pytest.FixtureRequest, sessions: SessionKit) -> Iterator[World]:
+    with gate_to(sessions.url) as gate:
+        yield World(sessions, gate, request.param, sessions.cookies({"n": 1}, cookie=PLAIN))
+
+
+def assert_503(response: httpx.Response) -> None:
+    assert response.status_code == 503
+    assert int(response.headers["retry-after"]) >= 1
+    assert "set-cookie" not in response.headers
+    assert response.headers["cache-control"] == "no-store"
+
+
+# --- HTTP ---
+
+
+def test_load_fails_and_rises(world: World) -> None:
+    """503 with Retry-After, no cookie, nothing changed."""
+
+    async def endpoint(request: Request) -> Response:
+        await load_session(request)
+        return PlainTextResponse("never")
+
+    world.gate.shut()
+    assert_503(world.get(endpoint))
+    assert world.fields() == {"n": 1}
+    assert "unavailable" in world.events
+
+
+def test_autoload_fails(world: World) -> None:
+    """With autoload the app is not even called: 503."""
+
+    async def endpoint(request: Request) -> Response:
+        return PlainTextResponse("never")
+
+    world.gate.shut()
+    assert_503(world.get(endpoint, autoload=True))
+
+
+@pytest.mark.parametrize("status", [500, 502])
+def test_load_fails_and_the_app_answers_5xx(world: World, status: int) -> None:
+    """Our 503 replaces an answer of 500 and above that follows from a failed load."""
+
+    async def endpoint(request: Request) -> Response:
+        with suppress(SessionUnavailable):
+            await load_session(request)
+        return PlainTextResponse("the app's", status)
+
+    world.gate.shut()
+    assert_503(world.get(endpoint))
+
+
+def test_load_fails_and_the_app_raises_something_else(world: World) -> None:
+    """An exception that follows from a failed load is a 503 as well."""
+
+    async def endpoint(request: Request) -> Response:
+        try:
+            await load_session(request)
+        except SessionUnavailable as error:
+            raise KeyError("user") from error
+        return PlainTextResponse("never")
+
+    world.gate.shut()
+    assert_503(world.get(endpoint))
+
+
+def test_load_fails_and_the_app_copes(world: World) -> None:
+    """An app that answers by itself below 500 is left alone."""
+
+    async def endpoint(request: Request) -> Response:
+        try:
+            await load_session(request)
+        except SessionUnavailable:
+            return PlainTextResponse("without")
+        return PlainTextResponse("never")
+
+    world.gate.shut()
+    response = world.get(endpoint)
+    assert (response.status_code, response.text) == (200, "without")
+    assert "set-cookie" not in response.headers
+
+
+def test_anonymous_when_unavailable(world: World) -> None:
+    """unavailable="anonymous": an empty session, the cookie untouched."""
+
+    async def endpoint(request: Request) -> Response:
+        session = await load_session(request)
+        return PlainTextResponse(f"{dict(session)} {await session.fetch('n')}")
+
+    world.gate.shut()
+    response = world.get(endpoint, unavailable="anonymous")
+    assert (response.status_code, response.text) == (200, "{} {}")
+    assert "set-cookie" not in response.headers
+    assert world.fields() == {"n": 1}
+
+
+def test_anonymous_refuses_writes(world: World) -> None:
+    """A write to the stand-in raises, so the request is a 503 and no new session appears."""
+
+    async def endpoint(request: Request) -> Response:
+        (await load_session(request))["n"] = 2
+        return PlainTextResponse("never")
+
+    world.gate.shut()
+    assert_503(world.get(endpoint, unavailable="anonymous"))
+    assert world.fields() == {"n": 1}
+    assert len(world.kit.keys()) == 1
+
+
+def test_anonymous_refuses_logout(world: World) -> None:
+    """A logout that can't reach Redis says so instead of pretending."""
+
+    async def endpoint(request: Request) -> Response:
+        await (await load_session(request)).logout()
+        return PlainTextResponse("never")
+
+    world.gate.shut()
+    assert_503(world.get(endpoint, unavailable="anonymous"))
+    assert world.fields() == {"n": 1}
+
+
+def test_anonymous_does_not_pretend_that_the_session_ended(world: World) -> None:
+    """`still_valid()` of a stand-in asks Redis, and says that it can't tell."""
+
+    async def endpoint(request: Request) -> Response:
+        session = await load_session(request)
+        with pytest.raises(SessionUnavailable):
+            await session.still_valid()
+        await asyncio.to_thread(world.gate.open)
+        return PlainTextResponse(str(await session.still_valid()))
+
+    world.gate.shut()
+    assert world.get(endpoint, unavailable="anonymous").text == "True"
+
+
+@pytest.mark.parametrize("new", [False, True])
+def test_commit_fails(world: World, new: bool) -> None:
+    """Redis goes away between load and commit: 503 instead of the app's answer."""
+
+    async def endpoint(request: Request) -> Response:
+        session = await load_session(request)
+        session["n"] = 2
+        await asyncio.to_thread(world.gate.shut)
+        return PlainTextResponse("never")
+
+    assert_503(world.get(endpoint, new=new))
+    assert world.fields() == {"n": 1}
+
+
+def test_an_explicit_save_fails(world: World) -> None:
+    """SessionUnavailable out of `save()` that nobody catches is a 503 in both places."""
+
+    async def endpoint(request: Request) -> Response:
+        session = await load_session(request)
+        session["n"] = 2
+        await asyncio.to_thread(world.gate.shut)
+        await session.save()
+        return PlainTextResponse("never")
+
+    assert_503(world.get(endpoint))
+
+
+def test_commit_fails_after_a_session_was_created(world: World) -> None:
+    """The 503 carries the cookie of the session that `save()` created before."""
+
+    async def endpoint(request: Request) -> Response:
+        session = await load_session(request)
+        session["n"] = 1
+        await session.save()
+        session["n"] = 2
+        await asyncio.to_thread(world.gate.shut)
+        return PlainTextResponse("never")
+
+    response = world.get(endpoint, new=True)
+    assert response.status_code == 503
+    assert world.kit.read(dict(response.cookies), cookie=PLAIN) == {"n": 1}
+
+
+def test_a_nested_value_that_cannot_be_stored(world: World) -> None:
+    """500 instead of the app's answer, and not one of the changes is written."""
+
+    async def endpoint(request: Request) -> Response:
+        session = await load_session(request)
+        session["cart"] = []
+        session["n"] = 2
+        session["cart"].append({1, 2})
+        return PlainTextResponse("never")
+
+    response = world.get(endpoint)
+    assert response.status_code == 500
+    assert response.text == "The session could not be saved.\n"
+    assert world.fields() == {"n": 1}
+
+
+def test_session_gone_at_commit(world: World) -> None:
+    """The app's answer, without a cookie, and nothing comes back."""
+
+    async def endpoint(request: Request) -> Response:
+        session = await load_session(request)
+        session["n"] = 2
+        assert await asyncio.to_thread(world.kit.revoke, session.handle or "")
+        return PlainTextResponse("the app's")
+
+    response = world.get(endpoint)
+    assert (response.status_code, response.text) == (200, "the app's")
+    assert "set-cookie" not in response.headers
+    assert world.kit.keys() == []
+    assert world.events == ["gone"]
+
+
+@pytest.mark.parametrize("new", [False, True])
+def test_app_raises(world: World, new: bool) -> None:
+    """Starlette's 500; what was staged is dropped."""
+
+    async def endpoint(request: Request) -> Response:
+        (await load_session(request))["n"] = 2
+        raise ValueError("a bug")
+
+    response = world.get(endpoint, new=new)
+    assert (response.status_code, response.text) == (500, "Internal Server Error")
+    assert "set-cookie" not in response.headers
+    assert world.fields() == {"n": 1}
+    assert len(world.kit.keys()) == 1
+
+
+def test_app_raises_after_a_session_was_created(world: World) -> None:
+    """What `save()` created stands; its cookie goes along where the 500 passes us."""
+
+    async def endpoint(request: Request) -> Response:
+        session = await load_session(request)
+        session["n"] = 2
+        await session.save()
+        raise ValueError("a bug")
+
+    response = world.get(endpoint, new=True)
+    assert response.status_code == 500
+    assert len(world.kit.keys()) == 2
+    assert ("set-cookie" in response.headers) is (world.place == "wrap")
+
+
+def test_app_raises_after_logout(world: World) -> None:
+    """A logout stands although the request fails later."""
+
+    async def endpoint(request: Request) -> Response:
+        await request.scope["session"].logout()
+        raise ValueError("a bug")
+
+    assert world.get(endpoint).status_code == 500
+    assert world.kit.keys() == []
+
+
+def test_app_raises_after_the_response_started(world: World) -> None:
+    """What was committed at the start stands, what was staged later is dropped."""
+
+    async def endpoint(request: Request) -> Response:
+        session = await load_session(request)
+        session["n"] = 2
+
+        async def stream() -> AsyncIterator[bytes]:
+            yield b"first"
+            session["n"] = 3
+            raise ValueError("a bug")
+
+        return StreamingResponse(stream())
+
+    with pytest.raises(httpx.RemoteProtocolError):
+        world.get(endpoint)
+    assert world.fields() == {"n": 2}
+
+
+@pytest.mark.parametrize("status", [500, 503, 599])
+def test_status_5xx(world: World, status: int) -> None:
+    """A response of 500 and above commits nothing that was staged."""
+
+    async def endpoint(request: Request) -> Response:
+        (await load_session(request))["n"] = 2
+        return PlainTextResponse("the app's", status)
+
+    response = world.get(endpoint)
+    assert (response.status_code, response.text) == (status, "the app's")
+    assert world.fields() == {"n": 1}
+
+
+def test_status_5xx_after_a_session_was_created(world: World) -> None:
+    """The browser still gets the cookie of what `save()` created."""
+
+    async def endpoint(request: Request) -> Response:
+        session = await load_session(request)
+        session["n"] = 2
+        await session.save()
+        return PlainTextResponse("the app's", 500)
+
+    response = world.get(endpoint, new=True)
+    assert world.kit.read(dict(response.cookies), cookie=PLAIN) == {"n": 2}
+
+
+@pytest.mark.parametrize("status", [204, 303, 400, 404, 409])
+def test_other_statuses_commit(world: World, status: int) -> None:
+    """Redirects and 4xx are answers like any other."""
+
+    async def endpoint(request: Request) -> Response:
+        (await load_session(request))["n"] = status
+        return Response(status_code=status)
+
+    response = world.get(endpoint, new=True)
+    assert response.status_code == status
+    assert world.kit.read(dict(response.cookies), cookie=PLAIN) == {"n": status}
+
+
+def test_app_never_answers(world: World) -> None:
+    """Nothing was acknowledged, so nothing is written."""
+
+    async def silent(scope: Any, receive: Any, send: Any) -> None:
+        (await scope["session"].load())["n"] = 2
+
+    with world.serving(Route("/", silent)) as url:
+        pass
+    store = SessionStore.from_url(world.gate.url, prefix=world.kit.prefix)
+    with serve(SessionMiddleware(silent, store=store, cookie=PLAIN), lifespan="off") as url:
+        response = httpx.get(url, headers={"cookie": f"session={world.cookies['session']}"})
+    assert response.status_code == 500
+    assert world.fields() == {"n": 1}
+
+
+def test_streaming(world: World) -> None:
+    """Changed before the start: in Redis before the first byte. Changed after it: when it ends."""
+    seen: list[Any] = []
+
+    async def endpoint(request: Request) -> Response:
+        session = await load_session(request)
+        session["n"] = 2
+
+        async def stream() -> AsyncIterator[bytes]:
+            seen.append(await asyncio.to_thread(world.fields))
+            session["late"] = True
+            yield b"body"
+
+        return StreamingResponse(stream())
+
+    assert world.get(endpoint).text == "body"
+    assert seen == [{"n": 2}]
+    assert world.fields() == {"n": 2, "late": True}
+
+
+def test_streaming_into_a_new_session(world: World) -> None:
+    """A new session after the start raises SessionTooLate at the write, and leaves nothing."""
+    raised: list[str] = []
+
+    async def endpoint(request: Request) -> Response:
+        session = await load_session(request)
+
+        async def stream() -> AsyncIterator[bytes]:
+            try:
+                session["n"] = 2
+            except RuntimeError as error:
+                raised.append(type(error).__name__)
+            yield b"body"
+
+        return StreamingResponse(stream())
+
+    response = world.get(endpoint, new=True)
+    assert response.text == "body"
+    assert "set-cookie" not in response.headers
+    assert raised == ["SessionTooLate"]
+    assert len(world.kit.keys()) == 1
+
+
+def test_background_task(world: World) -> None:
+    """What a background task changes is written when it has ended."""
+
+    async def endpoint(request: Request) -> Response:
+        session = await load_session(request)
+
+        async def later() -> None:
+            session["late"] = True
+
+        return PlainTextResponse("ok", background=BackgroundTask(later))
+
+    assert world.get(endpoint).text == "ok"
+    assert world.fields() == {"n": 1, "late": True}
+
+
+def test_background_task_after_the_session_ended(world: World) -> None:
+    """Ended meanwhile: a `gone` event, nothing recreated."""
+
+    async def endpoint(request: Request) -> Response:
+        session = await load_session(request)
+
+        async def later() -> None:
+            await asyncio.to_thread(world.kit.revoke, session.handle or "")
+            session["late"] = True
+
+        return PlainTextResponse("ok", background=BackgroundTask(later))
+
+    assert world.get(endpoint).text == "ok"
+    assert world.kit.keys() == []
+    assert world.events == ["gone"]
+
+
+def test_late_commit_fails(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """The response stands; the loss is logged and reported."""
+
+    async def endpoint(request: Request) -> Response:
+        session = await load_session(request)
+
+        async def later() -> None:
+            session["late"] = True
+            await asyncio.to_thread(world.gate.shut)
+
+        return PlainTextResponse("ok", background=BackgroundTask(later))
+
+    assert world.get(endpoint).text == "ok"
+    assert world.fields() == {"n": 1}
+    assert "unavailable" in world.events
+    assert "was not saved" in caplog.text
+
+
+def test_a_refresh_that_fails_harms_nobody(world: World) -> None:
+    """A request that never touches its session does not notice that Redis is away."""
+
+    async def endpoint(request: Request) -> Response:
+        return PlainTextResponse("untouched")
+
+    world.gate.shut()
+    response = world.get(endpoint)
+    assert (response.status_code, response.text) == (200, "untouched")
+    assert "unavailable" in world.events
+
+
+def test_a_hung_redis_is_given_up_within_the_timeout(world: World) -> None:
+    """A server that takes commands and never answers: 503, and it recovers by itself."""
+
+    async def endpoint(request: Request) -> Response:
+        return PlainTextResponse(str((await load_session(request))["n"]))
+
+    with world.serving(Route("/", endpoint)) as url:
+        with httpx.Client(base_url=url, cookies=world.cookies, timeout=20) as client:
+            assert client.get("/").text == "1"
+            world.gate.hang()
+            assert_503(client.get("/"))
+            world.gate.open()
+            assert client.get("/").text == "1"
+            world.gate.shut()
+            assert_503(client.get("/"))
+            world.gate.open()
+            assert client.get("/").text == "1"
+
+
+# --- WebSocket ---
+
+
+class Socket:
+    """A client's end of a WebSocket to an app of one endpoint."""
+
+    def __init__(self, url: str, cookies: dict[str, str]) -> None:
+        headers = {"cookie": f"session={cookies['session']}"} if cookies else {}
+        opening = connect(url.replace("http", "ws"), additional_headers=headers)
+        self.connection: ClientConnection = opening.__enter__()
+
+    def cookie(self) -> str | None:
+        response = self.connection.response
+        assert response is not None
+        return response.headers.get("set-cookie")
+
+    def close_code(self) -> int:
+        with pytest.raises(ConnectionClosed) as closed:
+            while True:
+                self.connection.recv(timeout=20)
+        return 1006 if closed.value.rcvd is None else closed.value.rcvd.code
+
+
+def refused(world: World, endpoint: SocketEndpoint) -> int:
+    """The HTTP status that a refused handshake gets."""
+    with world.serving(WebSocketRoute("/", endpoint)) as url:
+        with pytest.raises(InvalidStatus) as refusal:
+            Socket(url, world.cookies)
+    response = refusal.value.response
+    assert "set-cookie" not in response.headers
+    return response.status_code
+
+
+def test_socket_changed_before_accept(world: World) -> None:
+    """Committed before the accept goes out, with the cookie of a new session on it."""
+
+    async def endpoint(socket: WebSocket) -> None:
+        (await load_session(socket))["n"] = 2
+        await socket.accept()
+        await socket.close(1000)
+
+    with world.serving(WebSocketRoute("/", endpoint)) as url:
+        socket = Socket(url, {})
+        cookie = socket.cookie()
+        assert socket.close_code() == 1000
+    assert cookie is not None
+    value = cookie.partition(";")[0].partition("=")[2]
+    assert world.kit.read({"session": value}, cookie=PLAIN) == {"n": 2}
+
+
+def test_socket_new_session_after_accept(world: World) -> None:
+    """The browser can't be given an id any more: SessionTooLate at the write."""
+
+    async def endpoint(socket: WebSocket) -> None:
+        session = await load_session(socket)
+        await socket.accept()
+        try:
+            session["n"] = 2
+        except RuntimeError as error:
+            await socket.send_text(type(error).__name__)
+        await socket.close()
+
+    with world.serving(WebSocketRoute("/", endpoint)) as url:
+        assert Socket(url, {}).connection.recv(timeout=20) == "SessionTooLate"
+    assert len(world.kit.keys()) == 1
+
+
+def test_socket_save(world: World) -> None:
+    """`save()` writes at once, as often as it is called, and slides the TTL."""
+
+    async def endpoint(socket: WebSocket) -> None:
+        await socket.accept()
+        session = await load_session(socket)
+        for number in (2, 3):
+            session["n"] = number
+            await session.save()
+            await socket.send_json(await asyncio.to_thread(world.fields))
+        await socket.close(1000)
+
+    with world.serving(WebSocketRoute("/", endpoint)) as url:
+        socket = Socket(url, world.cookies)
+        assert [socket.connection.recv(timeout=20) for _ in range(2)] == ['{"n":2}', '{"n":3}']
+
+
+@pytest.mark.parametrize("ends", ["close", "return", "client"])
+def test_socket_changed_after_accept(world: World, ends: str) -> None:
+    """Committed at the end, whoever ends it."""
+
+    async def endpoint(socket: WebSocket) -> None:
+        await socket.accept()
+        (await load_session(socket))["n"] = 2
+        if ends == "close":
+            await socket.close(1000)
+        elif ends == "client":
+            await socket.send_text("your turn")
+            await socket.receive()
+
+    with world.serving(WebSocketRoute("/", endpoint)) as url:
+        socket = Socket(url, world.cookies)
+        if ends == "client":
+            socket.connection.recv(timeout=20)
+            socket.connection.close()
+        else:
+            socket.close_code()
+    assert world.fields() == {"n": 2}
+
+
+def test_socket_session_gone_at_save(world: World) -> None:
+    """An explicit `save()` raises SessionGone; nothing comes back."""
+
+    async def endpoint(socket: WebSocket) -> None:
+        await socket.accept()
+        session = await load_session(socket)
+        await asyncio.to_thread(world.kit.revoke, session.handle or "")
+        session["n"] = 2
+        try:
+            await session.save()
+        except SessionGone:
+            await socket.send_text("gone")
+        await socket.close()
+
+    with world.serving(WebSocketRoute("/", endpoint)) as url:
+        assert Socket(url, world.cookies).connection.recv(timeout=20) == "gone"
+    assert world.kit.keys() == []
+
+
+def test_socket_session_gone_at_close(world: World) -> None:
+    """Closes with the app's code; a `gone` event tells."""
+
+    async def endpoint(socket: WebSocket) -> None:
+        await socket.accept()
+        session = await load_session(socket)
+        await asyncio.to_thread(world.kit.revoke, session.handle or "")
+        session["n"] = 2
+        await socket.close(3001)
+
+    with world.serving(WebSocketRoute("/", endpoint)) as url:
+        assert Socket(url, world.cookies).close_code() == 3001
+    assert world.events == ["gone"]
+    assert world.kit.keys() == []
+
+
+@pytest.mark.parametrize("how", ["close", "response", "raise"])
+def test_socket_denied(world: World, how: str) -> None:
+    """A handshake that is denied creates and changes nothing."""
+
+    async def endpoint(socket: WebSocket) -> None:
+        (await load_session(socket))["n"] = 2
+        if how == "close":
+            await socket.close(4403)
+        elif how == "response":
+            await socket.send_denial_response(PlainTextResponse("no", 403))
+        else:
+            raise ValueError("a bug")
+
+    assert refused(world, endpoint) == (500 if how == "raise" else 403)
+    assert world.fields() == {"n": 1}
+    assert len(world.kit.keys()) == 1
+
+
+def test_socket_unavailable_before_accept(world: World) -> None:
+    """Redis away before the accept: close 1013, which refuses the handshake."""
+
+    async def endpoint(socket: WebSocket) -> None:
+        await load_session(socket)
+        await socket.accept()
+
+    world.gate.shut()
+    assert refused(world, endpoint) == 403
+    assert world.fields() == {"n": 1}
+
+
+def test_socket_unavailable_after_accept(world: World) -> None:
+    """Redis away after the accept, and nobody catches it: close 1011."""
+
+    async def endpoint(socket: WebSocket) -> None:
+        await socket.accept()
+        await asyncio.to_thread(world.gate.shut)
+        await load_session(socket)
+
+    with world.serving(WebSocketRoute("/", endpoint)) as url:
+        assert Socket(url, world.cookies).close_code() == 1011
+
+
+def test_socket_commit_fails_at_accept(world: World) -> None:
+    """The handshake is refused instead of accepted."""
+
+    async def endpoint(socket: WebSocket) -> None:
+        (await load_session(socket))["n"] = 2
+        await asyncio.to_thread(world.gate.shut)
+        await socket.accept()
+
+    assert refused(world, endpoint) == 403
+    assert world.fields() == {"n": 1}
+
+
+def test_socket_commit_fails_at_close(world: World) -> None:
+    """1011 instead of the code that would have said that all is well."""
+
+    async def endpoint(socket: WebSocket) -> None:
+        await socket.accept()
+        (await load_session(socket))["n"] = 2
+        await asyncio.to_thread(world.gate.shut)
+        await socket.close(1000)
+
+    with world.serving(WebSocketRoute("/", endpoint)) as url:
+        assert Socket(url, world.cookies).close_code() == 1011
+    assert world.fields() == {"n": 1}
+
+
+def test_socket_app_raises(world: World) -> None:
+    """The server ends the connection in its own way; staged changes are dropped."""
+
+    async def endpoint(socket: WebSocket) -> None:
+        await socket.accept()
+        (await load_session(socket))["n"] = 2
+        raise ValueError("a bug")
+
+    with world.serving(WebSocketRoute("/", endpoint)) as url:
+        assert Socket(url, world.cookies).close_code() in (1006, 1011)
+    assert world.fields() == {"n": 1}

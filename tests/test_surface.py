@@ -1,0 +1,52 @@
+"""What the package shows, and how it is laid out."""
+
+import importlib
+import inspect
+import pkgutil
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import asgi_redis_session
+from asgi_redis_session import SessionError, errors
+
+PACKAGE = Path(asgi_redis_session.__file__).parent
+MODULES = sorted(
+    f"asgi_redis_session.{module.name}" for module in pkgutil.iter_modules([str(PACKAGE)])
+)
+
+
+@pytest.mark.parametrize("name", ["asgi_redis_session", *MODULES])
+def test_all_is_sorted_and_true(name: str) -> None:
+    """`__all__` is sorted, and every name in it exists and has a docstring."""
+    module: ModuleType = importlib.import_module(name)
+    assert module.__doc__
+    names = module.__all__
+    assert list(names) == sorted(names)
+    for exported in names:
+        value = getattr(module, exported)
+        if inspect.isclass(value) or inspect.isfunction(value):
+            assert value.__doc__, exported
+
+
+def test_the_error_tree_is_drawn_as_it_is() -> None:
+    """errors.py opens with the tree of what it defines; the root of the package exports it all."""
+    assert errors.__doc__ is not None
+    drawn = set(re.findall(r"Session\w+|Search\w+|Durability\w+", errors.__doc__))
+    assert drawn == set(errors.__all__)
+    assert drawn <= set(asgi_redis_session.__all__)
+    assert all(issubclass(getattr(errors, name), SessionError) for name in drawn)
+
+
+def test_no_predictable_randomness() -> None:
+    """Ids come from `secrets` alone: nothing imports `random` or `uuid`."""
+    for path in PACKAGE.glob("*.py"):
+        assert not re.search(r"^\s*(import|from) (random|uuid)\b", path.read_text(), re.MULTILINE)
+
+
+def test_every_redis_command_on_a_session_is_in_lua() -> None:
+    """The store sends scripts and nothing else."""
+    source = (PACKAGE / "store.py").read_text() + (PACKAGE / "session.py").read_text()
+    assert not re.search(r'"(HSET|HGETALL|HGET|DEL|EXPIRE|PEXPIRE|HINCRBY|SET|GET|SCAN)"', source)
