@@ -1,0 +1,162 @@
+"""
+What one request costs, in counts that do not depend on the machine.
+
+    make counts
+
+For each kind of request, alone and 50 at once: Redis commands and batches (round trips of the
+lane), Python function calls (ours, redis-py's and asyncio's; no ASGI server), and objects that the
+request leaves to the garbage collector.
+"""
+
+import asyncio
+import gc
+import json
+import sys
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from asgi_redis_session import CookiePolicy, Session, SessionMiddleware, SessionStore
+from asgi_redis_session.devserver import DevServer
+
+Scope = MutableMapping[str, Any]
+REQUESTS = 200
+
+
+async def untouched(session: Session) -> None:
+    """The app never looks at it."""
+
+
+async def read(session: Session) -> None:
+    (await session.load())["user"]
+
+
+async def write(session: Session) -> None:
+    await session.load()
+    session["n"] += 1
+
+
+async def nested(session: Session) -> None:
+    cart = (await session.load())["cart"]
+    cart[0] = "SKU-1" if cart[0] == "SKU-2" else "SKU-2"
+
+
+async def fetch(session: Session) -> None:
+    await session.fetch("user")
+
+
+async def increment(session: Session) -> None:
+    await session.increment("n")
+
+
+KINDS: tuple[Callable[[Session], Awaitable[None]], ...] = (
+    untouched,
+    read,
+    write,
+    nested,
+    fetch,
+    increment,
+)
+FIELDS = {"user": "ada", "n": 1, "theme": "dark", "cart": ["SKU-1"], "currency": "EUR"}
+
+
+class Meter:
+    """Drives one kind of request through the middleware, without a server around it."""
+
+    def __init__(self, store: SessionStore, kind: Callable[[Session], Awaitable[None]]) -> None:
+        async def app(scope: Scope, receive: Any, send: Any) -> None:
+            await kind(scope["session"])
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
+
+        self._store = store
+        policy = CookiePolicy(name="session", secure=False)
+        # The cost of an untouched request is what it waits for; its refresh has its own row.
+        self._app = SessionMiddleware(app, store=store, cookie=policy, refresh="load")
+
+    async def request(self, cookie: bytes) -> None:
+        scope: Scope = {"type": "http", "headers": [(b"host", b"app"), (b"cookie", cookie)]}
+        await self._app(scope, _receive, _send)
+
+    async def measure(self, cookies: list[bytes], at_once: int) -> dict[str, float]:
+        for _ in range(3):
+            await asyncio.gather(*[self.request(cookies[0]) for _ in range(at_once)])
+        rounds = REQUESTS // at_once
+        before = self._store.stats
+        gc.collect()
+        gc.disable()
+        calls = 0
+
+        def count(frame: Any, event: str, argument: Any) -> None:
+            nonlocal calls
+            calls += event == "call"
+
+        sys.setprofile(count)
+        tracked = gc.get_count()[0]
+        try:
+            for _ in range(rounds):
+                if at_once == 1:
+                    await self.request(cookies[0])
+                else:
+                    await asyncio.gather(*[self.request(c) for c in cookies[:at_once]])
+        finally:
+            sys.setprofile(None)
+            tracked = gc.get_count()[0] - tracked
+            gc.enable()
+        after = self._store.stats
+        return {
+            "commands": (after.commands - before.commands) / REQUESTS,
+            "batches": (after.batches - before.batches) / REQUESTS,
+            "calls": round(calls / REQUESTS, 1),
+            "left for the collector": round(tracked / REQUESTS, 2),
+        }
+
+
+async def _receive() -> dict[str, Any]:
+    return {"type": "http.request", "body": b"", "more_body": False}
+
+
+async def _send(message: Any) -> None:
+    return None
+
+
+async def measure(url: str) -> dict[str, dict[str, dict[str, float]]]:
+    """All counts, by kind of request and by number of requests at once."""
+    async with SessionStore.from_url(url, prefix="counts") as store:
+        cookies, handles = [], []
+        for _ in range(50):
+            session = await Session(store).load()
+            session.update(FIELDS)
+            await session.save()
+            grant = session.take_grant()
+            assert grant is not None
+            cookies.append(f"session={grant.session_id}".encode())
+            handles.append(session.handle)
+        result = {
+            kind.__name__: {
+                str(at_once): await Meter(store, kind).measure(cookies, at_once)
+                for at_once in (1, 50)
+            }
+            for kind in KINDS
+        }
+        for handle in handles:
+            await store.revoke(handle or "")
+        return result
+
+
+def table(result: dict[str, dict[str, dict[str, float]]]) -> str:
+    """The counts as a Markdown table."""
+    lines = [
+        "| request | at once | Redis commands | batches | Python calls | objects left to collect |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for kind, by_number in result.items():
+        for at_once, counts in by_number.items():
+            cells = [kind, at_once, *[f"{value:g}" for value in counts.values()]]
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    with DevServer(search=False) as server:
+        counts = asyncio.run(measure(server.url))
+    print(json.dumps(counts, indent=2) if "--json" in sys.argv else table(counts))
