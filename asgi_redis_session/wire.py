@@ -127,16 +127,18 @@ class Wire:
         command = _command(script, keys, arguments)
         deadline = asyncio.get_running_loop().time() + self._timeout
         try:
-            try:
-                reply = await lane.submit(command, command[3], deadline)
-            except NoScriptError:
-                command[:2] = "EVAL", script.text
-                reply = await lane.submit(command, command[3], deadline)
-            except LaneBroken:
-                # A connection that died while idle is found out by using it: try once more.
-                if not idempotent or asyncio.get_running_loop().time() >= deadline:
-                    raise
-                reply = await lane.submit(command, command[3], deadline)
+            while True:
+                try:
+                    reply = await lane.submit(command, command[3], deadline)
+                    break
+                except NoScriptError:
+                    # A server that has just started knows no script, so this may follow a retry.
+                    command[:2] = "EVAL", script.text
+                except LaneBroken:
+                    # A connection that died while idle is found out by using it: try once more.
+                    if not idempotent or asyncio.get_running_loop().time() >= deadline:
+                        raise
+                    idempotent = False
         except (LaneBroken, ResponseError) as error:
             raise self._unavailable(lane, error) from None
         if self._is_down:

@@ -161,6 +161,19 @@ async def test_scripts_come_back_after_script_flush(store: SessionStore, admin: 
     assert await store.revoke(handles[0])
 
 
+async def test_a_load_that_is_tried_again_may_meet_a_server_without_scripts(
+    session_redis_url: str, prefix: str, admin: Any
+) -> None:
+    """A restarted server has cut the connection and knows no script: a load survives both."""
+    with gate_to(session_redis_url) as gate:
+        async with SessionStore.from_url(gate.url, prefix=prefix) as store:
+            session_id = await create(store, n=1)
+            admin.script_flush()
+            gate.cut("commands", 0)
+            assert (await Session(store, session_id).load())["n"] == 1
+            await Session(store, session_id).logout()
+
+
 @pytest.mark.parametrize("made", ["pool", "blocking", "decoding", "default"])
 async def test_any_client_is_made_safe(session_redis_url: str, prefix: str, made: str) -> None:
     """Whatever a handed-in client retries, decodes or times out, the store does not."""
