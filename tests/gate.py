@@ -11,6 +11,7 @@ import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any, Literal
 from urllib.parse import urlsplit, urlunsplit
 
@@ -106,7 +107,7 @@ class Gate:
 
     def cut_now(self, ending: Ending = "reset") -> None:
         """End the connections that are open; new ones work."""
-        self._call(lambda: [self._end(client, ending) for client in list(self._links)])
+        self._call(lambda: self._end_all(ending))
 
     # --- One direction ---
 
@@ -116,21 +117,22 @@ class Gate:
 
     def skip_replies(self, count: int) -> None:
         """Swallow the next *count* bytes of replies, and deliver what follows."""
-        self._call(lambda: setattr(self._replies, "skips", count))
+        self._call(partial(setattr, self._replies, "skips", count))
 
     def inject(self, reply: bytes) -> None:
         """Deliver what Redis never said."""
-        self._call(lambda: [client.write(reply) for client in self._links])
+        for client in list(self._links):
+            self._call(partial(client.write, reply))
 
     def slow(self, commands: float = 0.0, replies: float = 0.0) -> None:
         """Hand each packet on so many seconds late."""
-        self._call(lambda: setattr(self._commands, "delay", commands))
-        self._call(lambda: setattr(self._replies, "delay", replies))
+        self._call(partial(setattr, self._commands, "delay", commands))
+        self._call(partial(setattr, self._replies, "delay", replies))
 
     def crumble(self, piece: int = 1) -> None:
         """Hand on pieces of so many bytes, each a packet of its own."""
         for direction in (self._commands, self._replies):
-            self._call(lambda direction=direction: setattr(direction, "piece", piece))
+            self._call(partial(setattr, direction, "piece", piece))
 
     def cut(
         self, which: Literal["commands", "replies"], after: int, ending: Ending = "reset"
@@ -149,13 +151,16 @@ class Gate:
         self._is_shut = True
         self._commands.flows.set()
         self._replies.flows.set()
-        for client in list(self._links):
-            self._end(client, "reset")
+        self._end_all("reset")
 
     def _open(self) -> None:
         self._is_shut = False
         self._commands.reset()
         self._replies.reset()
+
+    def _end_all(self, ending: Ending) -> None:
+        for client in list(self._links):
+            self._end(client, ending)
 
     def _end(self, client: asyncio.StreamWriter, ending: Ending) -> None:
         for writer in (client, self._links[client]):

@@ -30,15 +30,20 @@ class Server:
     def __init__(self, **options: str | int) -> None:
         self.disk = Path(tempfile.mkdtemp(prefix="redis-disk-"))
         self.options = {name.replace("_", "-"): value for name, value in options.items()}
+        self._binary = BINARY
         self._port: int | None = None
         self._process: DevServer | None = None
 
     def start(self) -> Self:
         """Start it, on the port that it had before; returns when it has loaded its disk."""
         options = {"dir": f'"{self.disk}"', **self.options}
-        self._process = DevServer(options=options, search=False, binary=BINARY, port=self._port)
+        self._process = DevServer(
+            options=options, search=False, binary=self._binary, port=self._port
+        )
         self._process.start()
         self._port = self._process.port
+        # Another start must not fall back on another version when this one refuses its disk.
+        self._binary = str(Path(f"/proc/{self._process.pid}/exe").readlink())
         return self
 
     @property
