@@ -223,9 +223,12 @@ class Lane:
         return self._connection
 
     async def _is_stale(self) -> bool:
-        """Whether the idle connection was closed by the server, or has a stray reply on it."""
+        """Whether the idle connection has ended, or has a stray reply on it."""
         try:
-            stale: bool = await self._connection.can_read()
+            # redis-py sees a FIN and stray data; a reset is known to asyncio's reader only.
+            reader = self._connection._reader  # noqa: SLF001
+            is_reset = reader is None or reader.exception() is not None
+            stale: bool = is_reset or await self._connection.can_read()
         except (OSError, RedisError):
             stale = True
         if stale:

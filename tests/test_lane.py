@@ -99,6 +99,21 @@ async def test_a_connection_closed_while_idle_is_replaced(store: SessionStore, a
     assert (await Session(store, session_id).load())["n"] == 1
 
 
+@pytest.mark.parametrize("ending", ["close", "reset"])
+async def test_a_write_after_an_idle_connection_was_lost(
+    session_redis_url: str, prefix: str, ending: Any
+) -> None:
+    """FIN or RST between two requests: the second does not notice, though it is a write."""
+    with gate_to(session_redis_url) as gate:
+        async with SessionStore.from_url(gate.url, prefix=prefix) as store:
+            session = await Session(store, await create(store, n=1)).load()
+            gate.cut_now(ending)
+            await asyncio.sleep(0.05)
+            await session.increment("n")
+            assert await session.still_valid()
+            await session.logout()
+
+
 async def test_each_caller_has_a_deadline_of_its_own(session_redis_url: str) -> None:
     """A hung server: every caller gives up within the timeout, counted from its own queueing."""
     with gate_to(session_redis_url) as gate:
