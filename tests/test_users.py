@@ -1182,6 +1182,17 @@ async def test_50_logins_at_once_evict_down_to_the_limit(
         assert len(seen.places[index_key(prefix, "ann")]) == 3
 
 
+async def test_no_two_places_have_the_same_time(
+    store: SessionStore, admin: Any, prefix: str
+) -> None:
+    """200 logins within a few milliseconds: one order of age, the same for whoever makes room."""
+    handles = [secrets.token_hex(16) for _ in range(200)]
+    await asyncio.gather(*[store.users.take("ann", handle, (), None) for handle in handles])
+    places = look(admin, prefix).places[index_key(prefix, "ann")]
+    assert places.keys() == set(handles)
+    assert len(set(places.values())) == 200
+
+
 async def test_50_logins_at_once_are_rejected_beyond_the_limit(
     session_redis_url: str, prefix: str, admin: Any
 ) -> None:
