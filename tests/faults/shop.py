@@ -6,6 +6,7 @@ The app that is used while things fail, and a browser that uses it without a net
 
 import asyncio
 import sys
+import time
 from collections.abc import MutableMapping
 from http.cookies import SimpleCookie
 from typing import Any
@@ -24,8 +25,8 @@ OK, GONE, UNAVAILABLE = 200, 410, 503
 class Shop:
     """
     `/login/ada`, `/add/7` (two fields in one commit), `/logout`, `/everywhere` (logs out
-    everywhere), `/read`, `/slow/7` (as add, half a second after the load), and `/hello`, which
-    has no use for its session.
+    everywhere), `/read`, `/slow/7` (as add, a second after the last of its kind has come), and
+    `/hello`, which has no use for its session and tells how many slow ones wait.
     """
 
     def __init__(self, store: SessionStore) -> None:
@@ -38,8 +39,8 @@ class Shop:
             "everywhere": self._everywhere,
             "read": self._read,
         }
-        #: How many slow requests have loaded their session and not written yet.
-        self.waiting = 0
+        self._waiting = 0
+        self._last_slow = 0.0
 
     async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
         """ASGI."""
@@ -47,7 +48,7 @@ class Shop:
             await self._lifespan(receive, send)
             return
         verb, _, what = scope["path"][1:].partition("/")
-        status, body = OK, b"hello"
+        status, body = OK, b"%d" % self._waiting
         if verb in self._verbs:
             session = await scope["session"].load()
             if session.is_new and verb != "login":
@@ -67,9 +68,11 @@ class Shop:
         return b"added"
 
     async def _slow(self, session: Session, what: str) -> bytes:
-        self.waiting += 1
-        await asyncio.sleep(0.5)
-        self.waiting -= 1
+        self._waiting += 1
+        self._last_slow = time.monotonic()
+        while time.monotonic() < self._last_slow + 1:
+            await asyncio.sleep(0.05)
+        self._waiting -= 1
         return await self._add(session, what)
 
     async def _logout(self, session: Session, what: str) -> bytes:

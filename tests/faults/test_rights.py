@@ -20,7 +20,16 @@ NEW = {b"n": b"2", b"twin": b"2"}
 SCRIPTS = ["evalsha", "time"]
 HASHES = ["hmget", "exists", "hgetall", "hset", "hdel", "hlen", "hincrby", "hget"]
 KEYS = ["pttl", "pexpireat", "del", "rename"]
-INDEXES = ["zadd", "zscore", "zcard", "zrange", "zrangebyscore", "zrevrangebyscore", "zrem", "zrevrange"]
+INDEXES = [
+    "zadd",
+    "zscore",
+    "zcard",
+    "zrange",
+    "zrangebyscore",
+    "zrevrangebyscore",
+    "zrem",
+    "zrevrange",
+]
 
 
 def _write(session: Session) -> None:

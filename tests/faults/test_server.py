@@ -237,6 +237,7 @@ def unsaved() -> Iterator[Server]:
             time.sleep(0.02)
         admin.config_set("stop-writes-on-bgsave-error", "no")
         yield server
+        admin.config_set("save", "")  # it would not end without a snapshot
 
 
 @contextmanager
