@@ -1,8 +1,8 @@
 """
 Real deployments of several redis-servers: a Cluster, and a master that Sentinels watch.
 
-Each server is a `DevServer`, so it ends with the test run. `Cluster.url` and `Sentinels.url` are what
-`SessionStore.from_url` takes.
+Each server is a `DevServer`, so it ends with the test run. `Cluster.url` and `Sentinels.url` are
+what `SessionStore.from_url` takes.
 """
 
 import os
@@ -11,8 +11,10 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import redis
 from redis.backoff import NoBackoff
@@ -33,6 +35,15 @@ def client_of(server: DevServer) -> Any:
     return redis.Redis.from_url(
         server.url, protocol=2, socket_timeout=5, retry=Retry(NoBackoff(), 0)
     )
+
+
+def plain_client(url: str) -> Any:
+    """A synchronous client of what a store's URL leads to: one server, or a Cluster."""
+    if "+cluster://" not in url:
+        return redis.Redis.from_url(url)
+    parts = urlsplit(url.replace("+cluster://", "://"))
+    one = parts._replace(netloc=parts.netloc.partition(",")[0]).geturl()
+    return redis.RedisCluster.from_url(one)
 
 
 def ask(server: DevServer, *command: Any) -> Any:
@@ -156,11 +167,9 @@ class Cluster:
             ask(node, "CLUSTER ADDSLOTS", *mine)
         for number, node in enumerate(replicas):
             master = _raw(masters[number % self._masters], "CLUSTER MYID")
-            wait_for(lambda node=node, master=master: master in _raw(node, "CLUSTER NODES"))
+            wait_for(partial(_knows, node, master))
             ask(node, "CLUSTER REPLICATE", master)
-            wait_for(
-                lambda node=node: ask(node, "INFO", "replication")["master_link_status"] == "up"
-            )
+            wait_for(partial(_follows, node))
         self.await_healthy()
 
 
@@ -283,7 +292,7 @@ class Sentinels:
             sentinel = DevServer(options=lines, search=False, binary=os.fspath(program))
             self.sentinels.append(starting.enter_context(sentinel))
         for sentinel in self.sentinels:
-            wait_for(lambda asked=sentinel: self._knows_all(asked))
+            wait_for(partial(self._knows_all, sentinel))
 
     def _knows_all(self, sentinel: DevServer) -> bool:
         answer = ask(sentinel, "SENTINEL MASTER", self.SERVICE)
@@ -291,6 +300,14 @@ class Sentinels:
             int(answer["num-other-sentinels"]) == self._count - 1
             and int(answer["num-slaves"]) == self._replicas
         )
+
+
+def _knows(node: DevServer, other: bytes) -> bool:
+    return other in _raw(node, "CLUSTER NODES")
+
+
+def _follows(node: DevServer) -> bool:
+    return bool(ask(node, "INFO", "replication")["master_link_status"] == "up")
 
 
 def _raw(server: DevServer, command: str) -> bytes:
