@@ -55,12 +55,15 @@ SCRIPTS = tuple(
 )
 _LOAD, _SAVE, _CREATE, _INCREMENT, _LOGIN, _END = SCRIPTS
 
-#: In a Cluster, a move to another key is two scripts: take, and what makes it something new there.
-_TAKE = Script("prelude", "take")
-_RESTORED = {
-    script: Script("prelude", "restore", name)
-    for script, name in ((_SAVE, "save"), (_LOGIN, "login"))
-}
+#: In a Cluster, a move to another key is two scripts: it is taken from the old one, and put under the
+#: new one as what it becomes there.
+CLUSTER_SCRIPTS = (
+    Script("prelude", "take"),
+    Script("prelude", "restore", "save"),
+    Script("prelude", "restore", "login"),
+)
+_TAKE = CLUSTER_SCRIPTS[0]
+_RESTORED = dict(zip((_SAVE, _LOGIN), CLUSTER_SCRIPTS[1:], strict=True))
 
 
 class SessionStore:
