@@ -1,8 +1,8 @@
 """
-A TCP proxy in front of Redis that does to a connection what networks do.
+TCP proxies in front of Redis that do to a connection what networks do.
 
-It knows bytes, not commands. Two directions, `commands` (to Redis) and `replies` (from it), each of
-which can be slow, held, swallowed, cut after byte N or handed on in small pieces.
+They know bytes, not commands, in two directions: `commands` (to Redis) and `replies` (from it).
+Each can be slow, held, swallowed, cut after byte N or handed on in small pieces.
 """
 
 import asyncio
@@ -10,10 +10,15 @@ import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from typing import Any, Literal
 from urllib.parse import urlsplit, urlunsplit
+
+from redis.asyncio import RedisCluster
+from redis.asyncio.cluster import ClusterNode
+
+from asgi_redis_session import SessionStore
 
 #: How a connection ends: RST; FIN to both sides; or not at all, it only carries nothing any more.
 Ending = Literal["reset", "close", "lose"]
@@ -85,6 +90,10 @@ class Gate:
     def carried(self) -> tuple[int, int]:
         """How many bytes of commands and of replies have gone through."""
         return self._commands.carried, self._replies.carried
+
+    def store(self, **options: Any) -> SessionStore:
+        """A store that reaches Redis through the gate."""
+        return SessionStore.from_url(self.url, **options)
 
     # --- All connections ---
 
@@ -245,6 +254,53 @@ def _reset(writer: asyncio.StreamWriter) -> None:
     if connection is not None and connection.fileno() >= 0:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.transport.abort()
+
+
+class Gates:
+    """A gate in front of each node of a Cluster; what is done is done to all."""
+
+    def __init__(self, gates: dict[int, Gate]) -> None:
+        self._gates = gates
+
+    def store(self, **options: Any) -> SessionStore:
+        """A store that reaches every node through its gate."""
+        ports = {port: gate.port for port, gate in self._gates.items()}
+        client = RedisCluster(
+            startup_nodes=[ClusterNode("127.0.0.1", port) for port in ports.values()],
+            address_remap=lambda place: (place[0], ports.get(place[1], place[1])),
+        )
+        return SessionStore(client, **options)
+
+    def shut(self) -> None:
+        """Reset all connections, and each new one."""
+        for gate in self._gates.values():
+            gate.shut()
+
+    def hold_replies(self) -> None:
+        """Deliver commands, but no answer to them."""
+        for gate in self._gates.values():
+            gate.hold_replies()
+
+    def open(self) -> None:
+        """Work again; what was held back is delivered."""
+        for gate in self._gates.values():
+            gate.open()
+
+
+@contextmanager
+def gates_to(url: str) -> Iterator[Gate | Gates]:
+    """A gate in front of the Redis at *url*, or one in front of each node of a Cluster."""
+    if "+cluster://" not in url:
+        with gate_to(url) as gate:
+            yield gate
+        return
+    parts = urlsplit(url.replace("+cluster://", "://"))
+    with ExitStack() as stack:
+        gates = {}
+        for place in parts.netloc.split(","):
+            node = parts._replace(netloc=place).geturl()
+            gates[urlsplit(node).port or 0] = stack.enter_context(gate_to(node))
+        yield Gates(gates)
 
 
 @contextmanager

@@ -22,7 +22,8 @@ from asgi_redis_session import (
     SessionUnavailable,
 )
 from asgi_redis_session.devserver import DevServer
-from asgi_redis_session.lane import Lane, LaneBroken, private_pool
+from asgi_redis_session.lane import Lane, LaneBroken
+from asgi_redis_session.pool import private_pool
 from asgi_redis_session.store import SCRIPTS
 
 from .gate import gate_to

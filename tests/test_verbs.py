@@ -15,7 +15,7 @@ import pytest
 from asgi_redis_session import Session, SessionGone, SessionStore, SessionUnavailable
 from asgi_redis_session.store import SCRIPTS
 
-from .gate import Gate, gate_to
+from .gate import Gate, Gates, gates_to
 from .test_concurrency import create
 
 pytestmark = pytest.mark.anyio
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.anyio
 class World:
     """A session `{n: 1, other: "x"}`, a store behind a gate, a store without, and Redis itself."""
 
-    gate: Gate
+    gate: Gate | Gates
     doomed: SessionStore
     store: SessionStore
     admin: Any
@@ -74,8 +74,8 @@ async def world(
 ) -> AsyncIterator[World]:
     for script in SCRIPTS:  # no NOSCRIPT, whose answer would be lost as well
         admin.script_load(script.text)
-    with gate_to(session_redis_url) as gate:
-        async with SessionStore.from_url(gate.url, prefix=prefix, timeout=5) as doomed:
+    with gates_to(session_redis_url) as gate:
+        async with gate.store(prefix=prefix, timeout=5) as doomed:
             session_id = await create(store, n=1, other="x")
             await Session(doomed, session_id).load()  # connected, before answers are lost
             yield World(gate, doomed, store, admin, session_id)
