@@ -14,7 +14,11 @@ end
 -- The session's idle time and deadline (nil: none); or nil and the state to answer.
 local function alive(key, store_idle)
   local meta = redis.pcall('HMGET', key, '@v', '@deadline', '@idle')
-  if meta.err then return nil, CORRUPT end
+  if meta.err then
+    -- Any other error is the server's refusal, and says nothing about this session.
+    if string.find(meta.err, 'WRONGTYPE') then return nil, CORRUPT end
+    error(meta.err)
+  end
   if meta[1] ~= '1' then
     if redis.call('EXISTS', key) == 0 then return nil, GONE end
     return nil, CORRUPT
