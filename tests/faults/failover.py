@@ -99,13 +99,28 @@ class Watched(Deployment):
     def await_successor(self) -> None:
         self._sentinels.await_master(not_at=self._failed)
 
+    @property
+    def servers(self) -> list[DevServer]:
+        """The master and its replicas."""
+        return self._sentinels.servers
+
+    @property
+    def sentinels(self) -> list[DevServer]:
+        """Those who watch."""
+        return self._sentinels.sentinels
+
+    def await_settled(self) -> None:
+        """Return when the old master has become a replica, too."""
+        wait_for(lambda: sum(ask(one, "ROLE")[0] == b"master" for one in self.servers) == 1, 40)
+        self._sentinels.await_replicas()
+
 
 class Sharded(Deployment):
     """A Cluster of three masters, each with a replica."""
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            self._cluster = stack.enter_context(Cluster(3, 3 // 3, binary=BINARY))
+            self._cluster = stack.enter_context(Cluster(3, 1, binary=BINARY))
             self._stack = stack.pop_all()
         self.url = self._cluster.url
         self._first, self._replica = self._cluster.nodes[0], self._cluster.nodes[3]
@@ -116,7 +131,12 @@ class Sharded(Deployment):
         return self._first
 
     def client(self) -> Any:
-        return redis.RedisCluster(host="127.0.0.1", port=self._cluster.nodes[1].port)
+        return self.client_of(self._cluster)
+
+    @staticmethod
+    def client_of(cluster: Cluster) -> Any:
+        """A plain client of a whole Cluster."""
+        return redis.RedisCluster(host="127.0.0.1", port=cluster.nodes[2].port)
 
     def hand_over(self) -> None:
         self._failed = self.master

@@ -128,6 +128,10 @@ class Journal:
         """How long after this instant (monotonic) the last request was refused."""
         return max(0.0, self._last_refusal - instant)
 
+    def kept(self) -> list[Told]:
+        """Sessions whose browsers have not asked for their end."""
+        return [told for told in self._told if told.end == "no"]
+
     # --- The browsers ---
 
     async def _work(self, number: int) -> None:
@@ -159,9 +163,9 @@ class Journal:
         # What was written before the fault stays to be looked at.
         while not self._over.is_set() and not told.writes[0] < self.fault_at:
             status = await self._get(browser, path)
-            if status == OK or (status == GONE and told.end == "asked"):
+            if status == OK:
                 told.end = "acknowledged"
-            if status in (OK, GONE):
+            if status in (OK, GONE):  # gone: by an earlier try, if there was one
                 return
             told.end = "asked"
 

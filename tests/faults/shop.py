@@ -13,13 +13,13 @@ from typing import Any
 
 import uvicorn
 
-from asgi_redis_session import Session, SessionMiddleware, SessionStore
+from asgi_redis_session import Session, SessionError, SessionMiddleware, SessionStore
 
 from ..conftest import PLAIN
 
 Scope = MutableMapping[str, Any]
 
-OK, GONE, UNAVAILABLE = 200, 410, 503
+OK, GONE, FAILED, UNAVAILABLE = 200, 410, 500, 503
 
 
 class Shop:
@@ -115,7 +115,10 @@ class Browser:
         async def send(message: Any) -> None:
             messages.append(message)
 
-        await self._app(scope, _nothing, send)
+        try:
+            await self._app(scope, _nothing, send)
+        except SessionError:
+            return FAILED  # as any server answers
         for name, value in messages[0]["headers"]:
             if name == b"set-cookie":
                 cookie = SimpleCookie(value.decode())["session"]

@@ -1,0 +1,244 @@
+"""
+Rows 16 to 22 and 27: masters that fail, hand over, or lose their replicas; slots that move.
+
+The short forms run one failover of each kind; `make faults` runs ten, with and without WAIT.
+"""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import pytest
+
+from asgi_redis_session import Durability, DurabilityNotReached, Session, SessionStore
+
+from ..servers import Cluster, ask, client_of, frozen, wait_for
+from ..test_concurrency import create
+from .failover import KINDS, Fault, Sharded, Watched, fail_over, failovers
+from .journal import Journal
+from .servers import BINARY, Server
+
+pytestmark = pytest.mark.anyio
+
+#: Acknowledged writes and ends are in the memory of a replica as well.
+REPLICATED = {
+    "durability": Durability(replicas=1, timeout=0.5),
+    "end_durability": Durability(replicas=1, timeout=0.5),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_master_crashes_after_its_replicas_were_cut_off(kind: str) -> None:
+    """With WAIT nothing acknowledged is lost and nobody is back, even then; requests recover."""
+    tally = await failovers(kind, "cut off", 1, **REPLICATED)
+    assert tally.writes > 50
+    assert (tally.lost_writes, tally.back, tally.partial, tally.immortal) == (0, 0, 0, 0)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("replicated", [False, True], ids=["alone", "WAIT"])
+@pytest.mark.parametrize("fault", ["crash", "cut off", "planned"])
+@pytest.mark.parametrize("kind", KINDS)
+async def test_10_failovers(
+    kind: str, fault: Fault, replicated: bool, figure: Callable[[str], None]
+) -> None:
+    """What is lost, and how long requests are refused; nothing half, nothing without TTL."""
+    tally = await failovers(kind, fault, 10, **(REPLICATED if replicated else {}))
+    figure(f"{kind}, {fault}{', WAIT 1' if replicated else ''}: {tally}")
+    assert (tally.partial, tally.immortal) == (0, 0)
+    assert max(tally.recoveries) < 10
+    if replicated:
+        assert (tally.lost_writes, tally.back) == (0, 0)
+
+
+# --- Sentinel ---
+
+
+@pytest.fixture(scope="module")
+def watched() -> Iterator[Watched]:
+    with Watched() as watched:
+        yield watched
+
+
+async def test_a_planned_failover_is_followed(watched: Watched, prefix: str) -> None:
+    """The old master takes writes for ten seconds more: ours go to the new one long before."""
+    old = watched.master
+    async with SessionStore.from_url(watched.url, prefix=prefix) as store:
+        session_id = await create(store, n=0)
+        key = f"{prefix}:{store.handles(session_id)[0]}"
+        wait_for(lambda: _everywhere(watched, key))
+        await asyncio.to_thread(watched.hand_over)
+        async with asyncio.timeout(30):
+            while True:
+                await Session(store, session_id).increment("n")
+                with client_of(watched.master) as new:
+                    if new.hget(key, "n") != b"0":
+                        break
+                await asyncio.sleep(0.05)
+        assert ask(old, "ROLE")[0] == b"master"
+
+
+def _everywhere(watched: Watched, key: str) -> bool:
+    return all(ask(server, "EXISTS", key) for server in watched.servers)
+
+
+async def test_a_demoted_master_is_left(watched: Watched, prefix: str) -> None:
+    """READONLY from the old master: its connection goes, and the Sentinels' choice is asked for."""
+    await asyncio.to_thread(watched.await_settled)
+    async with SessionStore.from_url(watched.url, prefix=prefix) as store:
+        journal = Journal(store, None, browsers=10)
+        async with journal.at_work():
+            await journal.acknowledges(50)
+            master = watched.master
+            other = next(server for server in watched.servers if server is not master)
+            journal.strike()
+            ask(master, "REPLICAOF", "127.0.0.1", other.port)
+            await asyncio.sleep(0.2)
+            ask(master, "REPLICAOF", "NO", "ONE")
+            await journal.acknowledges(50)
+        with client_of(watched.master) as journal.redis:
+            tally = journal.tally()
+    assert (tally.partial, tally.immortal) == (0, 0)
+
+
+async def test_one_sentinel_is_enough(watched: Watched, prefix: str) -> None:
+    """Two of three Sentinels hang: a new store still finds the master, in time."""
+    one, two, _ = watched.sentinels
+    with frozen(one), frozen(two):
+        async with SessionStore.from_url(watched.url, prefix=prefix, timeout=4) as store:
+            session_id = await create(store, n=1)
+            assert (await Session(store, session_id).load())["n"] == 1
+
+
+async def test_a_master_without_replicas_refuses(prefix: str) -> None:
+    """min-replicas-to-write: a master that lost its replicas stops taking writes, so none is lost."""
+    with Server(min_replicas_to_write=1, min_replicas_max_lag=1) as master:
+        place = f"127.0.0.1 {master.port}"
+        with Server(replicaof=place, repl_diskless_sync_delay=0) as replica:
+            wait_for(lambda: ask(master.process, "ROLE")[2], 20)
+            async with SessionStore.from_url(master.url, prefix=prefix, timeout=2) as store:
+                journal = Journal(store, None, browsers=10)
+                async with journal.at_work():
+                    await journal.acknowledges(50)
+                    replica.stop()
+                    async with asyncio.timeout(20):
+                        while journal.refused < 20:
+                            await asyncio.sleep(0.01)
+
+
+# --- WAIT ---
+
+
+async def test_a_short_wait_is_never_silent(prefix: str) -> None:
+    """The replica hangs: DurabilityNotReached from save and logout; a load does not care."""
+    with Server() as master:
+        place = f"127.0.0.1 {master.port}"
+        with Server(replicaof=place, repl_diskless_sync_delay=0) as replica:
+            wait_for(lambda: ask(master.process, "ROLE")[2], 20)
+            async with SessionStore.from_url(master.url, prefix=prefix, **REPLICATED) as store:
+                session_id = await create(store, n=1)
+                session = await Session(store, session_id).load()
+                with replica.frozen():
+                    session["n"] = 2
+                    with pytest.raises(DurabilityNotReached):
+                        await session.save()
+                    other = await Session(store, session_id).load()
+                    assert other["n"] == 2  # what was not promised has happened all the same
+                    with pytest.raises(DurabilityNotReached):
+                        await other.logout()
+                assert not await session.still_valid()
+
+
+# --- Cluster ---
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    with Cluster(3, 1, binary=BINARY) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+async def store(cluster: Cluster, prefix: str, anyio_backend: Any) -> AsyncIterator[SessionStore]:
+    async with SessionStore.from_url(cluster.url, prefix=prefix, timeout=1) as store:
+        yield store
+
+
+def _client(cluster: Cluster) -> Any:
+    return Sharded.client_of(cluster)
+
+
+async def test_slots_move_under_load(cluster: Cluster, store: SessionStore) -> None:
+    """Slots go to another node while browsers work (ASK, MOVED, TRYAGAIN): nobody notices."""
+    journal = Journal(store, None, browsers=20)
+    async with journal.at_work():
+        await journal.acknowledges(100)
+        for told in journal.kept()[:5]:
+            key = f"{store.prefix}:{told.handle}"
+            target = cluster.others(cluster.owner(key))[0]
+            migration = await asyncio.to_thread(cluster.migrate, key, target)
+            await journal.acknowledges(50)
+            await asyncio.to_thread(migration.move_keys)
+            await journal.acknowledges(50)
+            await asyncio.to_thread(migration.finish)
+            await journal.acknowledges(50)
+    with _client(cluster) as journal.redis:
+        tally = journal.tally()
+    assert journal.refused == 0
+    assert (tally.lost_writes, tally.back, tally.partial, tally.immortal) == (0, 0, 0, 0)
+    assert tally.unlisted == 0
+
+
+async def test_a_hung_node_delays_its_own_sessions_only(
+    cluster: Cluster, store: SessionStore
+) -> None:
+    """One master hangs: sessions on the others are answered as if nothing were."""
+    sessions = [await create(store, who=number) for number in range(30)]
+    keys = [f"{store.prefix}:{store.handles(session_id)[0]}" for session_id in sessions]
+    owners = [cluster.owner(key) for key in keys]
+    hung = owners[0]
+    with frozen(hung):
+        loads = [asyncio.create_task(Session(store, one).load()) for one in sessions]
+        fine = [load for load, owner in zip(loads, owners, strict=True) if owner is not hung]
+        late = [load for load, owner in zip(loads, owners, strict=True) if owner is hung]
+        await asyncio.wait(fine)
+        assert not any(load.done() for load in late)
+        assert all(load.exception() is None for load in fine)
+        await asyncio.gather(*late, return_exceptions=True)
+    await asyncio.to_thread(cluster.await_healthy)
+
+
+async def test_a_cluster_without_majority(prefix: str) -> None:
+    """Two of three masters are gone: CLUSTERDOWN is 503, and ends when they are back."""
+    with Cluster(3, binary=BINARY) as cluster:
+        async with SessionStore.from_url(cluster.url, prefix=prefix, timeout=1) as store:
+            journal = Journal(store, None, browsers=10)
+            async with journal.at_work():
+                await journal.acknowledges(50)
+                for node in cluster.nodes[1:]:
+                    os.kill(node.pid, signal.SIGSTOP)
+                try:
+                    start, refused = time.monotonic(), journal.refused
+                    async with asyncio.timeout(30):
+                        while journal.refused < refused + 10 or time.monotonic() < start + 2:
+                            await asyncio.sleep(0.05)
+                finally:
+                    for node in cluster.nodes[1:]:
+                        os.kill(node.pid, signal.SIGCONT)
+                await asyncio.to_thread(cluster.await_healthy)
+                await journal.acknowledges(50)
+            with _client(cluster) as journal.redis:
+                tally = journal.tally()
+    assert (tally.lost_writes, tally.back, tally.partial, tally.immortal) == (0, 0, 0, 0)
+
+
+async def test_a_planned_handover_in_a_cluster_is_not_noticed() -> None:
+    """CLUSTER FAILOVER under load: nothing refused, nothing lost."""
+    with await asyncio.to_thread(Sharded().__enter__) as sharded:
+        tally = await fail_over(sharded, "planned")
+    assert tally.refused == 0
+    assert (tally.lost_writes, tally.back, tally.partial, tally.immortal) == (0, 0, 0, 0)
