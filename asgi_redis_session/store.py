@@ -55,8 +55,8 @@ SCRIPTS = tuple(
 )
 _LOAD, _SAVE, _CREATE, _INCREMENT, _LOGIN, _END = SCRIPTS
 
-#: In a Cluster, a move to another key is two scripts: it is taken from the old one, and put under the
-#: new one as what it becomes there.
+#: In a Cluster, a move to another key is two scripts: it is taken from the old one, and put under
+#: the new one as what it becomes there.
 CLUSTER_SCRIPTS = (
     Script("prelude", "take"),
     Script("prelude", "restore", "save"),
@@ -599,21 +599,43 @@ class SessionStore:
         made from a browser's id, so that not finding it is worth an event.
         """
         if len(handles) == 1:
-            replies = [await self._ask(_LOAD, handles, arguments, idempotent=True, side=side)]
+            reply = await self._ask(_LOAD, handles, arguments, idempotent=True, side=side)
+            replies = [(handles[0], reply)]
         else:
-            replies = await asyncio.gather(
-                *[self._ask(_LOAD, (handle,), arguments, idempotent=True) for handle in handles]
-            )
-        for handle, reply in zip(handles, replies, strict=True):
+            replies = await self._find_any(handles, arguments)
+        for handle, reply in replies:
             if reply[1] > 0:
                 return handle, reply
-        for handle, reply in zip(handles, replies, strict=True):
+        for handle, reply in replies:
             if reply[1] == _CORRUPT:
                 self._corrupt(handle, "wrong type, or not of a version that this library reads")
                 return handle, None
         if presented:
             self._wire.emit("unknown_id", handles[0])
         return handles[0], None
+
+    async def _find_any(
+        self, handles: tuple[str, ...], arguments: Sequence[Any]
+    ) -> list[tuple[str, list[Any]]]:
+        """
+        Ask for all at once. What is found need not wait for the others, which may be on another
+        node of a Cluster.
+        """
+        asked = {
+            asyncio.create_task(self._ask(_LOAD, (handle,), arguments, idempotent=True)): handle
+            for handle in handles
+        }
+        try:
+            waiting = set(asked)
+            while waiting:
+                done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                answered = [(asked[one], one.result()) for one in done if one.exception() is None]
+                if found := [(handle, reply) for handle, reply in answered if reply[1] > 0]:
+                    return found
+            return [(handle, one.result()) for one, handle in asked.items()]
+        finally:
+            for one in asked:
+                one.cancel()
 
     # --- Telling ---
 

@@ -276,6 +276,11 @@ class Gates:
         for gate in self._gates.values():
             gate.shut()
 
+    def hang(self) -> None:
+        """Take bytes, deliver none."""
+        for gate in self._gates.values():
+            gate.hang()
+
     def hold_replies(self) -> None:
         """Deliver commands, but no answer to them."""
         for gate in self._gates.values():

@@ -90,6 +90,8 @@ class Cluster:
                     "cluster-node-timeout": DEAD_AFTER_MS,
                     # A node that was cut off for long may still be elected: tests have no time.
                     "cluster-replica-validity-factor": 0,
+                    # By default, all nodes refuse everything while one slot is without a master.
+                    "cluster-require-full-coverage": "no",
                     **QUICK,
                     **(options or {}),
                 },
@@ -129,6 +131,16 @@ class Cluster:
         """The masters that are none of these."""
         ports = set(wait_for(self._agreed).values()) - {node.port for node in nodes}
         return [self.node_at(port) for port in sorted(ports)]
+
+    def replica_of(self, master: DevServer) -> DevServer:
+        """One of the replicas that follow this master."""
+        name = _raw(master, "CLUSTER MYID")
+        return next(
+            node
+            for node in self.nodes
+            for line in _raw(node, "CLUSTER NODES").splitlines()
+            if line.split()[2:4] == [b"myself,slave", name]
+        )
 
     def migrate(self, key: str, target: DevServer) -> "Migration":
         """Begin to move the slot of *key* to *target*."""

@@ -186,8 +186,8 @@ def index_key(prefix: str, user: str | int) -> str:
 
 def expiry(admin: Any, key: str) -> int:
     """PEXPIRETIME, which Redis has since 7.0."""
-    seconds, micros = admin.time()
-    return int(seconds * 1000 + micros // 1000 + admin.pttl(key))
+    time, ttl = admin.eval("return {redis.call('TIME'), redis.call('PTTL', KEYS[1])}", 1, key)
+    return int(time[0]) * 1000 + int(time[1]) // 1000 + int(ttl)
 
 
 def granted(session: Session) -> str:
