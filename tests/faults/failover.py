@@ -109,11 +109,6 @@ class Watched(Deployment):
         """Those who watch."""
         return self._sentinels.sentinels
 
-    def await_settled(self) -> None:
-        """Return when the old master has become a replica, too."""
-        wait_for(lambda: sum(ask(one, "ROLE")[0] == b"master" for one in self.servers) == 1, 40)
-        self._sentinels.await_replicas()
-
 
 class Sharded(Deployment):
     """A Cluster of three masters, each with a replica."""
@@ -145,6 +140,11 @@ class Sharded(Deployment):
 
     def await_successor(self) -> None:
         wait_for(lambda: ask(self._replica, "ROLE")[0] == b"master", 30)
+
+    def crash(self) -> None:
+        super().crash()
+        # As an operator would: else nothing can reach a second server any more.
+        self._cluster.add_replica(self._replica)
         self._cluster.await_healthy()
 
 
@@ -176,7 +176,7 @@ async def failovers(kind: str, fault: Fault, rounds: int, **options: Any) -> Tal
     """So many rounds, each on servers of its own; *options* are those of the store."""
     total = Tally()
     for _ in range(rounds):
-        with await asyncio.to_thread(KINDS[kind]().__enter__) as deployment:
+        with KINDS[kind]() as deployment:
             total += await fail_over(deployment, fault, **options)
     return total
 

@@ -2,6 +2,7 @@
 Rows 16 to 22 and 27: masters that fail, hand over, or lose their replicas; slots that move.
 
 The short forms run one failover of each kind; `make faults` runs ten, with and without WAIT.
+tests/test_cluster.py has what a Cluster answers while slots move and nodes fail, case by case.
 """
 
 import asyncio
@@ -17,7 +18,7 @@ from asgi_redis_session import Durability, DurabilityNotReached, Session, Sessio
 
 from ..servers import Cluster, ask, client_of, frozen, wait_for
 from ..test_concurrency import create
-from .failover import KINDS, Fault, Sharded, Watched, fail_over, failovers
+from .failover import KINDS, Fault, Sharded, Watched, failovers
 from .journal import Journal
 from .servers import BINARY, Server
 
@@ -64,6 +65,24 @@ def watched() -> Iterator[Watched]:
         yield watched
 
 
+async def test_a_demoted_master_is_left(watched: Watched, prefix: str) -> None:
+    """READONLY from the old master: its connection goes, and the Sentinels' choice is asked for."""
+    async with SessionStore.from_url(watched.url, prefix=prefix) as store:
+        journal = Journal(store, None, browsers=10)
+        async with journal.at_work():
+            await journal.acknowledges(50)
+            master = watched.master
+            other = next(server for server in watched.servers if server is not master)
+            journal.strike()
+            ask(master, "REPLICAOF", "127.0.0.1", other.port)
+            await asyncio.sleep(0.2)
+            ask(master, "REPLICAOF", "NO", "ONE")
+            await journal.acknowledges(50)
+        with client_of(watched.master) as journal.redis:
+            tally = journal.tally()
+    assert (tally.partial, tally.immortal) == (0, 0)
+
+
 async def test_a_planned_failover_is_followed(watched: Watched, prefix: str) -> None:
     """The old master takes writes for ten seconds more: ours go to the new one long before."""
     old = watched.master
@@ -86,25 +105,6 @@ def _everywhere(watched: Watched, key: str) -> bool:
     return all(ask(server, "EXISTS", key) for server in watched.servers)
 
 
-async def test_a_demoted_master_is_left(watched: Watched, prefix: str) -> None:
-    """READONLY from the old master: its connection goes, and the Sentinels' choice is asked for."""
-    await asyncio.to_thread(watched.await_settled)
-    async with SessionStore.from_url(watched.url, prefix=prefix) as store:
-        journal = Journal(store, None, browsers=10)
-        async with journal.at_work():
-            await journal.acknowledges(50)
-            master = watched.master
-            other = next(server for server in watched.servers if server is not master)
-            journal.strike()
-            ask(master, "REPLICAOF", "127.0.0.1", other.port)
-            await asyncio.sleep(0.2)
-            ask(master, "REPLICAOF", "NO", "ONE")
-            await journal.acknowledges(50)
-        with client_of(watched.master) as journal.redis:
-            tally = journal.tally()
-    assert (tally.partial, tally.immortal) == (0, 0)
-
-
 async def test_one_sentinel_is_enough(watched: Watched, prefix: str) -> None:
     """Two of three Sentinels hang: a new store still finds the master, in time."""
     one, two, _ = watched.sentinels
@@ -115,10 +115,10 @@ async def test_one_sentinel_is_enough(watched: Watched, prefix: str) -> None:
 
 
 async def test_a_master_without_replicas_refuses(prefix: str) -> None:
-    """min-replicas-to-write: a master that lost its replicas stops taking writes, so none is lost."""
-    with Server(min_replicas_to_write=1, min_replicas_max_lag=1) as master:
+    """min-replicas-to-write: a master that has lost its replicas stops taking writes."""
+    with Server(min_replicas_to_write=1, repl_diskless_sync_delay=0) as master:
         place = f"127.0.0.1 {master.port}"
-        with Server(replicaof=place, repl_diskless_sync_delay=0) as replica:
+        with Server(replicaof=place) as replica:
             wait_for(lambda: ask(master.process, "ROLE")[2], 20)
             async with SessionStore.from_url(master.url, prefix=prefix, timeout=2) as store:
                 journal = Journal(store, None, browsers=10)
@@ -135,9 +135,9 @@ async def test_a_master_without_replicas_refuses(prefix: str) -> None:
 
 async def test_a_short_wait_is_never_silent(prefix: str) -> None:
     """The replica hangs: DurabilityNotReached from save and logout; a load does not care."""
-    with Server() as master:
+    with Server(repl_diskless_sync_delay=0) as master:
         place = f"127.0.0.1 {master.port}"
-        with Server(replicaof=place, repl_diskless_sync_delay=0) as replica:
+        with Server(replicaof=place) as replica:
             wait_for(lambda: ask(master.process, "ROLE")[2], 20)
             async with SessionStore.from_url(master.url, prefix=prefix, **REPLICATED) as store:
                 session_id = await create(store, n=1)
@@ -172,12 +172,16 @@ def _client(cluster: Cluster) -> Any:
     return Sharded.client_of(cluster)
 
 
-async def test_slots_move_under_load(cluster: Cluster, store: SessionStore) -> None:
+@pytest.mark.long
+@pytest.mark.timeout(300)
+async def test_20_slots_move_under_load(
+    cluster: Cluster, store: SessionStore, figure: Callable[[str], None]
+) -> None:
     """Slots go to another node while browsers work (ASK, MOVED, TRYAGAIN): nobody notices."""
-    journal = Journal(store, None, browsers=20)
+    journal = Journal(store, None)
     async with journal.at_work():
         await journal.acknowledges(100)
-        for told in journal.kept()[:5]:
+        for told in journal.kept()[:20]:
             key = f"{store.prefix}:{told.handle}"
             target = cluster.others(cluster.owner(key))[0]
             migration = await asyncio.to_thread(cluster.migrate, key, target)
@@ -188,31 +192,14 @@ async def test_slots_move_under_load(cluster: Cluster, store: SessionStore) -> N
             await journal.acknowledges(50)
     with _client(cluster) as journal.redis:
         tally = journal.tally()
+    figure(f"Cluster, 20 slots moved under load: {tally}")
     assert journal.refused == 0
     assert (tally.lost_writes, tally.back, tally.partial, tally.immortal) == (0, 0, 0, 0)
     assert tally.unlisted == 0
 
 
-async def test_a_hung_node_delays_its_own_sessions_only(
-    cluster: Cluster, store: SessionStore
-) -> None:
-    """One master hangs: sessions on the others are answered as if nothing were."""
-    sessions = [await create(store, who=number) for number in range(30)]
-    keys = [f"{store.prefix}:{store.handles(session_id)[0]}" for session_id in sessions]
-    owners = [cluster.owner(key) for key in keys]
-    hung = owners[0]
-    with frozen(hung):
-        loads = [asyncio.create_task(Session(store, one).load()) for one in sessions]
-        fine = [load for load, owner in zip(loads, owners, strict=True) if owner is not hung]
-        late = [load for load, owner in zip(loads, owners, strict=True) if owner is hung]
-        await asyncio.wait(fine)
-        assert not any(load.done() for load in late)
-        assert all(load.exception() is None for load in fine)
-        await asyncio.gather(*late, return_exceptions=True)
-    await asyncio.to_thread(cluster.await_healthy)
-
-
-async def test_a_cluster_without_majority(prefix: str) -> None:
+@pytest.mark.long
+async def test_a_cluster_without_majority(prefix: str, figure: Callable[[str], None]) -> None:
     """Two of three masters are gone: CLUSTERDOWN is 503, and ends when they are back."""
     with Cluster(3, binary=BINARY) as cluster:
         async with SessionStore.from_url(cluster.url, prefix=prefix, timeout=1) as store:
@@ -222,23 +209,18 @@ async def test_a_cluster_without_majority(prefix: str) -> None:
                 for node in cluster.nodes[1:]:
                     os.kill(node.pid, signal.SIGSTOP)
                 try:
-                    start, refused = time.monotonic(), journal.refused
-                    async with asyncio.timeout(30):
-                        while journal.refused < refused + 10 or time.monotonic() < start + 2:
-                            await asyncio.sleep(0.05)
+                    await asyncio.sleep(4)
+                    assert journal.refused
                 finally:
                     for node in cluster.nodes[1:]:
                         os.kill(node.pid, signal.SIGCONT)
+                back_at = time.monotonic()
                 await asyncio.to_thread(cluster.await_healthy)
+                healthy_after = time.monotonic() - back_at
                 await journal.acknowledges(50)
+                await journal.is_calm(1.5)
             with _client(cluster) as journal.redis:
                 tally = journal.tally()
-    assert (tally.lost_writes, tally.back, tally.partial, tally.immortal) == (0, 0, 0, 0)
-
-
-async def test_a_planned_handover_in_a_cluster_is_not_noticed() -> None:
-    """CLUSTER FAILOVER under load: nothing refused, nothing lost."""
-    with await asyncio.to_thread(Sharded().__enter__) as sharded:
-        tally = await fail_over(sharded, "planned")
-    assert tally.refused == 0
+    tally.recoveries = [journal.since(back_at)]
+    figure(f"Cluster, 2 of 3 masters hung for 4 s (healthy after {healthy_after:.2f} s): {tally}")
     assert (tally.lost_writes, tally.back, tally.partial, tally.immortal) == (0, 0, 0, 0)
