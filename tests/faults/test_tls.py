@@ -153,7 +153,7 @@ async def test_clients_need_a_certificate(authority: Authority, prefix: str) -> 
     certificate, mine = authority.certificate("strict"), authority.certificate("client")
     with _serving(authority, certificate, tls_auth_clients="yes") as server:
         await _is_refused(server.url(ssl_ca_certs=authority.file), prefix, "can't be used")
-        keys = {"ssl_certfile": mine["crt"], "ssl_keyfile": mine["key"]}
+        keys: dict[str, Any] = {"ssl_certfile": mine["crt"], "ssl_keyfile": mine["key"]}
         url = server.url(ssl_ca_certs=authority.file, **keys)
         async with SessionStore.from_url(url, prefix=prefix) as store:
             session_id = await create(store, n=1)
