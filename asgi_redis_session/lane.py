@@ -289,7 +289,6 @@ class Lane:
         """
         if self._look is None and self._loop.time() >= self._look_at:
             self._look = self._loop.create_task(self._compare(pool, self._connection))
-        if self._look is not None:
             # Slow Sentinels must not delay anybody for long: the look goes on without us.
             await asyncio.wait((self._look,), timeout=_LOOK_PATIENCE)
 
