@@ -4,16 +4,13 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Self
 
-import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
-
 from asgi_redis_session.devserver import DevServer
+
+from ..servers import client_of, frozen
 
 #: What `make matrix` asks for.
 BINARY = os.environ.get("SESSION_TEST_SERVER")
@@ -65,9 +62,7 @@ class Server:
     @property
     def admin(self) -> Any:
         """A new client for looking at it; waits no longer than 5 seconds for anything."""
-        return redis.Redis.from_url(
-            self.process.url, protocol=2, socket_timeout=5, retry=Retry(NoBackoff(), 0)
-        )
+        return client_of(self.process)
 
     @property
     def version(self) -> tuple[int, ...]:
@@ -84,14 +79,9 @@ class Server:
         """SIGTERM: it writes what its configuration says, and ends."""
         self.process.stop()
 
-    @contextmanager
-    def frozen(self) -> Iterator[None]:
+    def frozen(self) -> AbstractContextManager[None]:
         """SIGSTOP while the block runs: connections stay open, and nobody answers."""
-        os.kill(self.process.pid, signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            os.kill(self.process.pid, signal.SIGCONT)
+        return frozen(self.process)
 
     def __enter__(self) -> Self:
         return self.start()

@@ -243,11 +243,10 @@ def test_loops_that_come_and_go_during_an_outage(server: Server, prefix: str) ->
     for thread in threads[:2]:
         thread.start()
     time.sleep(0.2)
-    os.kill(server.process.pid, signal.SIGSTOP)
-    for thread in threads[2:]:
-        thread.start()
-    time.sleep(2.5)
-    os.kill(server.process.pid, signal.SIGCONT)
+    with server.frozen():
+        for thread in threads[2:]:
+            thread.start()
+        time.sleep(2.5)
     for thread in threads:
         thread.join()
     assert failures == []

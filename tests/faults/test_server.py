@@ -1,8 +1,6 @@
 """Rows 1, 2, 4, 10 to 12, 14, 16, 28 and 38: one Redis that is away, hangs, refuses or forgets."""
 
 import asyncio
-import os
-import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -372,10 +370,7 @@ async def test_a_frozen_server_does_not_keep_the_app_from_ending(world: World) -
     session_id = await world.create(n=1)
     store = SessionStore.from_url(world.gate.url, prefix=world.prefix, timeout=0.5)
     await Session(store, session_id).load()
-    os.kill(world.server.process.pid, signal.SIGSTOP)
-    try:
+    with world.server.frozen():
         store.refresh(store.handles(session_id))
         async with asyncio.timeout(20):
             await store.aclose()
-    finally:
-        os.kill(world.server.process.pid, signal.SIGCONT)
