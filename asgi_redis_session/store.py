@@ -17,6 +17,7 @@ from typing import Any, Literal, Self
 
 from redis.asyncio import Redis, RedisCluster
 
+from .check import CheckReport, examine
 from .codec import CorruptValue, decode, decode_pairs
 from .device import label_of
 from .durability import Durability, Promise
@@ -169,6 +170,17 @@ class SessionStore:
     async def drain(self) -> None:
         """Wait until every command of this event loop has been answered, refreshes included."""
         await self._wire.drain()
+
+    async def check(self) -> CheckReport:
+        """
+        Look at the deployment: version, persistence, eviction, replicas, permissions, Search,
+        clock, Cluster and Sentinels, and the client that was handed in.
+
+        For a start-up log, an alert, or `asgi-redis-session doctor`. Takes as long as *timeout* at
+        the most for each server, and raises nothing for what it finds.
+        """
+        levels = (self.durability, self.end_durability)
+        return await examine(self._wire, levels, is_own=self._owns_redis)
 
     @property
     def stats(self) -> Stats:

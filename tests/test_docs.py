@@ -38,6 +38,11 @@ BLOCKS = {
     ("CONTRIBUTING.md", "sh"): 1,
     ("CONTRIBUTING.md", "python"): 1,
     ("docs/guide.md", "python"): 7,
+    # tests/test_deployment.py
+    ("docs/deployment.md", "conf"): 5,
+    ("docs/deployment.md", "console"): 1,
+    ("docs/deployment.md", "python"): 8,
+    ("docs/deployment.md", "text"): 1,
 }
 
 
