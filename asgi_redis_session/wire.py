@@ -311,7 +311,10 @@ class Wire:
         if is_news:  # one line an outage, not one a request
             logger.error("Sessions are unavailable: %s.", reason)
         self.emit("unavailable", None, reason)
-        return SessionUnavailable(f"Sessions are unavailable: {reason}. Try again shortly.")
+        return SessionUnavailable(
+            f"Sessions are unavailable: {reason}. Try again shortly.",
+            is_refusal=isinstance(error, ResponseError),
+        )
 
 
 def _count(route: Route, stats: Stats) -> None:
