@@ -25,7 +25,7 @@ from redis.asyncio import ConnectionPool
 from redis.asyncio.sentinel import SentinelConnectionPool
 from redis.exceptions import AuthenticationError, RedisError, ResponseError
 
-__all__ = ["Barrier", "Lane", "LaneBroken", "NotReached"]
+__all__ = ["Barrier", "Lane", "LaneBroken", "NotReached", "address_of"]
 
 #: Give the connection back to its pool this often (seconds), so that what redis-py does there
 #: happens: a new password of a credential provider, a new master found by Sentinel.
@@ -341,11 +341,16 @@ class Lane:
     @property
     def address(self) -> str:
         """Where this lane leads, without credentials."""
-        options = self._pool.connection_kwargs
-        if isinstance(self._pool, SentinelConnectionPool):
-            return f"the Redis master {self._pool.service_name!r}"
-        where = options.get("path") or f"{options.get('host')}:{options.get('port')}"
-        return f"Redis at {where}, database {options.get('db') or 0},"
+        return address_of(self._pool)
+
+
+def address_of(pool: ConnectionPool) -> str:
+    """Where the connections of a pool lead, without credentials; ends so that a verb may follow."""
+    options = pool.connection_kwargs
+    if isinstance(pool, SentinelConnectionPool):
+        return f"the Redis master {pool.service_name!r}"
+    where = options.get("path") or f"{options.get('host')}:{options.get('port')}"
+    return f"Redis at {where}, database {options.get('db') or 0},"
 
 
 def _fail(calls: Sequence[_Call], reason: str) -> None:

@@ -12,8 +12,9 @@ from typing import Any
 
 from redis.asyncio import ConnectionPool, Redis, RedisCluster
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
+from redis.asyncio.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
 from redis.maint_notifications import MaintNotificationsConfig
 
 __all__ = ["node_pool", "private_pool"]
@@ -40,7 +41,7 @@ def private_pool(client: Redis, **options: Any) -> ConnectionPool:
     if isinstance(theirs, SentinelConnectionPool):
         return _MasterPool(  # type: ignore[no-untyped-call]
             theirs.service_name,
-            _private_sentinel(theirs.sentinel_manager),
+            _PrivateSentinel(theirs.sentinel_manager),
             connection_class=theirs.connection_class,
             is_master=theirs.is_master,
             **ours,
@@ -80,19 +81,34 @@ class _MasterPool(SentinelConnectionPool):
         await asyncio.gather(*[sentinel.aclose() for sentinel in sentinels])
 
 
-def _private_sentinel(theirs: Sentinel) -> Sentinel:
+class _PrivateSentinel(Sentinel):
     """
     The same Sentinels, asked by connections of this event loop, none of which waits so long that
     there is no time left for the next.
     """
-    waits = {
-        "socket_timeout": _SENTINEL_TIMEOUT,
-        "socket_connect_timeout": _SENTINEL_TIMEOUT,
-        "protocol": 2,
-    }
-    ours = Sentinel([], theirs.min_other_sentinels)  # type: ignore[no-untyped-call]
-    ours.sentinels = [
-        Redis.from_pool(private_pool(sentinel, **waits)) for sentinel in theirs.sentinels
-    ]
-    ours._force_master_ip = theirs._force_master_ip  # noqa: SLF001
-    return ours
+
+    def __init__(self, theirs: Sentinel) -> None:
+        super().__init__([], theirs.min_other_sentinels)  # type: ignore[no-untyped-call]
+        waits = {"socket_timeout": _SENTINEL_TIMEOUT, "socket_connect_timeout": _SENTINEL_TIMEOUT}
+        self.sentinels = [
+            Redis.from_pool(private_pool(sentinel, **waits)) for sentinel in theirs.sentinels
+        ]
+        self._force_master_ip = theirs._force_master_ip  # noqa: SLF001
+
+    async def discover_master(self, service_name: str) -> tuple[str, int]:
+        """As redis-py's, but its message tells each Sentinel's reason, and no client's options."""
+        reasons = []
+        for number, sentinel in enumerate(self.sentinels):
+            options = sentinel.connection_pool.connection_kwargs
+            place = f"Sentinel {options.get('host')}:{options.get('port')}"
+            try:
+                masters: Any = await sentinel.sentinel_masters()
+            except (RedisError, OSError) as error:
+                reasons.append(f"{place} can't tell: {error}")
+                continue
+            state = masters.get(service_name)
+            if state and self.check_master_state(state, service_name):
+                self.sentinels.insert(0, self.sentinels.pop(number))
+                return self._force_master_ip or state["ip"], state["port"]
+            reasons.append(f"{place} knows no living one")
+        raise MasterNotFoundError(f"no master found for {service_name!r}; {'; '.join(reasons)}")

@@ -13,6 +13,7 @@ from .codec import check_name
 from .durability import Durability, Promise
 from .duration import milliseconds
 from .errors import (
+    DurabilityNotReached,
     SessionGone,
     SessionNotLoaded,
     SessionTooLate,
@@ -189,8 +190,9 @@ class Session(Fields):
         self._is_stand_in = False
         # A socket outlives its first refresh, so each of its verbs is one.
         self._is_long_lived = False
-        #: Why the last verb did not reach Redis; None if it did. Public for the middleware.
-        self.failure: SessionUnavailable | None = None
+        #: Why the last verb did not reach Redis, or not as durably as asked; None if it did. Public
+        #: for the middleware.
+        self.failure: SessionUnavailable | DurabilityNotReached | None = None
 
     # --- Verbs that act now ---
 
@@ -271,7 +273,7 @@ class Session(Fields):
                     self._mark_slid()
                     self._learn(name, total)
                     if promise.shortfall is not None:
-                        raise promise.shortfall
+                        self._fall_short(promise.shortfall)
                     return total
                 if self._values is not None:
                     self._lose()
@@ -569,6 +571,11 @@ class Session(Fields):
         self.failure = None
         return result
 
+    def _fall_short(self, shortfall: DurabilityNotReached) -> NoReturn:
+        """The write stands, and the session is as it should be, before this is told."""
+        self.failure = shortfall
+        raise shortfall
+
     def _mark_slid(self) -> None:
         self._slide = self._is_long_lived
 
@@ -583,7 +590,7 @@ class Session(Fields):
         self._grant = Grant(None) if existed and self._presented else None
         self._become_new()
         if promise.shortfall is not None:
-            raise promise.shortfall
+            self._fall_short(promise.shortfall)
 
     async def _commit(self, durability: Durability | None) -> None:
         changes, record = self._collect(), self._record
@@ -603,7 +610,7 @@ class Session(Fields):
             finally:
                 self._is_sending = False
             if promise.shortfall is not None:
-                raise promise.shortfall
+                self._fall_short(promise.shortfall)
 
     async def _send(self, changes: Changes) -> None:
         record, login = self._record, changes.login

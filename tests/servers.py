@@ -226,7 +226,11 @@ class Migration:
 
 
 class Sentinels:
-    """A master with *replicas*, watched by *sentinels*; `url` names the Sentinels."""
+    """
+    A master with *replicas*, watched by *sentinels*; `url` names the Sentinels.
+
+    *options* are lines of redis.conf for the servers, *password* is the Sentinels' own.
+    """
 
     SERVICE = "main"
 
@@ -236,9 +240,11 @@ class Sentinels:
         replicas: int = 2,
         *,
         options: Mapping[str, Any] | None = None,
+        password: str | None = None,
         binary: str | None = None,
     ) -> None:
         self._stack = ExitStack()
+        self._password = password
         self._count = sentinels
         self._options = {**QUICK, **(options or {})}
         self._binary = binary
@@ -290,6 +296,23 @@ class Sentinels:
         found_master: DevServer = wait_for(found, 30)
         return found_master
 
+    def appoint(self, master: DevServer) -> None:
+        """Make this server the master by hand; nobody's connection is closed."""
+        ask(master, "REPLICAOF", "NO", "ONE")
+        for server in self.servers:
+            if server is not master:
+                ask(server, "REPLICAOF", "127.0.0.1", master.port)
+        lines = self._lines(master)
+        place = lines.pop("sentinel monitor").split()
+        for sentinel in self.sentinels:
+            ask(sentinel, "SENTINEL REMOVE", self.SERVICE)
+            ask(sentinel, "SENTINEL MONITOR", *place)
+            for name, value in lines.items():
+                service, setting = value.split()
+                ask(sentinel, "SENTINEL SET", service, name.removeprefix("sentinel "), setting)
+        for sentinel in self.sentinels:
+            wait_for(partial(self._knows_all, sentinel))
+
     def await_replicas(self, count: int | None = None) -> None:
         """Return when so many replicas follow the master."""
         wanted = self._replicas if count is None else count
@@ -305,16 +328,24 @@ class Sentinels:
         folder = starting.enter_context(tempfile.TemporaryDirectory())
         program = Path(folder, "redis-sentinel")
         program.symlink_to(Path(f"/proc/{master.pid}/exe").resolve())
-        lines = {
-            "sentinel monitor": f"{self.SERVICE} 127.0.0.1 {master.port} {self._count // 2 + 1}",
-            "sentinel down-after-milliseconds": f"{self.SERVICE} {DEAD_AFTER_MS}",
-            "sentinel failover-timeout": f"{self.SERVICE} 4000",
-        }
+        lines = self._lines(master)
+        if self._password is not None:
+            lines["requirepass"] = self._password
         for _ in range(self._count):
             sentinel = DevServer(options=lines, search=False, binary=os.fspath(program))
             self.sentinels.append(starting.enter_context(sentinel))
         for sentinel in self.sentinels:
             wait_for(partial(self._knows_all, sentinel))
+
+    def _lines(self, master: DevServer) -> dict[str, str]:
+        lines = {
+            "sentinel monitor": f"{self.SERVICE} 127.0.0.1 {master.port} {self._count // 2 + 1}",
+            "sentinel down-after-milliseconds": f"{self.SERVICE} {DEAD_AFTER_MS}",
+            "sentinel failover-timeout": f"{self.SERVICE} 4000",
+        }
+        if password := self._options.get("requirepass"):
+            lines["sentinel auth-pass"] = f"{self.SERVICE} {password}"
+        return lines
 
     def _knows_all(self, sentinel: DevServer) -> bool:
         answer = ask(sentinel, "SENTINEL MASTER", self.SERVICE)

@@ -50,6 +50,11 @@ BLOCKS = {
     ("CONTRIBUTING.md", "python"): 1,
     ("docs/durability.md", "python"): 1,
     ("docs/guide.md", "python"): 7,
+    # tests/test_deployment.py
+    ("docs/deployment.md", "conf"): 5,
+    ("docs/deployment.md", "console"): 1,
+    ("docs/deployment.md", "python"): 8,
+    ("docs/deployment.md", "text"): 1,
 }
 
 

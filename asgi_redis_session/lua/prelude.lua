@@ -15,9 +15,8 @@ end
 local function alive(key, store_idle)
   local meta = redis.pcall('HMGET', key, '@v', '@deadline', '@idle')
   if meta.err then
-    -- Any other error is the server's refusal, and says nothing about this session.
-    if string.find(meta.err, 'WRONGTYPE') then return nil, CORRUPT end
-    error(meta.err)
+    if string.find(meta.err, 'WRONGTYPE', 1, true) then return nil, CORRUPT end
+    redis.call('HMGET', key, '@v')  -- a missing permission, say: raised as it is
   end
   if meta[1] ~= '1' then
     if redis.call('EXISTS', key) == 0 then return nil, GONE end
