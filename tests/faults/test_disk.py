@@ -139,9 +139,9 @@ async def test_a_loading_server_is_no_empty_one(prefix: str) -> None:
             session_id = await create(store, n=1)
             with server.admin as admin:
                 for number in range(400):
-                    admin.set(f"filler:{number}", b"x" * 50_000)
+                    admin.set(f"filler:{number}", b"x" * 100_000)
             server.stop()
-            server.options["key-load-delay"] = 4000  # microseconds; it answers every 2 MB
+            server.options["key-load-delay"] = 6000  # microseconds; it answers every 2 MB
             starting = threading.Thread(target=server.start)
             starting.start()
             refusals: set[str] = set()
