@@ -214,10 +214,8 @@ def main() -> None:
     logging.disable()
     for kind in chosen.kind or KINDS:
         for fault in chosen.fault or FAULTS:
-            options = replicated(chosen.replicas)
-            print(
-                f"{kind}, {fault}: {asyncio.run(failovers(kind, fault, chosen.rounds, **options))}"
-            )
+            rounds = failovers(kind, fault, chosen.rounds, **replicated(chosen.replicas))
+            print(f"{kind}, {fault}: {asyncio.run(rounds)}")
 
 
 if __name__ == "__main__":
