@@ -193,6 +193,7 @@ class Wire:
         if isinstance(error, LaneBroken) and not isinstance(error, Unrouted):
             late = asyncio.get_running_loop().time() >= errand.deadline
             if late or not errand.may_repeat:
+                route.doubt()
                 raise error
             errand.may_repeat = False
         return await route.detour(errand.command[3], errand.purpose, error, tries, errand.deadline)
@@ -223,6 +224,7 @@ class Wire:
     def _posted(self, route: Route, errand: _Errand, reply: "asyncio.Future[list[Any]]") -> None:
         error = None if reply.cancelled() else reply.exception()
         if isinstance(error, LaneBroken):
+            route.doubt()
             self._unavailable(errand.way, error)
         elif isinstance(error, ResponseError):
             self._insist_later(route, errand, error)
@@ -318,9 +320,9 @@ class Wire:
 
 
 def _count(route: Route, stats: Stats) -> None:
-    for lane in route.lanes():
-        stats.batches += lane.batches
-        stats.commands += lane.commands
+    batches, commands = route.counts()
+    stats.batches += batches
+    stats.commands += commands
 
 
 def _command(script: Script, keys: Sequence[str], arguments: Sequence[Any]) -> list[Any]:
