@@ -7,6 +7,9 @@ VENV := .venv
 OLDEST := .venv-redis801
 PYTEST := -m pytest $(ARGS) </dev/null
 CORE := -m pytest -q $(ARGS) </dev/null
+# What speaks to Redis through a store; the rest starts servers of its own, or needs none.
+ON_CLUSTER := $(addprefix tests/test_,$(addsuffix .py,concurrency corrupt dropin fastapi lane lifetime \
+	mapping outcomes requests starlette testing users verbs))
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
@@ -37,6 +40,8 @@ matrix: $(VENV)/.installed $(OLDEST)/.installed ## run the tests on old and new 
 	@SESSION_TEST_SERVER=stack SESSION_TEST_PROTOCOL=3 $(OLDEST)/bin/python $(CORE)
 	@echo "== Redis 7.4, newest redis-py, RESP2"
 	@SESSION_TEST_SERVER=stack SESSION_TEST_PROTOCOL=2 $(VENV)/bin/python $(CORE)
+	@echo "== a Cluster of three Redis 7.4, newest redis-py, RESP3"
+	@SESSION_TEST_SERVER=cluster SESSION_TEST_PROTOCOL=3 $(VENV)/bin/python -m pytest -q $(ARGS) $(ON_CLUSTER) </dev/null
 
 counts: $(VENV)/.installed ## what each kind of request costs: Redis commands, round trips, Python calls
 	@$(VENV)/bin/python -m benchmarks.counts </dev/null

@@ -1,7 +1,9 @@
 """Server-side sessions for every ASGI app: one Redis hash per session."""
 
 from .cookie import CookiePolicy
+from .durability import Durability
 from .errors import (
+    DurabilityNotReached,
     SessionError,
     SessionGone,
     SessionLimitReached,
@@ -18,6 +20,8 @@ from .wire import SessionEvent, Stats
 
 __all__ = [
     "CookiePolicy",
+    "Durability",
+    "DurabilityNotReached",
     "Lifetime",
     "Limits",
     "Session",

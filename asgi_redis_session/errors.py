@@ -7,12 +7,14 @@ SessionError
 ├── SessionGone           the session was ended by somebody else meanwhile
 ├── SessionLimitReached   the user has as many sessions as allowed
 ├── SessionUnavailable    Redis did not answer, or refused the command
+├── DurabilityNotReached  the write is done, but not yet as durable as asked
 └── SessionValueError     a name or value that can't be stored         (also a ValueError)
 
 Each message says what happened and then what to do. None carries a session id or a stored value.
 """
 
 __all__ = [
+    "DurabilityNotReached",
     "SessionError",
     "SessionGone",
     "SessionLimitReached",
@@ -75,6 +77,21 @@ class SessionUnavailable(SessionError):
     The middleware answers 503 with `Retry-After` when this error reaches it. Whether a write
     that was already sent has happened is not known; it happened whole or not at all.
     """
+
+
+class DurabilityNotReached(SessionError):
+    """
+    The write stands, but it may still be lost: it is not yet where `Durability` asked for it.
+
+    The session is as it would be without this error. The middleware answers 503 with `Retry-After`
+    when it reaches it, and sends the cookie of a new session along.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            f"The session was written, but may still be lost: {reason}. Look after the replicas "
+            "or the disk, or ask for less durability."
+        )
 
 
 class SessionValueError(SessionError, ValueError):

@@ -1,11 +1,16 @@
-"""A TCP proxy in front of Redis that a test can shut, open again, or let hang."""
+"""TCP proxies in front of Redis that a test can shut, open again, or let hang."""
 
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
+
+from redis.asyncio import RedisCluster
+from redis.asyncio.cluster import ClusterNode
+
+from asgi_redis_session import SessionStore
 
 
 class Gate:
@@ -28,6 +33,10 @@ class Gate:
         """The URL of Redis, but through the gate."""
         port = self._server.sockets[0].getsockname()[1]
         return urlunsplit(self._target._replace(netloc=f"127.0.0.1:{port}"))
+
+    def store(self, **options: Any) -> SessionStore:
+        """A store that reaches Redis through the gate."""
+        return SessionStore.from_url(self.url, **options)
 
     def shut(self) -> None:
         """Reset all connections, and each new one."""
@@ -106,6 +115,58 @@ class Gate:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class Gates:
+    """A gate in front of each node of a Cluster; what is done is done to all."""
+
+    def __init__(self, gates: dict[int, Gate]) -> None:
+        self._gates = gates
+
+    def store(self, **options: Any) -> SessionStore:
+        """A store that reaches every node through its gate."""
+        ports = {port: urlsplit(gate.url).port or 0 for port, gate in self._gates.items()}
+        client = RedisCluster(
+            startup_nodes=[ClusterNode("127.0.0.1", port) for port in ports.values()],
+            address_remap=lambda place: (place[0], ports.get(place[1], place[1])),
+        )
+        return SessionStore(client, **options)
+
+    def shut(self) -> None:
+        """Reset all connections, and each new one."""
+        for gate in self._gates.values():
+            gate.shut()
+
+    def hang(self) -> None:
+        """Take bytes, deliver none."""
+        for gate in self._gates.values():
+            gate.hang()
+
+    def hold_replies(self) -> None:
+        """Deliver commands, but no answer to them."""
+        for gate in self._gates.values():
+            gate.hold_replies()
+
+    def open(self) -> None:
+        """Work again; what was held back is delivered."""
+        for gate in self._gates.values():
+            gate.open()
+
+
+@contextmanager
+def gates_to(url: str) -> Iterator[Gate | Gates]:
+    """A gate in front of the Redis at *url*, or one in front of each node of a Cluster."""
+    if "+cluster://" not in url:
+        with gate_to(url) as gate:
+            yield gate
+        return
+    parts = urlsplit(url.replace("+cluster://", "://"))
+    with ExitStack() as stack:
+        gates = {}
+        for place in parts.netloc.split(","):
+            node = parts._replace(netloc=place).geturl()
+            gates[urlsplit(node).port or 0] = stack.enter_context(gate_to(node))
+        yield Gates(gates)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ redis.call('HSET', KEY, '@v', '1', '@created', now, '@seen', now)
 if deadline then redis.call('HSET', KEY, '@deadline', deadline) end
 if ARGV[3] == '1' then redis.call('HSET', KEY, '@idle', idle) end
 if ARGV[4] ~= '' then redis.call('HSET', KEY, '@user', ARGV[4], '@auth', now) end
-write(KEY, 5, #ARGV)
+write(KEY, ARGV, 5, #ARGV)
 
 local expires = expiry(idle, deadline)
 local done = redis.pcall('PEXPIREAT', KEY, expires)

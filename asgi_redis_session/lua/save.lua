@@ -18,7 +18,7 @@ if earlier and (not deadline or earlier < deadline) then
   redis.call('HSET', KEY, '@deadline', deadline)
 end
 local last = 5 + tonumber(ARGV[5])
-write(KEY, 6, last)
+write(KEY, ARGV, 6, last)
 for i = last + 1, #ARGV do redis.call('HDEL', KEY, ARGV[i]) end
 
 local expires = expiry(idle, deadline)
