@@ -14,7 +14,7 @@ ON_CLUSTER := $(addprefix tests/test_,$(addsuffix .py,concurrency corrupt dropin
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test check matrix counts coverage clean
+.PHONY: help install demo test check matrix counts faults coverage clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ matrix: $(VENV)/.installed $(OLDEST)/.installed ## run the tests on old and new 
 
 counts: $(VENV)/.installed ## what each kind of request costs: Redis commands, round trips, Python calls
 	@$(VENV)/bin/python -m benchmarks.counts </dev/null
+
+faults: $(VENV)/.installed ## the long runs: kill, cut, hang and fail over, and count what is lost (20 minutes)
+	@$(VENV)/bin/python -m pytest -q -m long tests/faults $(ARGS) </dev/null
 
 coverage: $(VENV)/.installed ## run every test and show what none of them reaches
 	@$(VENV)/bin/coverage erase

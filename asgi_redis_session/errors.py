@@ -76,7 +76,12 @@ class SessionUnavailable(SessionError):
 
     The middleware answers 503 with `Retry-After` when this error reaches it. Whether a write
     that was already sent has happened is not known; it happened whole or not at all.
+    *is_refusal*: Redis has answered, and refused.
     """
+
+    def __init__(self, message: str, *, is_refusal: bool = False) -> None:
+        super().__init__(message)
+        self.is_refusal = is_refusal
 
 
 class DurabilityNotReached(SessionError):

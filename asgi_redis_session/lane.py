@@ -25,7 +25,7 @@ from redis.asyncio import ConnectionPool
 from redis.asyncio.sentinel import SentinelConnectionPool
 from redis.exceptions import AuthenticationError, RedisError, ResponseError
 
-__all__ = ["Barrier", "Lane", "LaneBroken", "NotReached"]
+__all__ = ["Barrier", "Lane", "LaneBroken", "NotReached", "address_of"]
 
 #: Give the connection back to its pool this often (seconds), so that what redis-py does there
 #: happens: a new password of a credential provider, a new master found by Sentinel.
@@ -33,6 +33,8 @@ _CHECKOUT = 30.0
 #: After a connection could not be made, the next attempt comes this much later (seconds), for all
 #: who have queued meanwhile.
 _REST = 0.1
+#: How often to ask the Sentinels who the master is, and how long to wait for them (seconds).
+_LOOK, _LOOK_PATIENCE = 0.5, 0.02
 #: The part of a caller's time that a barrier may take.
 _BARRIER_SHARE = 0.9
 
@@ -82,7 +84,10 @@ class Lane:
         "_connection",
         "_distrusted",
         "_keeper",
+        "_look",
+        "_look_at",
         "_loop",
+        "_outdated",
         "_pending",
         "_pool",
         "_rest_until",
@@ -104,6 +109,9 @@ class Lane:
         self._runner: asyncio.Task[None] | None = None
         self._connection: Any = None
         self._keeper: AsyncGenerator[None, None] | None = None
+        self._look: asyncio.Task[None] | None = None
+        self._look_at = 0.0
+        self._outdated: Any = None
         self._return_at = 0.0
         self._rest_until = 0.0
         self._distrusted = False
@@ -148,6 +156,8 @@ class Lane:
     async def aclose(self) -> None:
         """Drain, then close the connection. The next `submit` opens a new one."""
         await self.drain()
+        if self._look is not None:
+            self._look.cancel()
         keeper, self._keeper = self._keeper, None
         if keeper is not None:
             await keeper.aclose()
@@ -249,6 +259,8 @@ class Lane:
 
     async def _connected(self) -> Any:
         if self._connection is not None:
+            if isinstance(self._pool, SentinelConnectionPool):
+                await self._look_for_master(self._pool)
             if self._loop.time() < self._return_at and not await self._is_stale():
                 return self._connection
             await self._give_back()
@@ -265,10 +277,35 @@ class Lane:
         self._return_at = self._loop.time() + _CHECKOUT
         return self._connection
 
-    async def _is_stale(self) -> bool:
-        """Whether the idle connection was closed by the server, or has a stray reply on it."""
+    async def _look_for_master(self, pool: SentinelConnectionPool) -> None:
+        """
+        Ask the Sentinels now and then who the master is. After a planned failover the old one takes
+        writes for ten seconds more, until it is told; they would be lost.
+        """
+        if self._look is None and self._loop.time() >= self._look_at:
+            self._look = self._loop.create_task(self._compare(pool, self._connection))
+            # Slow Sentinels must not delay anybody for long: the look goes on without us.
+            await asyncio.wait((self._look,), timeout=_LOOK_PATIENCE)
+
+    async def _compare(self, pool: SentinelConnectionPool, connection: Any) -> None:
         try:
-            stale: bool = await self._connection.can_read()
+            # While no Sentinel knows, the connection is as good as any.
+            with suppress(OSError, RedisError):
+                master = await pool.get_master_address()  # type: ignore[no-untyped-call]
+                if master != (connection.host, connection.port):
+                    self._outdated = connection
+        finally:
+            self._look = None
+            self._look_at = self._loop.time() + _LOOK
+
+    async def _is_stale(self) -> bool:
+        """Whether the idle connection has ended, or has a stray reply on it."""
+        try:
+            # redis-py sees a FIN and stray data; a reset is known to asyncio's reader only.
+            reader = self._connection._reader  # noqa: SLF001
+            is_reset = reader is None or reader.exception() is not None
+            is_outdated = self._connection is self._outdated
+            stale: bool = is_reset or is_outdated or await self._connection.can_read()
         except (OSError, RedisError):
             stale = True
         if stale:
@@ -299,11 +336,16 @@ class Lane:
     @property
     def address(self) -> str:
         """Where this lane leads, without credentials."""
-        options = self._pool.connection_kwargs
-        if isinstance(self._pool, SentinelConnectionPool):
-            return f"the Redis master {self._pool.service_name!r}"
-        where = options.get("path") or f"{options.get('host')}:{options.get('port')}"
-        return f"Redis at {where}, database {options.get('db') or 0},"
+        return address_of(self._pool)
+
+
+def address_of(pool: ConnectionPool) -> str:
+    """Where the connections of a pool lead, without credentials; ends so that a verb may follow."""
+    options = pool.connection_kwargs
+    if isinstance(pool, SentinelConnectionPool):
+        return f"the Redis master {pool.service_name!r}"
+    where = options.get("path") or f"{options.get('host')}:{options.get('port')}"
+    return f"Redis at {where}, database {options.get('db') or 0},"
 
 
 def _resolve(call: _Call, answer: list[Any]) -> None:

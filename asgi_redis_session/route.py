@@ -11,8 +11,9 @@ was not.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, Literal, NamedTuple, Protocol
 
 from hiredis import pack_command
@@ -27,10 +28,10 @@ from redis.exceptions import (
 )
 
 from .durability import Durability
-from .lane import Lane, LaneBroken
+from .lane import Lane, LaneBroken, address_of
 from .pool import node_pool, private_pool
 
-__all__ = ["Purpose", "Route", "Unrouted", "Way", "route_to"]
+__all__ = ["Purpose", "Route", "Server", "Unrouted", "Way", "route_to"]
 
 #: What a lane is for. Long lists don't delay requests, and nor do writes that wait for replicas.
 Purpose = Literal["requests", "side"] | Durability
@@ -54,6 +55,14 @@ class Way(NamedTuple):
     prelude: bytes = b""
 
 
+class Server(NamedTuple):
+    """One of the servers that hold the keys, and what reaches it."""
+
+    name: str
+    pool: ConnectionPool
+    serves: Callable[[str], bool]
+
+
 class Route(Protocol):
     """The lanes of one event loop."""
 
@@ -74,6 +83,10 @@ class Route(Protocol):
 
     def lanes(self) -> Sequence[Lane]:
         """All lanes that are open."""
+        ...
+
+    async def servers(self) -> Sequence[Server]:
+        """Every server that holds keys; raises `LaneBroken` if that can't be found out."""
         ...
 
     async def drain(self) -> None:
@@ -123,6 +136,10 @@ class _ServerRoute:
 
     def lanes(self) -> Sequence[Lane]:
         return list(self._lanes.values())
+
+    async def servers(self) -> Sequence[Server]:
+        pool = private_pool(self._client)
+        return [Server(address_of(pool), pool, lambda _: True)]
 
     async def drain(self) -> None:
         for lane in self.lanes():
@@ -290,6 +307,20 @@ class _ClusterRoute:
 
     def lanes(self) -> Sequence[Lane]:
         return list(self._lanes.values())
+
+    async def servers(self) -> Sequence[Server]:
+        await self._refresh_soon()
+        masters = dict.fromkeys(node for node in self._masters if node is not None)
+        if not masters:
+            raise Unrouted(self._trouble)
+        servers = []
+        for node in masters:
+            pool = node_pool(self._client, *node)
+            servers.append(Server(address_of(pool), pool, partial(self._is_master, node)))
+        return servers
+
+    def _is_master(self, node: _Node, key: str) -> bool:
+        return self._masters[key_slot(key.encode())] == node
 
     async def drain(self) -> None:
         # At once: the lane of a dead node takes its time.

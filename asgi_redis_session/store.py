@@ -17,11 +17,12 @@ from typing import Any, Literal, Self, TypeVar
 
 from redis.asyncio import Redis, RedisCluster
 
+from .check import CheckReport, examine
 from .codec import CorruptValue, decode, decode_pairs
 from .device import label_of
 from .durability import Durability, Promise
 from .duration import milliseconds
-from .errors import SessionValueError
+from .errors import SessionUnavailable, SessionValueError
 from .record import (
     Changes,
     Lifetime,
@@ -63,9 +64,10 @@ CLUSTER_SCRIPTS = (
     Script("prelude", "take"),
     Script("prelude", "restore", "save"),
     Script("prelude", "restore", "login"),
+    Script("prelude", "restore", "restored"),
 )
-_TAKE = CLUSTER_SCRIPTS[0]
-_RESTORED = dict(zip((_SAVE, _LOGIN), CLUSTER_SCRIPTS[1:], strict=True))
+_TAKE, *_RESTORING, _PUT_BACK = CLUSTER_SCRIPTS
+_RESTORED = dict(zip((_SAVE, _LOGIN), _RESTORING, strict=True))
 
 
 class SessionStore:
@@ -173,6 +175,17 @@ class SessionStore:
         """Wait until every command of this event loop has been answered, refreshes included."""
         await self.users.drain()
         await self._wire.drain()
+
+    async def check(self) -> CheckReport:
+        """
+        Look at the deployment: version, persistence, eviction, replicas, permissions, Search,
+        clock, Cluster and Sentinels, and the client that was handed in.
+
+        For a start-up log, an alert, or `asgi-redis-session doctor`. Takes as long as *timeout* at
+        the most for each server, and raises nothing for what it finds.
+        """
+        levels = (self.durability, self.end_durability)
+        return await examine(self._wire, levels, is_own=self._owns_redis)
 
     @property
     def stats(self) -> Stats:
@@ -496,9 +509,16 @@ class SessionStore:
         )
         if taken[1] <= 0:
             return taken
-        return await self._ask(
-            _RESTORED[script], (handle,), (taken[3], *arguments), promise=promise
-        )
+        try:
+            return await self._ask(
+                _RESTORED[script], (handle,), (taken[3], *arguments), promise=promise
+            )
+        except SessionUnavailable as error:
+            if error.is_refusal and record.user_id is None:
+                # The other node is full, say. Nobody's cart is lost for that; but a user's session
+                # may have been revoked meanwhile, and must not come back.
+                await self._ask(_PUT_BACK, (record.handle,), (taken[3],))
+            raise
 
     async def _keep_place(
         self,

@@ -68,6 +68,8 @@ def _cluster(parts: SplitResult) -> RedisCluster:
     tls = options.pop("connection_class", None) is SSLConnection
     nodes = [ClusterNode(host, port) for host, port in hosts]
     client = RedisCluster(startup_nodes=nodes, ssl=tls, driver_info=_driver(), **options)
+    for node, (host, _) in zip(client.startup_nodes, hosts, strict=True):
+        node.host = host  # a ClusterNode turns localhost into an address, which TLS would refuse
     node_pool(client, *hosts[0]).make_connection()  # type: ignore[no-untyped-call]
     return client
 

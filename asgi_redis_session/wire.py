@@ -25,7 +25,7 @@ from redis.exceptions import NoScriptError, ResponseError
 from .durability import Promise
 from .errors import DurabilityNotReached, SessionUnavailable
 from .lane import LaneBroken, NotReached
-from .route import Purpose, Route, Unrouted, Way, route_to
+from .route import Purpose, Route, Server, Unrouted, Way, route_to
 
 __all__ = ["Script", "SessionEvent", "Stats", "Wire"]
 
@@ -117,7 +117,7 @@ class Wire:
         self.is_cluster = isinstance(redis, RedisCluster)
         self.prefix = prefix
         self.counted = Stats()
-        self._timeout = timeout
+        self.timeout = timeout
         self._on_event = on_event
         # Addresses that did not answer last time, so that an outage is one line in the log.
         self._down: set[str] = set()
@@ -150,7 +150,7 @@ class Wire:
         loop = asyncio.get_running_loop()
         route = self._routes.get(loop) or self._new_route(loop)
         command = _command(script, keys, arguments)
-        deadline = loop.time() + self._timeout
+        deadline = loop.time() + self.timeout
         purpose: Purpose = "side" if side else "requests"
         if promise is not None and promise.level is not None:
             purpose = promise.level
@@ -206,7 +206,7 @@ class Wire:
         loop = asyncio.get_running_loop()
         route = self._routes.get(loop) or self._new_route(loop)
         command = _command(script, keys, arguments)
-        deadline = loop.time() + self._timeout
+        deadline = loop.time() + self.timeout
         errand = _Errand(script, command, "requests", deadline, may_repeat=False)
         try:
             lane = route.lane(command[3], "requests")
@@ -238,6 +238,11 @@ class Wire:
         task = loop.create_task(insist())
         self._errands[task] = loop
         task.add_done_callback(self._errands.pop)
+
+    async def servers(self) -> Sequence[Server]:
+        """Every server that this wire leads to; raises `LaneBroken` if that can't be found out."""
+        loop = asyncio.get_running_loop()
+        return await (self._routes.get(loop) or self._new_route(loop)).servers()
 
     async def drain(self) -> None:
         """Wait until every command of this event loop has been answered."""
@@ -280,7 +285,7 @@ class Wire:
 
     def _new_route(self, loop: asyncio.AbstractEventLoop) -> Route:
         self._forget([known for known in self._routes if known.is_closed()])
-        route = self._routes[loop] = route_to(self.redis, timeout=self._timeout)
+        route = self._routes[loop] = route_to(self.redis, timeout=self.timeout)
         return route
 
     def _forget(self, loops: Sequence[asyncio.AbstractEventLoop]) -> None:
@@ -306,7 +311,10 @@ class Wire:
         if is_news:  # one line an outage, not one a request
             logger.error("Sessions are unavailable: %s.", reason)
         self.emit("unavailable", None, reason)
-        return SessionUnavailable(f"Sessions are unavailable: {reason}. Try again shortly.")
+        return SessionUnavailable(
+            f"Sessions are unavailable: {reason}. Try again shortly.",
+            is_refusal=isinstance(error, ResponseError),
+        )
 
 
 def _count(route: Route, stats: Stats) -> None:

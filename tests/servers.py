@@ -82,24 +82,22 @@ class Cluster:
         binary: str | None = None,
     ) -> None:
         self._masters = masters
+        self._binary = binary
         self._stack = ExitStack()
-        self.nodes = [
-            DevServer(
-                options={
-                    "cluster-enabled": "yes",
-                    "cluster-node-timeout": DEAD_AFTER_MS,
-                    # A node that was cut off for long may still be elected: tests have no time.
-                    "cluster-replica-validity-factor": 0,
-                    # By default, all nodes refuse everything while one slot is without a master.
-                    "cluster-require-full-coverage": "no",
-                    **QUICK,
-                    **(options or {}),
-                },
-                search=False,
-                binary=binary,
-            )
-            for _ in range(masters * (1 + replicas))
-        ]
+        self._options = {
+            "cluster-enabled": "yes",
+            "cluster-node-timeout": DEAD_AFTER_MS,
+            # A node that was cut off for long may still be elected: tests have no time.
+            "cluster-replica-validity-factor": 0,
+            # By default, all nodes refuse everything while one slot is without a master.
+            "cluster-require-full-coverage": "no",
+            **QUICK,
+            **(options or {}),
+        }
+        self.nodes = [self._node() for _ in range(masters * (1 + replicas))]
+
+    def _node(self) -> DevServer:
+        return DevServer(options=self._options, search=False, binary=self._binary)
 
     def __enter__(self) -> Self:
         with self._stack as starting:
@@ -116,6 +114,15 @@ class Cluster:
     def url(self) -> str:
         """All nodes, as a store takes them."""
         return f"redis+cluster://{','.join(f'127.0.0.1:{node.port}' for node in self.nodes)}"
+
+    def add_replica(self, master: DevServer) -> DevServer:
+        """Start another node, and let it follow this master."""
+        node = self._node()
+        self._stack.enter_context(node)
+        ask(node, "CLUSTER MEET", "127.0.0.1", master.port)
+        self._follow(node, master)
+        self.nodes.append(node)
+        return node
 
     def node_at(self, port: int) -> DevServer:
         """The server that listens on this port."""
@@ -178,11 +185,14 @@ class Cluster:
             mine = range(number * share, min((number + 1) * share, SLOTS))
             ask(node, "CLUSTER ADDSLOTS", *mine)
         for number, node in enumerate(replicas):
-            master = _raw(masters[number % self._masters], "CLUSTER MYID")
-            wait_for(partial(_knows, node, master))
-            ask(node, "CLUSTER REPLICATE", master)
-            wait_for(partial(_follows, node))
+            self._follow(node, masters[number % self._masters])
         self.await_healthy()
+
+    def _follow(self, node: DevServer, master: DevServer) -> None:
+        name = _raw(master, "CLUSTER MYID")
+        wait_for(partial(_knows, node, name))
+        ask(node, "CLUSTER REPLICATE", name)
+        wait_for(partial(_follows, node))
 
 
 class Migration:

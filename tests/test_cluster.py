@@ -474,6 +474,34 @@ async def test_verbs_revoke_all_inside_a_move(
     assert look(admin, prefix).places == {}
 
 
+@pytest.mark.parametrize("user", ["", "ann"])
+async def test_verbs_a_move_to_a_full_node(
+    healthy: Cluster, store: SessionStore, prefix: str, user: str
+) -> None:
+    """
+    The new key's node is out of memory: 503. An anonymous session is back where it was; a user's
+    has ended, since it might have been revoked meanwhile.
+    """
+    home = healthy.owner(f"{prefix}:user:{_digest('ann')}")
+    full = healthy.others(home)
+    session_id = await on(healthy, store, home, user=user)
+    for node in full:
+        ask(node, "CONFIG SET", "maxmemory", 1)
+    try:
+        while True:
+            session = await Session(store, session_id).load()
+            session.renew()
+            try:
+                await session.save()
+            except SessionUnavailable:
+                break
+            session_id = granted(session)
+    finally:
+        for node in full:
+            ask(node, "CONFIG SET", "maxmemory", 0)
+    assert await is_live(store, session_id) is (not user)
+
+
 async def test_verbs_a_move_keeps_everything(store: SessionStore, admin: Any) -> None:
     """A large session, its deadline and its TTL come through; the new values win."""
     session = await Session(store).load()

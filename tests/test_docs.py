@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,17 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from asgi_redis_session import CookiePolicy, Lifetime, Limits, SessionMiddleware, SessionStore
+from asgi_redis_session import (
+    CookiePolicy,
+    Durability,
+    DurabilityNotReached,
+    Lifetime,
+    Limits,
+    Session,
+    SessionMiddleware,
+    SessionStore,
+)
+from asgi_redis_session.devserver import DevServer
 from asgi_redis_session.fastapi import CurrentUser, SessionDep, require_fresh
 from asgi_redis_session.testing import SessionKit
 
@@ -37,7 +48,13 @@ BLOCKS = {
     ("README.md", "console"): 2,
     ("CONTRIBUTING.md", "sh"): 1,
     ("CONTRIBUTING.md", "python"): 1,
+    ("docs/durability.md", "python"): 1,
     ("docs/guide.md", "python"): 7,
+    # tests/test_deployment.py
+    ("docs/deployment.md", "conf"): 5,
+    ("docs/deployment.md", "console"): 1,
+    ("docs/deployment.md", "python"): 8,
+    ("docs/deployment.md", "text"): 1,
 }
 
 
@@ -177,6 +194,30 @@ def test_the_guides_stores_work(session_redis_url: str) -> None:
 
     asyncio.run(use())
     assert counted == ["session.unknown_id"]
+
+
+async def _keep_a_promise(prefix: str, code: str) -> dict[str, Any]:
+    """Run the page's `pay` with a server that has a replica."""
+    namespace: dict[str, Any] = {"SessionStore": SessionStore, "Durability": Durability}
+    exec(code, namespace)
+    assert namespace["store"].end_durability == Durability(replicas=1, timeout=0.5)
+    quick = {"repl-diskless-sync-delay": 0}
+    with DevServer(options=quick, search=False) as master:
+        place = {"replicaof": f"127.0.0.1 {master.port}"}
+        with DevServer(options=place, search=False):
+            async with SessionStore.from_url(master.url, prefix=prefix) as store:
+                session = await Session(store).load()
+                for _ in range(100):
+                    with suppress(DurabilityNotReached):
+                        await namespace["pay"](session)
+                        return dict(session)
+                raise AssertionError("the replica was never reached")
+
+
+def test_the_durability_pages_save_is_replicated(prefix: str) -> None:
+    """The store is made as the page shows it, and `pay` returns when a replica has the order."""
+    (code,) = blocks("docs/durability.md", "python")
+    assert asyncio.run(_keep_a_promise(prefix, code)) == {"order": 1001}
 
 
 def test_the_guides_options_are_accepted(session_redis_url: str) -> None:

@@ -105,6 +105,22 @@ async def test_a_connection_closed_while_idle_is_replaced(store: SessionStore, a
 
 
 @pytest.mark.one_node
+@pytest.mark.parametrize("ending", ["close", "reset"])
+async def test_a_write_after_an_idle_connection_was_lost(
+    session_redis_url: str, prefix: str, ending: Any
+) -> None:
+    """FIN or RST between two requests: the second does not notice, though it is a write."""
+    with gate_to(session_redis_url) as gate:
+        async with SessionStore.from_url(gate.url, prefix=prefix) as store:
+            session = await Session(store, await create(store, n=1)).load()
+            gate.cut_now(ending)
+            await asyncio.sleep(0.05)
+            await session.increment("n")
+            assert await session.still_valid()
+            await session.logout()
+
+
+@pytest.mark.one_node
 async def test_each_caller_has_a_deadline_of_its_own(session_redis_url: str) -> None:
     """A hung server: every caller gives up within the timeout, counted from its own queueing."""
     with gate_to(session_redis_url) as gate:
@@ -166,6 +182,20 @@ async def test_scripts_come_back_after_script_flush(store: SessionStore, admin: 
         await asyncio.sleep(0.01)
     admin.script_flush()
     assert await store.revoke(handles[0])
+
+
+@pytest.mark.one_node
+async def test_a_load_that_is_tried_again_may_meet_a_server_without_scripts(
+    session_redis_url: str, prefix: str, admin: Any
+) -> None:
+    """A restarted server has cut the connection and knows no script: a load survives both."""
+    with gate_to(session_redis_url) as gate:
+        async with SessionStore.from_url(gate.url, prefix=prefix) as store:
+            session_id = await create(store, n=1)
+            admin.script_flush()
+            gate.cut("commands", 0)
+            assert (await Session(store, session_id).load())["n"] == 1
+            await Session(store, session_id).logout()
 
 
 @pytest.mark.one_node

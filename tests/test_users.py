@@ -59,7 +59,7 @@ NAMES = {
     script.sha: name
     for scripts, names in (
         (store_module.SCRIPTS, "load save create increment login end"),
-        (store_module.CLUSTER_SCRIPTS, "take_hash save login"),
+        (store_module.CLUSTER_SCRIPTS, "take_hash save login put_back"),
         (users_module.SCRIPTS, "take move confirm release list find"),
     )
     for script, name in zip(scripts, names.split(), strict=True)

@@ -14,7 +14,10 @@ end
 -- The session's idle time and deadline (nil: none); or nil and the state to answer.
 local function alive(key, store_idle)
   local meta = redis.pcall('HMGET', key, '@v', '@deadline', '@idle')
-  if meta.err then return nil, CORRUPT end
+  if meta.err then
+    if string.find(meta.err, 'WRONGTYPE', 1, true) then return nil, CORRUPT end
+    redis.call('HMGET', key, '@v')  -- a missing permission, say: raised as it is
+  end
   if meta[1] ~= '1' then
     if redis.call('EXISTS', key) == 0 then return nil, GONE end
     return nil, CORRUPT

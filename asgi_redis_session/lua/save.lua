@@ -6,7 +6,7 @@ local idle, deadline = alive(KEY, ARGV[1])
 if not idle then return {KEY, deadline} end
 if KEYS[2] and redis.call('EXISTS', KEYS[2]) == 1 then return {KEY, TAKEN} end
 
--- What a full server may refuse comes first: nothing has been written yet if it does.
+-- What a server may refuse (full, or without the permission) comes before what it would leave half done.
 redis.call('HSET', KEY, '@seen', now)
 local shorter, earlier = tonumber(ARGV[3]), tonumber(ARGV[4])
 if shorter and shorter < idle then
@@ -18,8 +18,8 @@ if earlier and (not deadline or earlier < deadline) then
   redis.call('HSET', KEY, '@deadline', deadline)
 end
 local last = 5 + tonumber(ARGV[5])
-write(KEY, ARGV, 6, last)
 for i = last + 1, #ARGV do redis.call('HDEL', KEY, ARGV[i]) end
+write(KEY, ARGV, 6, last)
 
 local expires = expiry(idle, deadline)
 local current = current_expiry(KEY)
