@@ -2,6 +2,7 @@
 
 from .cookie import CookiePolicy
 from .errors import (
+    SearchUnavailable,
     SessionError,
     SessionGone,
     SessionLimitReached,
@@ -10,16 +11,22 @@ from .errors import (
     SessionUnavailable,
     SessionValueError,
 )
+from .index import Num, Tag, Text
 from .middleware import SessionMiddleware
 from .record import Lifetime, Limits, SessionInfo
+from .search import Backfill, IndexStatus
 from .session import Session
 from .store import SessionStore
 from .wire import SessionEvent, Stats
 
 __all__ = [
+    "Backfill",
     "CookiePolicy",
+    "IndexStatus",
     "Lifetime",
     "Limits",
+    "Num",
+    "SearchUnavailable",
     "Session",
     "SessionError",
     "SessionEvent",
@@ -33,6 +40,8 @@ __all__ = [
     "SessionUnavailable",
     "SessionValueError",
     "Stats",
+    "Tag",
+    "Text",
 ]
 
 __version__ = "0.1.0"

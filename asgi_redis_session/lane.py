@@ -8,7 +8,7 @@ five hundred it is large. So a process needs one connection however many request
 Rules kept here:
 - a caller who is cancelled or fails never harms the batch, nor another caller;
 - every reply must name what its caller asked for, else the connection is thrown away before
-  anybody sees another reply of it;
+  anybody sees another reply of it (a query across sessions can't, and has a lane of its own);
 - a caller's deadline runs from the moment it queued; when it passes, so does the connection;
 - nothing is retried here: the lane does not know what a command does.
 
@@ -42,8 +42,8 @@ class LaneBroken(Exception):
 
 class _Call(NamedTuple):
     packed: bytes
-    echo: bytes
-    reply: "asyncio.Future[list[Any]]"
+    echo: bytes | None
+    reply: "asyncio.Future[Any]"
     deadline: float
 
 
@@ -123,10 +123,11 @@ class Lane:
         return len(self._pending)
 
     def submit(
-        self, command: Sequence[Any], echo: bytes, deadline: float | None = None
-    ) -> "asyncio.Future[list[Any]]":
+        self, command: Sequence[Any], echo: bytes | None, deadline: float | None = None
+    ) -> "asyncio.Future[Any]":
         """
-        Queue one command whose reply is a list that begins with *echo*; await the result.
+        Queue one command whose reply is a list that begins with *echo*; await the result. None: a
+        command that does not name itself in its reply, on a lane that carries no user's data.
 
         The command is encoded here, so that a value that can't be fails its own caller only.
         The future raises redis-py's `ResponseError` if Redis answers with an error, and
@@ -134,7 +135,7 @@ class Lane:
         """
         if deadline is None:
             deadline = self._loop.time() + self._timeout
-        reply: asyncio.Future[list[Any]] = self._loop.create_future()
+        reply: asyncio.Future[Any] = self._loop.create_future()
         self._pending.append(_Call(pack_command(tuple(command)), echo, reply, deadline))
         if self._runner is None:
             self._runner = self._loop.create_task(self._run())
@@ -205,7 +206,9 @@ class Lane:
             if not call.reply.done():
                 call.reply.set_exception(error)
             return
-        if type(answer) is not list or not answer or answer[0] != call.echo:
+        if call.echo is not None and (
+            type(answer) is not list or not answer or answer[0] != call.echo
+        ):
             raise LaneBroken("a reply belongs to another command")
         if not call.reply.done():
             call.reply.set_result(answer)

@@ -18,6 +18,7 @@ from .errors import (
     SessionValueError,
 )
 from .fields import Fields
+from .index import Index
 from .record import (
     Changes,
     Grant,
@@ -50,6 +51,7 @@ class Store(Protocol):
     and unreadable are the same to the caller).
     """
 
+    index: Index
     limits: Limits
     lifetime: Lifetime
 
@@ -160,7 +162,7 @@ class Session(Fields):
         tolerant: bool = False,
         origin: Origin = (None, ()),
     ) -> None:
-        super().__init__(store.limits)
+        super().__init__(store.limits, store.index.declared)
         self._store = store
         self._origin = origin
         # None: the browser sent no id, or none of the right form; or the session was ended.

@@ -83,7 +83,8 @@ class Wire:
     """
     Everything that a store and its parts send. *timeout* in seconds.
 
-    *side* commands travel on a lane of their own, so that long lists don't delay requests.
+    *side* commands travel on a lane of their own, so that long lists don't delay requests; so do
+    plain `commands`.
     """
 
     def __init__(
@@ -101,7 +102,7 @@ class Wire:
         self._on_event = on_event
         self._is_down = False
         self._refusal = ""
-        self._lanes: dict[tuple[asyncio.AbstractEventLoop, bool], Lane] = {}
+        self._lanes: dict[tuple[asyncio.AbstractEventLoop, str], Lane] = {}
         self._inherited: list[Lane] = []
         _wires.add(self)
 
@@ -123,9 +124,10 @@ class Wire:
 
         *idempotent*: may run twice, so it is sent once more if the connection breaks.
         """
-        lane = self._lane(side=side)
+        lane = self._lane("side" if side else "requests")
         command = _command(script, keys, arguments)
         deadline = asyncio.get_running_loop().time() + self._timeout
+        reply: list[Any]
         try:
             try:
                 reply = await lane.submit(command, command[3], deadline)
@@ -143,6 +145,23 @@ class Wire:
             self._is_down = False
             logger.warning("%s answers again.", lane.address)
         return reply
+
+    async def commands(self, *commands: Sequence[Any], within: float) -> list[Any]:
+        """
+        Send plain commands, one right behind the other: for questions that concern no single
+        session (FT.*, SCAN), whose replies can't name what they answer.
+
+        *within*: seconds, for all of them. Returns what Redis answers, in order, a
+        `ResponseError` where it refused. Raises `SessionUnavailable`.
+        """
+        lane = self._lane("queries")
+        deadline = asyncio.get_running_loop().time() + within
+        waiting = [lane.submit(command, None, deadline) for command in commands]
+        replies = await asyncio.gather(*waiting, return_exceptions=True)
+        for reply in replies:
+            if isinstance(reply, LaneBroken):
+                raise self._unavailable(lane, reply)
+        return replies
 
     def post(self, script: Script, keys: Sequence[str], arguments: Sequence[Any] = ()) -> bool:
         """
@@ -205,12 +224,12 @@ class Wire:
         self._inherited += self._lanes.values()
         self._lanes = {}
 
-    def _lane(self, *, side: bool = False) -> Lane:
+    def _lane(self, kind: str = "requests") -> Lane:
         loop = asyncio.get_running_loop()
-        lane = self._lanes.get((loop, side))
+        lane = self._lanes.get((loop, kind))
         if lane is None:
             self._forget([known for known, _ in self._lanes if known.is_closed()])
-            lane = self._lanes[loop, side] = Lane(private_pool(self.redis), timeout=self._timeout)
+            lane = self._lanes[loop, kind] = Lane(private_pool(self.redis), timeout=self._timeout)
         return lane
 
     def _lanes_of(self, loop: asyncio.AbstractEventLoop) -> list[Lane]:
