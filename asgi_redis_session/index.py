@@ -34,7 +34,7 @@ _PLAIN = "'@:/+"
 _LONGEST = 96
 _DIGEST = "%~"
 #: Up to here every integer is a float of its own, which is what Redis Search compares.
-EXACT = 2**53
+EXACT = 2**53 - 1
 _MOST_VALUES = 1000
 _ALIAS = re.compile(r"[a-z][a-z0-9_]{0,63}")
 #: Runs without whitespace and punctuation.
@@ -130,7 +130,8 @@ class _Has(Filter):
 
     field: "Field"
     alternatives: tuple[tuple[str, ...], ...]
-    shown: str
+    operator: str
+    operands: tuple[Any, ...]
 
     def text(self, query: Query) -> str:
         field = query.field(self.field)
@@ -145,7 +146,7 @@ class _Has(Filter):
         return f"({'|'.join(joined)})"
 
     def __repr__(self) -> str:
-        return f"{self.field!r}{self.shown}"
+        return _written(self.field, self.operator, self.operands)
 
 
 @dataclass(frozen=True, slots=True, repr=False, eq=False)
@@ -154,7 +155,8 @@ class _Within(Filter):
 
     field: "Field"
     ranges: tuple[tuple[str, str], ...]
-    shown: str
+    operator: str
+    operands: tuple[Any, ...]
 
     def text(self, query: Query) -> str:
         field = query.field(self.field)
@@ -166,7 +168,14 @@ class _Within(Filter):
         return texts[0] if len(texts) == 1 else f"({'|'.join(texts)})"
 
     def __repr__(self) -> str:
-        return f"{self.field!r}{self.shown}"
+        return _written(self.field, self.operator, self.operands)
+
+
+def _written(field: "Field", operator: str, operands: tuple[Any, ...]) -> str:
+    shown = ", ".join(map(repr, operands))
+    return (
+        f"{field!r}{operator}({shown})" if operator[0] == "." else f"{field!r} {operator} {shown}"
+    )
 
 
 def _end(end: str, query: Query) -> str:
@@ -221,7 +230,7 @@ def _combined(kind: type[_And] | type[_Or], left: Filter, right: object) -> Filt
 
 def holds(field: "Field", tag: str) -> Filter:
     """Sessions whose shadow has this tag."""
-    return _Has(field, ((tag,),), " == ...")
+    return _Has(field, ((tag,),), "==", (tag,))
 
 
 # --- Fields ---
@@ -300,7 +309,7 @@ class Tag(Field):
     __hash__ = Field.__hash__
 
     def __eq__(self, value: object) -> Filter:  # type: ignore[override]
-        return self._has((value,), f" == {value!r}")
+        return self._has((value,), "==", value)
 
     def __ne__(self, value: object) -> Filter:  # type: ignore[override]
         return ~(self == value)
@@ -308,15 +317,15 @@ class Tag(Field):
     def in_(self, values: Iterable[Any]) -> Filter:
         """Sessions that have one of these values."""
         values = _listed(f"{self!r}.in_", values)
-        return self._has(values, f".in_({list(values)!r})")
+        return self._has(values, ".in_", list(values))
 
     def contains_any(self, values: Iterable[Any]) -> Filter:
         """The same, for a field that holds lists: at least one value is in both."""
         values = _listed(f"{self!r}.contains_any", values)
-        return self._has(values, f".contains_any({list(values)!r})")
+        return self._has(values, ".contains_any", list(values))
 
-    def _has(self, values: Sequence[Any], shown: str) -> Filter:
-        return _Has(self, tuple((self._tag(value),) for value in values), shown)
+    def _has(self, values: Sequence[Any], operator: str, operand: Any) -> Filter:
+        return _Has(self, tuple((self._tag(value),) for value in values), operator, (operand,))
 
     def _tag(self, value: Any) -> str:
         if type(value) not in _SCALARS:
@@ -341,47 +350,48 @@ class Num(Field):
     """
     A field that holds a number, for comparisons and sums. None is no number.
 
-    Integers are exact up to 2^53 and refused beyond. Of metadata there are `Num("@created")` and
-    `Num("@auth")` (the login): milliseconds since 1970, compared with an aware datetime as well.
+    Integers of 2^53 and more are refused: their neighbours would be equal to them. Of metadata
+    there are `Num("@created")` and `Num("@auth")` (the login): milliseconds since 1970, compared
+    with an aware datetime as well.
     """
 
     __slots__ = ()
     mark = "@+"
     kind = ("NUMERIC",)
-    takes = "an int from -2^53 to 2^53, a float, or None"
+    takes = "an int of less than 2^53, a float, or None"
 
     __hash__ = Field.__hash__
 
     def __eq__(self, value: object) -> Filter:  # type: ignore[override]
         number = self._number(value)
-        return _Within(self, ((number, number),), f" == {value!r}")
+        return _Within(self, ((number, number),), "==", (value,))
 
     def __ne__(self, value: object) -> Filter:  # type: ignore[override]
         return ~(self == value)
 
     def __lt__(self, value: object) -> Filter:
-        return _Within(self, (("-inf", f"({self._number(value)}"),), f" < {value!r}")
+        return _Within(self, (("-inf", f"({self._number(value)}"),), "<", (value,))
 
     def __le__(self, value: object) -> Filter:
-        return _Within(self, (("-inf", self._number(value)),), f" <= {value!r}")
+        return _Within(self, (("-inf", self._number(value)),), "<=", (value,))
 
     def __gt__(self, value: object) -> Filter:
-        return _Within(self, ((f"({self._number(value)}", "+inf"),), f" > {value!r}")
+        return _Within(self, ((f"({self._number(value)}", "+inf"),), ">", (value,))
 
     def __ge__(self, value: object) -> Filter:
-        return _Within(self, ((self._number(value), "+inf"),), f" >= {value!r}")
+        return _Within(self, ((self._number(value), "+inf"),), ">=", (value,))
 
     def between(self, low: object, high: object) -> Filter:
         """Sessions whose number is at least *low* and at most *high*."""
         ends = (self._number(low), self._number(high))
-        return _Within(self, (ends,), f".between({low!r}, {high!r})")
+        return _Within(self, (ends,), ".between", (low, high))
 
     def in_(self, values: Iterable[object]) -> Filter:
         """Sessions that have one of these numbers."""
         values = _listed(f"{self!r}.in_", values)
         numbers = tuple(self._number(value) for value in values)
         ranges = tuple((number, number) for number in numbers)
-        return _Within(self, ranges, f".in_({list(values)!r})")
+        return _Within(self, ranges, ".in_", (list(values),))
 
     def _number(self, value: object) -> str:
         if isinstance(value, datetime) and self.is_ours:
@@ -396,8 +406,8 @@ class Num(Field):
             )
         if not self._accepts(value) or value != value:  # noqa: PLR0124  (NaN)
             raise SessionValueError(
-                f"{self!r} can't be compared with this number: it must be finite, and an int from "
-                "-2^53 to 2^53."
+                f"{self!r} can't be compared with this number. Give a finite float, or an int of "
+                "less than 2^53."
             )
         return repr(value)
 
@@ -424,7 +434,7 @@ class Text(Field):
     __hash__ = Field.__hash__
 
     def __eq__(self, value: object) -> Filter:  # type: ignore[override]
-        return _Has(self, (self._words(value),), f" == {value!r}")
+        return _Has(self, (self._words(value),), "==", (value,))
 
     def __ne__(self, value: object) -> Filter:  # type: ignore[override]
         return ~(self == value)
@@ -433,7 +443,7 @@ class Text(Field):
         """Sessions whose text has all words of at least one of these."""
         texts = _listed(f"{self!r}.contains_any", texts)
         alternatives = tuple(self._words(text) for text in texts)
-        return _Has(self, alternatives, f".contains_any({list(texts)!r})")
+        return _Has(self, alternatives, ".contains_any", (list(texts),))
 
     def _words(self, value: object) -> tuple[str, ...]:
         if not isinstance(value, str):

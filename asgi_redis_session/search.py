@@ -2,10 +2,10 @@
 Questions across sessions, answered by Redis Search: `store.search`.
 
 Rules kept here:
-- an answer is whole or an error: the index is looked at in the same breath as it is asked, and if
-  it is missing, being built, or made for another declaration, that is said;
-- only sessions that exist: Redis Search also knows keys that have expired and are not reaped yet, so
-  what counts is what could still be read;
+- an answer is whole or an error: the index is looked at in the same breath as it is asked. If it
+  is missing, being built, or made for another declaration, that is said;
+- only sessions that exist: Redis Search also knows keys that have expired and are not reaped yet,
+  so what counts is what could still be read;
 - only sessions of ours: the index leaves out the keys of an app whose prefix begins with ours;
 - each page of sessions is one atomic answer, so a session that matches all the time is found once,
   whatever is written meanwhile.
@@ -48,8 +48,6 @@ _POLL = 0.02
 #: Keys looked at by one SCAN, and sessions rewritten in one batch: each about a millisecond.
 _SCAN_COUNT, _SHADE_BATCH = 200, 50
 _MOST_PASSES = 5
-#: A hash without it can't be read any more, or never was a session.
-_LIVE = ("LOAD", "3", "@@v", "AS", "_v", "FILTER", 'exists(@_v) && @_v == "1"')
 
 _NOTHING = (
     "SessionStore(index=()) declares nothing to search by. Declare the fields that you ask for, as "
@@ -147,7 +145,7 @@ class Search:
         Exact counts look at each match, about a microsecond of Redis' time each. *exact=False* also
         counts sessions that have just expired and that Redis has not reaped yet.
         """
-        live = _LIVE if exact else ()
+        live = _live(_v="@v") if exact else ()
         rows = await self._rows(where, *live, *_count_per())
         return int(rows[0]["_n"]) if rows else 0
 
@@ -180,10 +178,12 @@ class Search:
         """
         tag = self._tag(field)
         if exact or tag.is_ours:
-            steps = [*_loaded(_t=tag.shadow), *_split("_t"), *_count_per("@_w")]
+            steps = [*_live(_t=tag.shadow), *_split("_t"), *_count_per("@_w")]
         else:
             alias = self._index.alias(tag)
-            steps = [*_count_per(f"@{alias}"), "FILTER", f"exists(@{alias})", *_split(alias)]
+            # Groups of whole shadows first: there are few, and only these have to be split. One is
+            # for sessions that lack the field; it is not a text, so not after "".
+            steps = [*_count_per(f"@{alias}"), "FILTER", f'@{alias} > ""', *_split(alias)]
             steps += ["GROUPBY", "1", "@_w", "REDUCE", "SUM", "1", "@_n", "AS", "_n"]
         groups = await self._groups(tag, where, steps)
         return {value: int(float(number)) for value, number in groups.items()}
@@ -199,7 +199,7 @@ class Search:
         tag = self._tag(field)
         summand = Num(number) if isinstance(number, str) else number
         self._index.alias(summand)
-        steps = [*_loaded(_t=tag.shadow, _s=summand.shadow), *_split("_t")]
+        steps = [*_live(_t=tag.shadow, _s=summand.shadow), *_split("_t")]
         steps += ["GROUPBY", "1", "@_w", "REDUCE", "SUM", "1", "@_s", "AS", "_n"]
         return await self._groups(tag, where, steps)
 
@@ -303,8 +303,8 @@ class Search:
         slices = [(0, _FAR_MS)]
         while slices:
             low, high = slices.pop()
-            hits = await self._hits(where, low, high)
-            if len(hits) > _PAGE and low < high:
+            is_cut, hits = await self._hits(where, low, high)
+            if is_cut:
                 middle = _middle(hits.values(), low, high)
                 slices += [(middle + 1, high), (low, middle)]
                 if told:
@@ -315,21 +315,26 @@ class Search:
             else:
                 yield [handle for handle in hits if handle not in told]
 
-    async def _hits(self, where: Filter | None, low: int, high: int) -> dict[str, int | None]:
-        """Matches that were created then, by handle; at most one more than a page has room for."""
+    async def _hits(
+        self, where: Filter | None, low: int, high: int
+    ) -> tuple[bool, dict[str, int | None]]:
+        """
+        Matches that were created then: whether there are more than a page has room for, and those
+        of a page, with the time of their creation as far as they still exist.
+        """
         if (low, high) != (0, _FAR_MS):
             then = Num("@created").between(low, high)
             where = then if where is None else where & then
-        most = _PAGE + 1 if low < high else _MOST_GROUPS
-        rows = await self._rows(where, "LOAD", "2", "@__key", "@_created", "LIMIT", "0", str(most))
+        most = _PAGE if low < high else _MOST_GROUPS
+        limit = ("LIMIT", "0", str(most + 1))
+        rows = await self._rows(where, "LOAD", "2", "@__key", "@_created", *limit)
         start = len(self._wire.prefix) + 1
-        hits = {
-            row["__key"].decode()[start:]: int(float(row["_created"]))
-            if "_created" in row
-            else None
-            for row in rows
+        hits = {row["__key"].decode()[start:]: row.get("_created") for row in rows if row}
+        return len(rows) > most, {
+            handle: None if created is None else int(float(created))
+            for handle, created in hits.items()
+            if is_handle(handle)
         }
-        return {handle: created for handle, created in hits.items() if is_handle(handle)}
 
     async def _revoke_once(self, where: Filter) -> int:
         ended = 0
@@ -439,7 +444,7 @@ class Search:
         name = f"{self._alias}:{self._index.fingerprint}:{number}"
         prefix = f"{self._wire.prefix}:"
         # Longer keys are those of an app whose prefix begins with ours.
-        only_ours = f"strlen(@__key) == {len(prefix) + 32}"
+        only_ours = f"strlen(@__key) == {len(prefix) + 32} && exists(@_created)"
         command = ["FT.CREATE", name, "ON", "HASH", "PREFIX", "1", prefix, "FILTER", only_ours]
         command += ["NOOFFSETS", "NOFREQS", "NOFIELDS", "NOHL", "STOPWORDS", "0"]
         # If there is one of this name, somebody else is building it, or has not finished.
@@ -512,8 +517,8 @@ class Search:
 # --- The words of a question ---
 
 
-def _loaded(**fields: str) -> list[str]:
-    """Read hash fields, and leave out hashes that lack one: expired ones lack all."""
+def _live(**fields: str) -> list[str]:
+    """Read hash fields, and leave out what lacks one: a hash that has expired lacks all."""
     words = ["LOAD", str(3 * len(fields))]
     for name, field in fields.items():
         words += [f"@{field}", "AS", name]
@@ -545,12 +550,12 @@ def _mapping(reply: Any) -> Mapping[str, Any]:
 
 
 def _rows_of(answer: Any) -> list[dict[str, bytes]]:
-    rows = (
-        [row[b"extra_attributes"] for row in answer[b"results"]]
-        if isinstance(answer, dict)
-        else answer[1:]
-    )
-    mappings = [_mapping(row) for row in rows]
+    """What was found; an empty row for a hash that has expired."""
+    if isinstance(answer, dict):
+        rows = [row and row[b"extra_attributes"] for row in answer[b"results"]]
+    else:
+        rows = answer[1:]
+    mappings = [_mapping(row or {}) for row in rows]
     return [{key: raw for key, raw in row.items() if raw is not None} for row in mappings]
 
 

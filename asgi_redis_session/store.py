@@ -293,7 +293,7 @@ class SessionStore:
                 if not isinstance(digits, bytes):
                     raise SessionValueError(
                         f"session[{name!r}] can't be incremented: it holds no 64-bit integer, or "
-                        "the sum would not fit one (in the index: would be beyond 2^53)."
+                        "the sum would not fit one (2^53 in a field that is indexed as a Num)."
                     )
                 return int(digits)
         return None

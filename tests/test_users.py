@@ -57,7 +57,7 @@ DAY_MS = 24 * 3600 * 1000
 NAMES = {
     script.sha: name
     for scripts, names in (
-        (store_module.SCRIPTS, "load save create increment login end"),
+        (store_module.SCRIPTS, "load save create increment login end shade"),
         (users_module.SCRIPTS, "take move confirm release list find"),
     )
     for script, name in zip(scripts, names.split(), strict=True)
