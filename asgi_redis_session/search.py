@@ -39,7 +39,8 @@ _TIMEOUT_MS = 5_000
 _GRACE = 2.0
 #: Sessions of one atomic answer. It holds up other clients for one to two milliseconds.
 _PAGE = 1_000
-#: Sessions read in one batch: few at first, so that the first one comes at once.
+#: Few at first, so that the first one comes at once: of the first answer, and read in one batch.
+_FIRST_PAGE = 100
 _FIRST_BATCH, _BATCH = 25, 250
 #: More groups than this are not counted, but refused.
 _MOST_GROUPS = 1_000_000
@@ -299,33 +300,32 @@ class Search:
         Not by a cursor of Redis Search: one that meets a negation passes over sessions that are
         written while it is open. The time of creation never changes, and each slice is one answer.
         """
-        told: set[str] = set()
+        told: set[str] | None = None
         slices = [(0, _FAR_MS)]
         while slices:
             low, high = slices.pop()
-            is_cut, hits = await self._hits(where, low, high)
+            is_cut, hits = await self._hits(where, low, high, is_first=told is None)
             if is_cut:
                 middle = _middle(hits.values(), low, high)
                 slices += [(middle + 1, high), (low, middle)]
-                if told:
-                    continue
-                # The first look shows what it has got, instead of throwing it away.
-                told.update(hits)
+            if told is None:
+                # What the first look has got is shown at once, whatever comes of its slice.
+                told = set(hits)
                 yield list(hits)
-            else:
+            elif not is_cut:
                 yield [handle for handle in hits if handle not in told]
 
     async def _hits(
-        self, where: Filter | None, low: int, high: int
+        self, where: Filter | None, low: int, high: int, *, is_first: bool
     ) -> tuple[bool, dict[str, int | None]]:
         """
         Matches that were created then: whether there are more than a page has room for, and those
         of a page, with the time of their creation as far as they still exist.
         """
-        if (low, high) != (0, _FAR_MS):
+        if not is_first:
             then = Num("@created").between(low, high)
             where = then if where is None else where & then
-        most = _PAGE if low < high else _MOST_GROUPS
+        most = _FIRST_PAGE if is_first else _PAGE if low < high else _MOST_GROUPS
         limit = ("LIMIT", "0", str(most + 1))
         rows = await self._rows(where, "LOAD", "2", "@__key", "@_created", *limit)
         start = len(self._wire.prefix) + 1

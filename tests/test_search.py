@@ -578,6 +578,7 @@ async def test_what_is_written_meanwhile_is_neither_missed_nor_met_twice(
     shop: SessionStore, admin: Any, monkeypatch: pytest.MonkeyPatch, where: Filter | None
 ) -> None:
     """A session that matches all the time is found once, however often it is indexed anew."""
+    monkeypatch.setattr(search_module, "_FIRST_PAGE", 2)
     monkeypatch.setattr(search_module, "_PAGE", 20)
     shadows = {"@#tenant": "acme", "@+total": 1, "tenant": "acme", "total": 1}
     planted = plant(admin, shop.prefix, 300, **shadows)
@@ -600,6 +601,7 @@ async def test_many_sessions_of_one_instant_are_found(
     shop: SessionStore, admin: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A slice of time that can't be cut any further may have more than a page."""
+    monkeypatch.setattr(search_module, "_FIRST_PAGE", 2)
     monkeypatch.setattr(search_module, "_PAGE", 5)
     planted = [
         handle
@@ -615,6 +617,7 @@ async def test_revoke_misses_none_that_is_renewed_meanwhile(
     shop: SessionStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Sessions that flee to new ids while they are revoked are all ended, places included."""
+    monkeypatch.setattr(search_module, "_FIRST_PAGE", 2)
     monkeypatch.setattr(search_module, "_PAGE", 3)
     sessions = [await put(shop, "ada", tenant="acme") for _ in range(30)]
 

@@ -15,7 +15,7 @@ redis.call('HSET', KEY, '@user', ARGV[5], '@auth', now, '@created', now, '@seen'
 if deadline then redis.call('HSET', KEY, '@deadline', deadline) end
 if ARGV[4] == '1' then redis.call('HSET', KEY, '@idle', idle) end
 local last = 6 + tonumber(ARGV[6])
-write(KEY, 7, last)
+write(KEY, ARGV, 7, last)
 for i = last + 1, #ARGV do redis.call('HDEL', KEY, ARGV[i]) end
 if not deadline then redis.call('HDEL', KEY, '@deadline') end
 if ARGV[4] ~= '1' then redis.call('HDEL', KEY, '@idle') end

@@ -40,9 +40,9 @@ local function current_expiry(key)
   return ttl > 0 and now + ttl or -1
 end
 
--- HSET of ARGV[first..last], in steps that Lua's unpack can carry.
-local function write(key, first, last)
+-- HSET of parts[first..last], in steps that Lua's unpack can carry.
+local function write(key, parts, first, last)
   for from = first, last, 4000 do
-    redis.call('HSET', key, unpack(ARGV, from, math.min(from + 3999, last)))
+    redis.call('HSET', key, unpack(parts, from, math.min(from + 3999, last)))
   end
 end

@@ -12,6 +12,6 @@ for i = 3, at - 1, 3 do
   if held ~= (ARGV[i + 1] == '1' and ARGV[i + 2]) then return {KEY, CHANGED} end
 end
 local last = at + tonumber(ARGV[at])
-write(KEY, at + 1, last)
+write(KEY, ARGV, at + 1, last)
 for i = last + 1, #ARGV do redis.call('HDEL', KEY, ARGV[i]) end
 return {KEY, 1}
