@@ -35,15 +35,13 @@ logger = logging.getLogger("asgi_redis_session")
 
 #: How long Redis may work on one question (ms): it does nothing else meanwhile.
 _TIMEOUT_MS = 5_000
-#: How much longer we wait for the answer (s).
-_GRACE = 2.0
 #: Sessions of one atomic answer. It holds up other clients for one to two milliseconds.
 _PAGE = 1_000
 #: Few at first, so that the first one comes at once: of the first answer, and read in one batch.
 _FIRST_PAGE = 100
 _FIRST_BATCH, _BATCH = 25, 250
-#: More groups than this are not counted, but refused.
-_MOST_GROUPS = 1_000_000
+#: The longest answer: of groups, or of sessions that were created in the same millisecond.
+_MOST_ROWS = 1_000_000
 _FAR_MS = 10**14
 _POLL = 0.02
 #: Keys looked at by one SCAN, and sessions rewritten in one batch: each about a millisecond.
@@ -272,7 +270,7 @@ class Search:
         """How the index is doing: to be watched, and to be asked before you ask it."""
         current = await self._current()
         if current is None:
-            raise SearchUnavailable(_MISSING)
+            await self._say_missing()
         if not self._is_ours(current.name):
             raise SearchUnavailable(_OTHER)
         return current
@@ -325,9 +323,9 @@ class Search:
         if not is_first:
             then = Num("@created").between(low, high)
             where = then if where is None else where & then
-        most = _FIRST_PAGE if is_first else _PAGE if low < high else _MOST_GROUPS
-        limit = ("LIMIT", "0", str(most + 1))
-        rows = await self._rows(where, "LOAD", "2", "@__key", "@_created", *limit)
+        most = _FIRST_PAGE if is_first else _PAGE if low < high else _MOST_ROWS
+        rows = await self._rows(where, "LOAD", "2", "@__key", "@_created", *_limit(most))
+        _refuse_too_many(rows)
         start = len(self._wire.prefix) + 1
         hits = {row["__key"].decode()[start:]: row.get("_created") for row in rows if row}
         return len(rows) > most, {
@@ -358,9 +356,10 @@ class Search:
     async def _groups(
         self, tag: Tag, where: Filter | None, steps: Sequence[str]
     ) -> dict[Any, float]:
-        limit = ("LIMIT", "0", str(_MOST_GROUPS))
+        rows = await self._rows(where, *steps, *_limit(_MOST_ROWS))
+        _refuse_too_many(rows)
         groups: dict[Any, float] = {}
-        for row in await self._rows(where, *steps, *limit):
+        for row in rows:
             spelled = row["_w"].decode()
             try:
                 value = unspell(spelled)
@@ -392,9 +391,7 @@ class Search:
         loop = asyncio.get_running_loop()
         started = loop.time()
         seconds = self._timeout_ms / 1000
-        info, answer = await self._wire.commands(
-            ("FT.INFO", self._alias), command, within=seconds + _GRACE
-        )
+        info, answer = await self._wire.commands(("FT.INFO", self._alias), command)
         if isinstance(info, ResponseError):
             await self._explain(info)
         status = _status(info)
@@ -423,7 +420,7 @@ class Search:
         return await self._look(self._alias)
 
     async def _look(self, name: str) -> IndexStatus | None:
-        (info,) = await self._wire.commands(("FT.INFO", name), within=_GRACE)
+        (info,) = await self._wire.commands(("FT.INFO", name))
         if not isinstance(info, ResponseError):
             return _status(info)
         if not _is_missing(info):
@@ -492,7 +489,7 @@ class Search:
 
     async def _command(self, *command: Any, allow: str | None = None) -> Any:
         """One command of those that keep the index; *allow* names an error that is none."""
-        (answer,) = await self._wire.commands(command, within=_TIMEOUT_MS / 1000)
+        (answer,) = await self._wire.commands(command)
         if isinstance(answer, ResponseError):
             if allow is not None and allow in str(answer):
                 return None
@@ -508,6 +505,10 @@ class Search:
             raise SearchUnavailable(_SLOW.format(seconds=self._timeout_ms / 1000))
         if not _is_missing(error):
             raise SearchUnavailable(f"Redis Search has refused the question ({said[:200]}).")
+        await self._say_missing()
+
+    async def _say_missing(self) -> NoReturn:
+        """Nothing answers to the alias: there is no index, or it is not complete."""
         for name in await self._names():
             if self._is_ours(name) and (status := await self._look(name)):
                 _refuse_unbuilt(status)
@@ -533,6 +534,11 @@ def _split(name: str) -> tuple[str, ...]:
 def _count_per(*properties: str) -> tuple[str, ...]:
     grouped = ("GROUPBY", str(len(properties)), *properties)
     return (*grouped, "REDUCE", "COUNT", "0", "AS", "_n")
+
+
+def _limit(most: int) -> tuple[str, ...]:
+    """One row more than there should be, to know if there are more."""
+    return ("LIMIT", "0", str(most + 1))
 
 
 def _middle(instants: Any, low: int, high: int) -> int:
@@ -576,6 +582,13 @@ def _refuse_unbuilt(status: IndexStatus) -> None:
         raise SearchUnavailable(
             f"The index is being built, {status.progress:.0%} of it is done. Ask again when it is "
             "complete; `store.search.status()` tells."
+        )
+
+
+def _refuse_too_many(rows: Sequence[Any]) -> None:
+    if len(rows) > _MOST_ROWS:
+        raise SearchUnavailable(
+            f"The answer would have more than {_MOST_ROWS:,} rows. Ask for less at a time."
         )
 
 

@@ -29,6 +29,8 @@ __all__ = ["Script", "SessionEvent", "Stats", "Wire"]
 logger = logging.getLogger("asgi_redis_session")
 
 _BACKLOG = 10_000
+#: How long plain commands may take (s): a question may work for some seconds, behind another one.
+_PATIENCE = 12.0
 
 #: Wires whose connections a forked child must not touch: they are its parent's.
 _wires: "weakref.WeakSet[Wire]" = weakref.WeakSet()
@@ -146,17 +148,16 @@ class Wire:
             logger.warning("%s answers again.", lane.address)
         return reply
 
-    async def commands(self, *commands: Sequence[Any], within: float) -> list[Any]:
+    async def commands(self, *commands: Sequence[Any]) -> list[Any]:
         """
         Send plain commands, one right behind the other: for questions that concern no single
         session (FT.*, SCAN), whose replies can't name what they answer.
 
-        *within*: seconds, for all of them. Returns what Redis answers, in order, a
-        `ResponseError` where it refused. Raises `SessionUnavailable`.
+        Returns what Redis answers, in order, a `ResponseError` where it refused. Raises
+        `SessionUnavailable`.
         """
         lane = self._lane("queries")
-        deadline = asyncio.get_running_loop().time() + within
-        waiting = [lane.submit(command, None, deadline) for command in commands]
+        waiting = [lane.submit(command, None) for command in commands]
         replies = await asyncio.gather(*waiting, return_exceptions=True)
         for reply in replies:
             if isinstance(reply, LaneBroken):
@@ -229,7 +230,8 @@ class Wire:
         lane = self._lanes.get((loop, kind))
         if lane is None:
             self._forget([known for known, _ in self._lanes if known.is_closed()])
-            lane = self._lanes[loop, kind] = Lane(private_pool(self.redis), timeout=self._timeout)
+            timeout = _PATIENCE if kind == "queries" else self._timeout
+            lane = self._lanes[loop, kind] = Lane(private_pool(self.redis), timeout=timeout)
         return lane
 
     def _lanes_of(self, loop: asyncio.AbstractEventLoop) -> list[Lane]:

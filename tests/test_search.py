@@ -11,7 +11,7 @@ import secrets
 import unicodedata
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
 from typing import Any
@@ -611,6 +611,22 @@ async def test_many_sessions_of_one_instant_are_found(
 
 
 @needs_search
+async def test_an_answer_that_would_be_too_long_is_an_error(
+    shop: SessionStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither groups nor sessions are left out quietly."""
+    monkeypatch.setattr(search_module, "_MOST_ROWS", 2)
+    for tenant in ("a", "b"):
+        await put(shop, tenant=tenant)
+    assert await shop.search.count_by("tenant") == {"a": 1, "b": 1}
+    await put(shop, tenant="c")
+    with pytest.raises(SearchUnavailable, match="more than 2 rows"):
+        await shop.search.count_by("tenant")
+    with pytest.raises(SearchUnavailable, match="more than 2 rows"):
+        await found(shop)
+
+
+@needs_search
 async def test_revoke_misses_none_that_is_renewed_meanwhile(
     shop: SessionStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -737,6 +753,8 @@ async def test_an_index_that_is_being_built_says_so(
                 assert await store.search.count() == 10_000
             except SearchUnavailable as error:
                 messages.add(str(error).partition(",")[0])
+            with suppress(SearchUnavailable):
+                assert (await store.search.status()).progress == 1
         await creating
         assert messages >= {"The index is being built"}
         assert await store.search.count() == 10_000
