@@ -229,7 +229,7 @@ class Session(Fields):
             if self._values is None and self._id is None:
                 self._become_new()
             if self._values is None:
-                fetched = await self._reach_or_stand_in(
+                fetched = await self._read(
                     self._store.fetch(self._keys(), names, slide=self._slide)
                 )
                 if fetched is not None:
@@ -329,7 +329,7 @@ class Session(Fields):
             if not keeps:
                 self._forget_data()
             changes = self._stage_changes()
-            changes.login, changes.lifetime = login, None
+            changes.login, changes.lifetime, changes.clears = login, None, False
 
     async def still_valid(self) -> bool:
         """
@@ -337,6 +337,7 @@ class Session(Fields):
 
         For sockets and long streams: a session may be revoked meanwhile.
         """
+        self._accessed = True
         known_absent = self._values is not None and self._record is None
         if self._id is None or (known_absent and not self._is_stand_in):
             return False
@@ -487,8 +488,9 @@ class Session(Fields):
 
     def discard(self) -> None:
         """Drop what is staged: the request has failed."""
-        self._withdraw_login()
-        self._changes = None
+        if self._changes is not None:
+            self._withdraw_login()
+            self._changes = None
         self._live.clear()
 
     def take_grant(self) -> Grant | None:
@@ -508,30 +510,28 @@ class Session(Fields):
         if self._id is None:
             self._become_new()
             return
-        record = await self._reach_or_stand_in(self._store.load(self._keys(), slide=self._slide))
+        record = await self._read(self._store.load(self._keys(), slide=self._slide))
         if record is not None:
             self.discard()
-            self._adopt(record)
+            self._record, self._handles = record, (record.handle,)
+            # Taken over, not copied: a record is read once.
+            self._values, self._raws = record.values, record.raws
 
-    async def _reach_or_stand_in(self, reading: Awaitable[_T | None]) -> _T | None:
+    async def _read(self, reading: Awaitable[_T | None]) -> _T | None:
         """Await a reading verb; None leaves the session new, or a stand-in while Redis is away."""
         try:
-            found = await self._reach(reading)
-        except SessionUnavailable:
+            found = await reading
+        except SessionUnavailable as error:
+            self.failure = error
             if not self._tolerant:
                 raise
             self._become_stand_in()
             return None
-        self._mark_slid()
+        self.failure = None
+        self._slide = self._is_long_lived
         if found is None:
             self._become_new()
         return found
-
-    def _adopt(self, record: Record) -> None:
-        self._record = record
-        self._handles = (record.handle,)
-        # Taken over, not copied: a record is read once.
-        self._values, self._raws = record.values, record.raws
 
     def _become_new(self) -> None:
         self.discard()
@@ -572,6 +572,7 @@ class Session(Fields):
     async def _commit(self) -> None:
         changes, record = self._collect(), self._record
         if self._ends(changes):
+            self._withdraw_login()
             await self._end()
         elif changes and (record is not None or changes.fields or changes.login):
             # What is staged from here on comes after these changes, whatever becomes of them.
@@ -633,9 +634,11 @@ class Session(Fields):
 
     def _ends(self, changes: Changes) -> bool:
         """Whether the session was emptied in a way that ends it."""
-        if self._record is None or self._values or changes.login is not None:
+        record, login = self._record, changes.login
+        if self._values or (record is None and login is None):
             return False
-        return changes.clears or (bool(changes.fields) and self._record.user_id is None)
+        has_user = login is not None or (record is not None and record.user_id is not None)
+        return changes.clears or (bool(changes.fields) and not has_user)
 
     def _is_stored(self, name: str) -> bool:
         """Whether what Redis holds of this field is what the app sees."""

@@ -11,10 +11,10 @@ import hmac
 import logging
 import re
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from importlib.metadata import version
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
 from redis.asyncio import Redis
@@ -51,14 +51,16 @@ _NAME = "asgi-redis-session"
 _GONE, _CORRUPT, _TAKEN, _FULL, _CHANGED = 0, -1, -2, -4, -5
 _PREFIX = re.compile(r"[A-Za-z0-9_.-]+(:[A-Za-z0-9_.-]+)*")
 _SECRET_LENGTH = 16
-#: More than our own fields will ever be; they don't count against the user's limit.
-_METADATA_FIELDS = 16
 #: What `peek` reads of a session beside the fields that it is asked for.
 _DESCRIPTION = ("@v", "@created", "@deadline", "@user", "@auth", "@idle", "@agent", "@ip", "@seen")
 _AGENT_LENGTH = 512
 #: What a login leaves behind of where it came from, and the next one replaces.
 _OF_THE_ORIGIN = ("@agent", "@ip", Tag("@ip").shadow)
 
+
+_T = TypeVar("_T")
+#: What an `async def` gives; passed on by a plain `def`, it costs a request one frame less.
+Reply = Coroutine[Any, Any, _T]
 
 SCRIPTS = tuple(
     Script("prelude", name)
@@ -77,9 +79,9 @@ class SessionStore:
     *lifetime*: how long sessions live. *prefix*: the beginning of every key; give each app that
     shares a Redis its own.
     *secret*: None, keys are SHA-256 of the ids; a str, they are HMAC-SHA-256, so that
-    somebody who can write to Redis can't plant a session either; a sequence, newest first, to
-    change the secret: older ones (None may be one) are still accepted, and a session takes the
-    newest when it is renewed.
+    somebody who can write to Redis can't make a session for an id that they chose; a sequence,
+    newest first, to change the secret: older ones (None may be one) are still accepted, and a
+    session takes the newest when it is renewed.
     *max_sessions_per_user*: how many sessions a user may have; *on_limit*: `"evict"` ends the
     oldest when another one logs in, `"reject"` raises `SessionLimitReached` out of `login`.
     *index*: the fields that `store.search` can ask for, as in `[Tag("tenant"), Num("total")]`; it
@@ -174,12 +176,14 @@ class SessionStore:
 
         A client that was handed in stays open. The store can be used again: it reconnects.
         """
+        await self.users.drain()
         await self._wire.aclose()
         if self._owns_redis:
             await self._wire.redis.aclose()
 
     async def drain(self) -> None:
         """Wait until every command of this event loop has been answered, refreshes included."""
+        await self.users.drain()
         await self._wire.drain()
 
     @property
@@ -209,10 +213,10 @@ class SessionStore:
         """The names under which the hash of this id may be stored, newest secret first."""
         return tuple([_digest(secret, session_id) for secret in self._secrets])
 
-    async def load(self, handles: tuple[str, ...], *, slide: bool) -> Record | None:
+    def load(self, handles: tuple[str, ...], *, slide: bool) -> Reply[Record | None]:
         """Read the whole hash and slide its TTL, in one script."""
         self._counted.loads += 1
-        return await self._read(handles, slide=slide, presented=True)
+        return self._read(handles, slide=slide, presented=True)
 
     async def _read(
         self,
@@ -277,10 +281,10 @@ class SessionStore:
         field = self.index.declared.get(name)
         if isinstance(field, Text):
             field.check(amount)
-        most = self.limits.fields + _METADATA_FIELDS + len(self.index.shadows)
         shadow = "" if field is None else field.shadow
         highest = EXACT if isinstance(field, Num) else ""
-        arguments = (self.lifetime.idle_ms, int(slide), name, amount, most, shadow, highest)
+        bounds = (self.limits.fields, shadow, highest)
+        arguments = (self.lifetime.idle_ms, int(slide), name, amount, *bounds)
         for handle in handles:
             reply = await self._ask(_INCREMENT, (handle,), arguments)
             if reply[1] == _FULL:
@@ -564,7 +568,7 @@ class SessionStore:
 
     # --- Sending ---
 
-    async def _ask(
+    def _ask(
         self,
         script: Script,
         handles: tuple[str, ...],
@@ -572,9 +576,9 @@ class SessionStore:
         *,
         idempotent: bool = False,
         side: bool = False,
-    ) -> list[Any]:
+    ) -> Reply[list[Any]]:
         keys = [self._wire.key(handle) for handle in handles]
-        return await self._wire.ask(script, keys, arguments, idempotent=idempotent, side=side)
+        return self._wire.ask(script, keys, arguments, idempotent=idempotent, side=side)
 
     def _new_id(self) -> tuple[str, str]:
         session_id = secrets.token_urlsafe(32)
