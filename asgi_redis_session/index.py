@@ -268,8 +268,10 @@ class Field:
 
     @property
     def shadow(self) -> str:
-        """The name of the hash field that is indexed."""
-        return self.name if self.name in _METADATA["Num"] else f"{self.mark}{self.name}"
+        """The name of the hash field that is indexed: C strings, and queries, can hold it."""
+        if self.name in _METADATA["Num"]:
+            return self.name
+        return f"{self.mark}{spell(self.name.encode())}"
 
     def check(self, value: Any) -> None:
         """Refuse, with `SessionValueError`, a value that could not be found by a filter."""
@@ -464,6 +466,18 @@ class Text(Field):
         return () if value is None else (spell(word.encode()) for word in words_of(value))
 
 
+class _KeyName(Field):
+    """A field of this name would stand, to Redis Search, for the name of the session's key."""
+
+    __slots__ = ()
+
+    def check(self, value: Any) -> None:  # noqa: ARG002
+        raise SessionValueError(
+            f"session[{self.name!r}]: a store with an index can't hold a field of this name, which "
+            "Redis Search takes for the key's own. Choose another one."
+        )
+
+
 def _listed(what: str, values: Iterable[Any]) -> tuple[Any, ...]:
     if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
         raise TypeError(f"{what} takes a list of values, not {type(values).__name__}. Use [...].")
@@ -499,6 +513,12 @@ class Index:
                 )
         #: What the app has declared, by the name of the session's field.
         self.declared = {field.name: field for field in fields if not field.is_ours}
+        #: Which of the session's fields may not hold everything.
+        self.checked: dict[str, Field] = dict(self.declared)
+        if fields:
+            self.checked["__key"] = _KeyName("__key")
+        if "__key" in self.declared:
+            self.checked["__key"].check(None)
         if len(self.declared) < sum(not field.is_ours for field in fields):
             raise ValueError("SessionStore(index=[...]): a field is declared twice. Choose one.")
         ours: list[Field] = [*map(Tag, _METADATA["Tag"]), *map(Num, _METADATA["Num"])]

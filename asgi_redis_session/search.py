@@ -34,7 +34,7 @@ __all__ = ["Backfill", "IndexStatus", "Search"]
 logger = logging.getLogger("asgi_redis_session")
 
 #: How long Redis may work on one question (ms): it does nothing else meanwhile.
-_TIMEOUT_MS = 5_000
+_TIMEOUT_MS = 10_000
 #: Sessions of one atomic answer. It holds up other clients for one to two milliseconds.
 _PAGE = 1_000
 #: Few at first, so that the first one comes at once: of the first answer, and read in one batch.

@@ -162,7 +162,7 @@ class Session(Fields):
         tolerant: bool = False,
         origin: Origin = (None, ()),
     ) -> None:
-        super().__init__(store.limits, store.index.declared)
+        super().__init__(store.limits, store.index.checked)
         self._store = store
         self._origin = origin
         # None: the browser sent no id, or none of the right form; or the session was ended.

@@ -23,7 +23,7 @@ from redis.driver_info import DriverInfo
 from .codec import CorruptValue, decode, decode_pairs
 from .device import label_of
 from .errors import SessionValueError
-from .index import EXACT, Field, Index, Num, Tag, Text
+from .index import EXACT, Field, Index, Num, Tag
 from .lane import private_pool
 from .record import (
     Changes,
@@ -278,8 +278,8 @@ class SessionStore:
         self, handles: tuple[str, ...], name: str, amount: int, *, slide: bool
     ) -> int | None:
         """HINCRBY, if the hash exists."""
-        field = self.index.declared.get(name)
-        if isinstance(field, Text):
+        field = self.index.checked.get(name)
+        if field is not None:
             field.check(amount)
         shadow = "" if field is None else field.shadow
         highest = EXACT if isinstance(field, Num) else ""

@@ -30,7 +30,7 @@ logger = logging.getLogger("asgi_redis_session")
 
 _BACKLOG = 10_000
 #: How long plain commands may take (s): a question may work for some seconds, behind another one.
-_PATIENCE = 12.0
+_PATIENCE = 25.0
 
 #: Wires whose connections a forked child must not touch: they are its parent's.
 _wires: "weakref.WeakSet[Wire]" = weakref.WeakSet()

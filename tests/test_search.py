@@ -53,7 +53,39 @@ HOSTILE = [
     *("x" * 4095, "x" * 4096, "x" * 4097, "y" * 10_240, "😀" * 2_560),
 ]  # fmt: skip
 
-Find = Callable[..., Awaitable[list[str]]]
+#: Names of fields that could be taken for something else.
+NAMES = [
+    *(
+        "AS",
+        "TAG",
+        "SORTABLE",
+        "*",
+        "a b",
+        'a"]',
+        "a|b",
+        "$p0",
+        "@".join("ab"),
+        "ünï",
+        "😀",
+        "\x00",
+    ),
+    *(
+        "a\x00b",
+        "'",
+        "\\",
+        "-",
+        "(",
+        "__score",
+        "_v",
+        "_t",
+        "_4",
+        "4",
+        "Tenant",
+        "tenant",
+        "\n",
+        "\x1f",
+    ),
+]
 
 
 @asynccontextmanager
@@ -203,11 +235,12 @@ def _of_words(one: str, other: str) -> list[Case]:
     ]
 
 
+_searched = st.one_of(_words, _texts.filter(words_of))
 #: One comparison, as a filter and as Python.
 comparisons = st.one_of(
     st.builds(_of_tags, st.sampled_from(["tenant", "skus"]), _tags, st.lists(_tags, max_size=3)),
     st.builds(_of_numbers, _numbers, _numbers),
-    st.builds(_of_words, _words, _words),
+    st.builds(_of_words, _searched, _searched),
 ).flatmap(st.sampled_from)
 
 
@@ -283,6 +316,19 @@ async def test_hostile_values_find_only_themselves(shop: SessionStore) -> None:
     counted = await shop.search.count_by("tenant")
     assert counted == Counter(values)
     assert {type(key) for key in counted} >= {str, type(None)}
+
+
+@needs_search
+async def test_fields_may_have_any_name(session_redis_url: str, prefix: str) -> None:
+    """Names that would mean something to Redis Search, or to C, are indexed like others."""
+    names = [*NAMES, *(f"{name}{name}" for name in NAMES), "x" * 300]
+    async with indexed(session_redis_url, prefix, index=[Tag(name) for name in names]) as store:
+        sessions = {name: await put(store, **{name: name}) for name in names}
+        for name, session in sessions.items():
+            assert await found(store, Tag(name) == name) == handles(session), name
+            for exact in (True, False):
+                assert await store.search.count_by(name, exact=exact) == {name: 1}, name
+        assert await store.search.count(~(Tag("AS") == "AS")) == len(names) - 1
 
 
 @needs_search
@@ -470,7 +516,13 @@ async def test_what_cannot_be_indexed_is_refused_by_name(shop: SessionStore, adm
         await session.increment("note")
     assert await found(shop, (SKUS == "a") & (TOTAL == 2**53 - 1)) == handles(session)
     with pytest.raises(SessionValueError):
-        Session(shop)._indexed["note"].check(1)
+        await Session(shop, session._id).increment("note")
+    with pytest.raises(SessionValueError, match=r"takes for the key's own\. Choose"):
+        session["__key"] = f"{shop.prefix}:{'a' * 32}"
+    with pytest.raises(SessionValueError, match="key's own"):
+        await session.increment("__key")
+    with pytest.raises(SessionValueError, match="key's own"):
+        SessionStore.from_url("redis://127.0.0.1:1/0", index=[Tag("__key")])
     new = await Session(shop).load()
     with pytest.raises(SessionValueError):
         await new.increment("note")
@@ -958,6 +1010,7 @@ async def test_an_index_does_not_change_what_an_app_sees(
         session = await put(store, "ada", tenant="acme", skus=["a"], total=1, note="red")
         loaded = await Session(store, session._id).load()
         assert dict(loaded) == dict(session)
+        assert loaded.modified is False
         (info,) = await store.users.list("ada")
         assert info.fields == dict(session)
         await store.revoke(session.handle or "")
