@@ -12,9 +12,9 @@ from .errors import (
     SessionValueError,
 )
 from .index import Num, Tag, Text
+from .indexing import Backfill, IndexStatus
 from .middleware import SessionMiddleware
 from .record import Lifetime, Limits, SessionInfo
-from .search import Backfill, IndexStatus
 from .session import Session
 from .store import SessionStore
 from .wire import SessionEvent, Stats

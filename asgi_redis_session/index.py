@@ -1,13 +1,12 @@
 """
-What an index is declared of, and the filters that ask it: `Tag`, `Num`, `Text`.
+What an index is declared of, and filters are made of: `Tag`, `Num`, `Text`.
 
 A value is not indexed as it stands in its field, but as a *shadow*: metadata beside it, written in
 the same commit. The values of a `Tag`, and the words of a `Text`, are spelled so that Redis Search
 can only compare them whole; of a `Num` there is a shadow only if it holds a number. So every filter
 means exactly what it says, and nothing that stands in a session can keep it out of the index.
 
-Pure: declarations and filters in, the words of FT commands out. Values are never a part of a
-query's text; they travel as its parameters.
+Pure: declarations, filters and changes in, the words of commands out.
 """
 
 import base64
@@ -17,14 +16,15 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from .codec import CorruptValue, check_name, decode, encode
 from .errors import SessionValueError
+from .filters import Filter, Has, Query, Within
 from .record import Changes, Login, check_user
 
-__all__ = ["Field", "Filter", "Index", "Num", "Query", "Tag", "Text", "holds", "spell", "unspell"]
+__all__ = ["Field", "Index", "Num", "Tag", "Text", "spell", "unspell"]
 
 SEPARATOR = "\x1f"
 #: Changes whenever shadows or schemas are made in another way, so that old indexes are noticed.
@@ -69,171 +69,6 @@ def words_of(text: str) -> list[str]:
     """The different words of a text, ready to be compared: without case, in order."""
     found = _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
     return list(dict.fromkeys(unicodedata.normalize("NFC", word) for word in found))
-
-
-# --- Filters ---
-
-
-class Query:
-    """The parameters of a query, and the names by which its text calls them."""
-
-    def __init__(self, index: "Index") -> None:
-        self._index = index
-        self._numbers: dict[str, str] = {}
-
-    def name(self, value: str) -> str:
-        """What a value is called in the text."""
-        return f"$p{self._numbers.setdefault(value, str(len(self._numbers)))}"
-
-    def field(self, field: "Field") -> str:
-        """What a field is called in the text; refuses one that is not declared."""
-        return f"@{self._index.alias(field)}"
-
-    @property
-    def params(self) -> list[str]:
-        """The parameters as an FT command takes them."""
-        pairs = [part for value, n in self._numbers.items() for part in (f"p{n}", value)]
-        return ["PARAMS", str(len(pairs)), *pairs] if pairs else []
-
-
-class Filter:
-    """
-    A question about sessions: made by comparing a `Tag`, `Num` or `Text`, combined with `&`, `|`
-    and `~`. What is not true of a session is what `~` finds, so also sessions that lack the field.
-    """
-
-    __slots__ = ()
-
-    def text(self, query: Query) -> str:
-        """The filter in the query language."""
-        raise NotImplementedError
-
-    def __and__(self, other: object) -> "Filter":
-        return _combined(_And, self, other)
-
-    def __or__(self, other: object) -> "Filter":
-        return _combined(_Or, self, other)
-
-    def __invert__(self) -> "Filter":
-        return self.part if isinstance(self, _Not) else _Not(self)
-
-    def __bool__(self) -> NoReturn:
-        raise TypeError(
-            "A filter is neither true nor false before Redis is asked. Combine filters with &, | "
-            "and ~, each comparison in parentheses, instead of and, or, not, in, a < b < c."
-        )
-
-
-@dataclass(frozen=True, slots=True, repr=False, eq=False)
-class _Has(Filter):
-    """The field has all tags of at least one of these alternatives."""
-
-    field: "Field"
-    alternatives: tuple[tuple[str, ...], ...]
-    operator: str
-    operands: tuple[Any, ...]
-
-    def text(self, query: Query) -> str:
-        field = query.field(self.field)
-        if all(len(tags) == 1 for tags in self.alternatives):
-            # "%" is no tag that was ever spelled: nothing is one of no values.
-            names = [query.name(tag) for (tag,) in self.alternatives] or [query.name("%")]
-            return f"{field}:{{{'|'.join(names)}}}"
-        joined = [
-            f"({' '.join(f'{field}:{{{query.name(tag)}}}' for tag in tags)})"
-            for tags in self.alternatives
-        ]
-        return f"({'|'.join(joined)})"
-
-    def __repr__(self) -> str:
-        return _written(self.field, self.operator, self.operands)
-
-
-@dataclass(frozen=True, slots=True, repr=False, eq=False)
-class _Within(Filter):
-    """The field's number is in one of these ranges, as the query language writes their ends."""
-
-    field: "Field"
-    ranges: tuple[tuple[str, str], ...]
-    operator: str
-    operands: tuple[Any, ...]
-
-    def text(self, query: Query) -> str:
-        field = query.field(self.field)
-        # The range from 1 to 0 is empty: nothing is one of no numbers.
-        texts = [
-            f"{field}:[{_end(low, query)} {_end(high, query)}]"
-            for low, high in self.ranges or (("1", "0"),)
-        ]
-        return texts[0] if len(texts) == 1 else f"({'|'.join(texts)})"
-
-    def __repr__(self) -> str:
-        return _written(self.field, self.operator, self.operands)
-
-
-def _written(field: "Field", operator: str, operands: tuple[Any, ...]) -> str:
-    shown = ", ".join(map(repr, operands))
-    return (
-        f"{field!r}{operator}({shown})" if operator[0] == "." else f"{field!r} {operator} {shown}"
-    )
-
-
-def _end(end: str, query: Query) -> str:
-    if end.endswith("inf"):
-        return end
-    return f"({query.name(end[1:])}" if end.startswith("(") else query.name(end)
-
-
-@dataclass(frozen=True, slots=True, repr=False, eq=False)
-class _And(Filter):
-    parts: tuple[Filter, ...]
-
-    def text(self, query: Query) -> str:
-        return f"({' '.join(part.text(query) for part in self.parts)})"
-
-    def __repr__(self) -> str:
-        return " & ".join(f"({part!r})" for part in self.parts)
-
-
-@dataclass(frozen=True, slots=True, repr=False, eq=False)
-class _Or(Filter):
-    parts: tuple[Filter, ...]
-
-    def text(self, query: Query) -> str:
-        return f"({'|'.join(part.text(query) for part in self.parts)})"
-
-    def __repr__(self) -> str:
-        return " | ".join(f"({part!r})" for part in self.parts)
-
-
-@dataclass(frozen=True, slots=True, repr=False, eq=False)
-class _Not(Filter):
-    part: Filter
-
-    def text(self, query: Query) -> str:
-        return f"(-{self.part.text(query)})"
-
-    def __repr__(self) -> str:
-        return f"~({self.part!r})"
-
-
-def _combined(kind: type[_And] | type[_Or], left: Filter, right: object) -> Filter:
-    """Both in one flat list, however long the chain: neither we nor Redis recurse into it."""
-    if not isinstance(right, Filter):
-        raise TypeError(
-            f"A filter can't be combined with {type(right).__name__}. Put each comparison in "
-            'parentheses, as in (Tag("tenant") == "acme") & (Num("total") > 9).'
-        )
-    parts = [part.parts if isinstance(part, kind) else (part,) for part in (left, right)]
-    return kind(tuple(part for group in parts for part in group))
-
-
-def holds(field: "Field", tag: str) -> Filter:
-    """Sessions whose shadow has this tag."""
-    return _Has(field, ((tag,),), "==", (tag,))
-
-
-# --- Fields ---
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -327,7 +162,7 @@ class Tag(Field):
         return self._has(values, ".contains_any", list(values))
 
     def _has(self, values: Sequence[Any], operator: str, operand: Any) -> Filter:
-        return _Has(self, tuple((self._tag(value),) for value in values), operator, (operand,))
+        return Has(self, tuple((self._tag(value),) for value in values), operator, (operand,))
 
     def _tag(self, value: Any) -> str:
         if type(value) not in _SCALARS:
@@ -366,34 +201,34 @@ class Num(Field):
 
     def __eq__(self, value: object) -> Filter:  # type: ignore[override]
         number = self._number(value)
-        return _Within(self, ((number, number),), "==", (value,))
+        return Within(self, ((number, number),), "==", (value,))
 
     def __ne__(self, value: object) -> Filter:  # type: ignore[override]
         return ~(self == value)
 
     def __lt__(self, value: object) -> Filter:
-        return _Within(self, (("-inf", f"({self._number(value)}"),), "<", (value,))
+        return Within(self, (("-inf", f"({self._number(value)}"),), "<", (value,))
 
     def __le__(self, value: object) -> Filter:
-        return _Within(self, (("-inf", self._number(value)),), "<=", (value,))
+        return Within(self, (("-inf", self._number(value)),), "<=", (value,))
 
     def __gt__(self, value: object) -> Filter:
-        return _Within(self, ((f"({self._number(value)}", "+inf"),), ">", (value,))
+        return Within(self, ((f"({self._number(value)}", "+inf"),), ">", (value,))
 
     def __ge__(self, value: object) -> Filter:
-        return _Within(self, ((self._number(value), "+inf"),), ">=", (value,))
+        return Within(self, ((self._number(value), "+inf"),), ">=", (value,))
 
     def between(self, low: object, high: object) -> Filter:
         """Sessions whose number is at least *low* and at most *high*."""
         ends = (self._number(low), self._number(high))
-        return _Within(self, (ends,), ".between", (low, high))
+        return Within(self, (ends,), ".between", (low, high))
 
     def in_(self, values: Iterable[object]) -> Filter:
         """Sessions that have one of these numbers."""
         values = _listed(f"{self!r}.in_", values)
         numbers = tuple(self._number(value) for value in values)
         ranges = tuple((number, number) for number in numbers)
-        return _Within(self, ranges, ".in_", (list(values),))
+        return Within(self, ranges, ".in_", (list(values),))
 
     def _number(self, value: object) -> str:
         if isinstance(value, datetime) and self.is_ours:
@@ -436,7 +271,7 @@ class Text(Field):
     __hash__ = Field.__hash__
 
     def __eq__(self, value: object) -> Filter:  # type: ignore[override]
-        return _Has(self, (self._words(value),), "==", (value,))
+        return Has(self, (self._words(value),), "==", (value,))
 
     def __ne__(self, value: object) -> Filter:  # type: ignore[override]
         return ~(self == value)
@@ -445,7 +280,7 @@ class Text(Field):
         """Sessions whose text has all words of at least one of these."""
         texts = _listed(f"{self!r}.contains_any", texts)
         alternatives = tuple(self._words(text) for text in texts)
-        return _Has(self, alternatives, ".contains_any", (list(texts),))
+        return Has(self, alternatives, ".contains_any", (list(texts),))
 
     def _words(self, value: object) -> tuple[str, ...]:
         if not isinstance(value, str):
@@ -554,7 +389,7 @@ class Index:
             raise TypeError(
                 f'A filter is needed, not {type(where).__name__}. Use Tag("name") == "value".'
             )
-        query = Query(self)
+        query = Query(self.alias)
         try:
             return where.text(query), query.params
         except RecursionError:

@@ -13,7 +13,7 @@ import os
 import secrets
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -22,6 +22,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from .cookie import CookiePolicy
 from .devserver import DevServer
+from .errors import SearchUnavailable
 from .record import SessionInfo
 from .session import Session
 from .store import SessionStore
@@ -160,7 +161,10 @@ class SessionKit:
             watcher.join(10)
 
     def close(self) -> None:
-        """Delete the keys of this test and close the connections."""
+        """Delete the keys of this test, and its index, and close the connections."""
+        if self._own.index:
+            with suppress(SearchUnavailable):
+                self._portal.call(self._own.search.drop_index)
         if keys := self.keys():
             self._redis.delete(*keys)
         self._redis.close()

@@ -79,7 +79,7 @@ async def first_page(store: SessionStore) -> None:
     found = store.search.find(TENANT, fields=["total"])
     for _ in range(25):
         await anext(found)
-    await found.aclose()  # type: ignore[attr-defined]
+    await found.aclose()
 
 
 async def find_all(store: SessionStore) -> None:

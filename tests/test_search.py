@@ -34,7 +34,7 @@ from asgi_redis_session import (
 )
 from asgi_redis_session import search as search_module
 from asgi_redis_session.devserver import DevServer
-from asgi_redis_session.index import Filter
+from asgi_redis_session.filters import Filter
 
 from .conftest import needs_search
 from .values import NASTY_TEXTS, floats, same
