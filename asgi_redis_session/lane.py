@@ -8,7 +8,7 @@ five hundred it is large. So a process needs one connection however many request
 Rules kept here:
 - a caller who is cancelled or fails never harms the batch, nor another caller;
 - every reply must name what its caller asked for, else the connection is thrown away before
-  anybody sees another reply of it;
+  anybody sees another reply of it (a query across sessions can't, and has a lane of its own);
 - a caller's deadline runs from the moment it queued; when it passes, so does the connection;
 - nothing is retried here: the lane does not know what a command does.
 
@@ -65,8 +65,8 @@ class Barrier(Protocol):
 
 class _Call(NamedTuple):
     packed: bytes
-    echo: bytes
-    reply: "asyncio.Future[list[Any]]"
+    echo: bytes | None
+    reply: "asyncio.Future[Any]"
     deadline: float
     has_prelude: bool
 
@@ -126,12 +126,13 @@ class Lane:
     def submit(
         self,
         command: Sequence[Any],
-        echo: bytes,
+        echo: bytes | None,
         deadline: float | None = None,
         prelude: bytes = b"",
-    ) -> "asyncio.Future[list[Any]]":
+    ) -> "asyncio.Future[Any]":
         """
-        Queue one command whose reply is a list that begins with *echo*; await the result.
+        Queue one command whose reply is a list that begins with *echo*; await the result. None: a
+        command that does not name itself in its reply, on a lane that carries no user's data.
 
         The command is encoded here, so that a value that can't be fails its own caller only.
         The future raises redis-py's `ResponseError` if Redis answers with an error, and
@@ -141,7 +142,7 @@ class Lane:
         """
         if deadline is None:
             deadline = self._loop.time() + self._timeout
-        reply: asyncio.Future[list[Any]] = self._loop.create_future()
+        reply: asyncio.Future[Any] = self._loop.create_future()
         packed = prelude + pack_command(tuple(command))
         self._pending.append(_Call(packed, echo, reply, deadline, bool(prelude)))
         if self._runner is None:
@@ -247,7 +248,7 @@ class Lane:
             except ResponseError as error:
                 self._refuse(call, error)
                 continue
-            if type(answer) is not list or not answer or answer[0] != call.echo:
+            if not _is_of(call, answer):
                 raise LaneBroken("a reply belongs to another command")
             deliver(call, answer)
 
@@ -348,7 +349,14 @@ def address_of(pool: ConnectionPool) -> str:
     return f"Redis at {where}, database {options.get('db') or 0},"
 
 
-def _resolve(call: _Call, answer: list[Any]) -> None:
+def _is_of(call: _Call, answer: Any) -> bool:
+    """Whether the reply names what its caller asked for, or needs not."""
+    if call.echo is None:
+        return True
+    return type(answer) is list and bool(answer) and answer[0] == call.echo
+
+
+def _resolve(call: _Call, answer: Any) -> None:
     if not call.reply.done():
         call.reply.set_result(answer)
 

@@ -33,8 +33,11 @@ from .pool import node_pool, private_pool
 
 __all__ = ["Purpose", "Route", "Server", "Unrouted", "Way", "route_to"]
 
-#: What a lane is for. Long lists don't delay requests, and nor do writes that wait for replicas.
-Purpose = Literal["requests", "side"] | Durability
+#: What a lane is for. Neither long lists, nor questions across sessions, nor writes that wait for
+#: replicas delay requests.
+Purpose = Literal["requests", "side", "queries"] | Durability
+#: How long a question may take (s): it may work for some seconds, behind another one.
+_QUERY_TIMEOUT = 25.0
 
 _ASKING = pack_command(("ASKING",))
 _Node = tuple[str, int]
@@ -106,6 +109,8 @@ def route_to(client: Redis | RedisCluster, *, timeout: float) -> Route:
 
 
 def _open(pool: ConnectionPool, purpose: Purpose, timeout: float) -> Lane:
+    if purpose == "queries":
+        return Lane(pool, timeout=_QUERY_TIMEOUT)
     if isinstance(purpose, Durability):
         return Lane(pool, timeout=timeout + purpose.timeout_ms / 1000, barrier=purpose)
     return Lane(pool, timeout=timeout)

@@ -21,6 +21,7 @@ from .errors import (
     SessionValueError,
 )
 from .fields import Fields
+from .index import Index
 from .record import (
     Changes,
     Grant,
@@ -53,6 +54,7 @@ class Store(Protocol):
     or that of its changes; a shortfall is noted there, and the verb carried through.
     """
 
+    index: Index
     limits: Limits
     lifetime: Lifetime
     durability: Durability | None
@@ -171,7 +173,7 @@ class Session(Fields):
         tolerant: bool = False,
         origin: Origin = (None, ()),
     ) -> None:
-        super().__init__(store.limits)
+        super().__init__(store.limits, store.index.checked)
         self._store = store
         self._origin = origin
         # None: the browser sent no id, or none of the right form; or the session was ended.

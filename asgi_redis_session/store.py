@@ -11,7 +11,7 @@ import hmac
 import logging
 import re
 import secrets
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
@@ -23,6 +23,7 @@ from .device import label_of
 from .durability import Durability, Promise
 from .duration import milliseconds
 from .errors import SessionUnavailable, SessionValueError
+from .index import EXACT, Field, Index, Num, Tag
 from .record import (
     Changes,
     Lifetime,
@@ -33,6 +34,7 @@ from .record import (
     instant,
     is_handle,
 )
+from .search import Search
 from .session import Origin
 from .url import client_from_url
 from .users import Users
@@ -43,10 +45,14 @@ __all__ = ["SessionStore"]
 logger = logging.getLogger("asgi_redis_session")
 
 #: The states that a script answers instead of an instant; see `lua/prelude.lua`.
-_GONE, _CORRUPT, _TAKEN, _FULL = 0, -1, -2, -4
+_GONE, _CORRUPT, _TAKEN, _FULL, _CHANGED = 0, -1, -2, -4, -5
 _PREFIX = re.compile(r"[A-Za-z0-9_.-]+(:[A-Za-z0-9_.-]+)*")
 _SECRET_LENGTH = 16
+#: What `peek` reads of a session beside the fields that it is asked for.
+_DESCRIPTION = ("@v", "@created", "@deadline", "@user", "@auth", "@idle", "@agent", "@ip", "@seen")
 _AGENT_LENGTH = 512
+#: What a login leaves behind of where it came from, and the next one replaces.
+_OF_THE_ORIGIN = ("@agent", "@ip", Tag("@ip").shadow)
 
 
 _T = TypeVar("_T")
@@ -54,9 +60,10 @@ _T = TypeVar("_T")
 Reply = Coroutine[Any, Any, _T]
 
 SCRIPTS = tuple(
-    Script("prelude", name) for name in ("load", "save", "create", "increment", "login", "end")
+    Script("prelude", name)
+    for name in ("load", "save", "create", "increment", "login", "end", "shade")
 )
-_LOAD, _SAVE, _CREATE, _INCREMENT, _LOGIN, _END = SCRIPTS
+_LOAD, _SAVE, _CREATE, _INCREMENT, _LOGIN, _END, _SHADE = SCRIPTS
 
 #: In a Cluster, a move to another key is two scripts: it is taken from the old one, and put under
 #: the new one as what it becomes there.
@@ -88,6 +95,8 @@ class SessionStore:
     *durability*: how far each write must have got before it counts as done; *end_durability*: the
     same for ending sessions, since a lost end is a session that comes back. None: in the memory of
     the server that answered.
+    *index*: the fields that `store.search` can ask for, as in `[Tag("tenant"), Num("total")]`; it
+    needs Redis Search, and all else works without.
     *timeout*: the longest a request waits for Redis, in seconds or as a timedelta.
     *on_event*: called with each `SessionEvent`; must not block.
 
@@ -103,6 +112,7 @@ class SessionStore:
         secret: str | Sequence[str | None] | None = None,
         max_sessions_per_user: int | None = None,
         on_limit: Literal["evict", "reject"] = "evict",
+        index: Iterable[Field] = (),
         durability: Durability | None = None,
         end_durability: Durability | None = None,
         limits: Limits = Limits(),  # noqa: B008  (frozen)
@@ -127,12 +137,14 @@ class SessionStore:
         self.limits = limits
         self.durability = durability
         self.end_durability = end_durability
+        self.index = Index(index)
         self.prefix = prefix
         self._secrets = _keys_of(secret)
         seconds = milliseconds("SessionStore(timeout)", timeout) / 1000
         self._wire = Wire(redis, prefix=prefix, timeout=seconds, on_event=on_event)
         self._counted = self._wire.counted
         self.users = Users(self._wire, self, limit=max_sessions_per_user, evict=on_limit == "evict")
+        self.search = Search(self._wire, self, self.index)
         self._owns_redis = False
 
     @classmethod
@@ -234,13 +246,18 @@ class SessionStore:
         slide: bool,
         presented: bool = False,
         side: bool = False,
+        names: Sequence[str] | None = None,
     ) -> Record | None:
-        arguments = self._load_arguments("all", slide=slide)
+        arguments = self._load_arguments("all" if names is None else "some", slide=slide)
+        if names is not None:
+            names = (*_DESCRIPTION, *names)
+            arguments = (*arguments, *names)
         handle, reply = await self._find(handles, arguments, presented=presented, side=side)
         if reply is None:
             return None
         try:
-            values, raws, metadata = decode_pairs(reply[3])
+            pairs = reply[3] if names is None else _pairs(names, reply[3])
+            values, raws, metadata = decode_pairs(pairs)
             return Record(handle, reply[1], reply[2], values=values, raws=raws, metadata=metadata)
         except (CorruptValue, ValueError) as error:
             self._corrupt(handle, str(error))
@@ -288,7 +305,13 @@ class SessionStore:
         slide: bool,
     ) -> int | None:
         """HINCRBY, if the hash exists."""
-        arguments = (self.lifetime.idle_ms, int(slide), name, amount, self.limits.fields)
+        field = self.index.checked.get(name)
+        if field is not None:
+            field.check(amount)
+        shadow = "" if field is None else field.shadow
+        highest = EXACT if isinstance(field, Num) else ""
+        bounds = (self.limits.fields, shadow, highest)
+        arguments = (self.lifetime.idle_ms, int(slide), name, amount, *bounds)
         for handle in handles:
             reply = await self._ask(_INCREMENT, (handle,), arguments, promise=promise)
             if reply[1] == _FULL:
@@ -301,7 +324,7 @@ class SessionStore:
                 if not isinstance(digits, bytes):
                     raise SessionValueError(
                         f"session[{name!r}] can't be incremented: it holds no 64-bit integer, or "
-                        "the sum would not fit one."
+                        "the sum would not fit one (2^53 in a field that is indexed as a Num)."
                     )
                 return int(digits)
         return None
@@ -403,22 +426,44 @@ class SessionStore:
         self._wire.emit("logged_in", login.handle)
         return saved
 
-    async def end(self, handles: tuple[str, ...], promise: Promise | None = None) -> bool:
+    async def end(
+        self, handles: tuple[str, ...], promise: Promise | None = None, *, side: bool = False
+    ) -> bool:
         """Delete the hash, then give its place back; whether it existed."""
         for handle in handles:
-            user_id = await self._end(handle, promise)
+            user_id = await self._end(handle, promise, side=side)
             if user_id is not None:
                 if user_id:
-                    await self.users.release(user_id, handle)
+                    await self.users.release(user_id, handle, side=side)
                 return True
         return False
 
-    # --- What a user's index asks (see `users.Sessions`) ---
+    # --- What a user's index and a search ask (see `users.Sessions`, `search.Sessions`) ---
 
-    async def peek(self, handle: str) -> SessionInfo | None:
-        """A session without using it."""
-        record = await self._read((handle,), slide=False, side=True)
+    async def peek(self, handle: str, names: Sequence[str] | None = None) -> SessionInfo | None:
+        """A session without using it, with all of its fields or with those of these names."""
+        record = await self._read((handle,), slide=False, side=True, names=names)
         return None if record is None else self._info(record)
+
+    async def shade(self, handle: str) -> bool:
+        """Write the shadows that a session lacks; whether it lacked any."""
+        sources, names = self.index.sources, [*self.index.sources, *self.index.shadows]
+        arguments = [*self._load_arguments("some", slide=False), *names]
+        while True:
+            reply = await self._ask(_LOAD, (handle,), arguments, idempotent=True, side=True)
+            if reply[1] <= 0:
+                return False
+            held = dict(zip(names, reply[3], strict=True))
+            wanted = self.index.cast_all(held)
+            wrong = Changes({name: raw for name, raw in wanted.items() if raw != held[name]})
+            if not wrong:
+                return False
+            pairs = wrong.sets()
+            seen = [part for n in sources for part in (n, int(held[n] is not None), held[n] or "")]
+            written = [len(sources), *seen, len(pairs), *pairs, *wrong.removes()]
+            reply = await self._ask(_SHADE, (handle,), [self.lifetime.idle_ms, *written], side=True)
+            if reply[1] != _CHANGED:  # else somebody has written meanwhile: look again
+                return bool(reply[1] > 0)
 
     async def is_alive(self, handle: str) -> bool:
         """Whether there is anything under its key that is not past its deadline."""
@@ -437,6 +482,7 @@ class SessionStore:
         return (lifetime.idle_ms, lifetime.refresh_after_ms if slide else -1, what)
 
     def _save_arguments(self, record: Record, changes: Changes, *, slide: bool) -> list[Any]:
+        changes = self.index.cover(changes)
         lifetime, pairs = changes.lifetime, changes.sets()
         idle: int | str = ""
         deadline: int | str = ""
@@ -454,13 +500,14 @@ class SessionStore:
 
     async def _create(self, handle: str, changes: Changes, lifetime: Lifetime) -> Record | None:
         """Make the hash of an anonymous session, or of a login; None if the handle is taken."""
-        login = changes.login
+        changes, login = self.index.cover(changes), changes.login
         reply = await self._ask(
             _CREATE,
             (handle,),
             [
                 *self._span(lifetime),
-                *("" if login is None else login.user_id, *_described(login), *changes.sets()),
+                *("" if login is None else login.user_id, *_described(login)),
+                *(*self.index.about(login), *changes.sets()),
             ],
             promise=changes.promise,
         )
@@ -473,9 +520,10 @@ class SessionStore:
         self, record: Record, changes: Changes, login: Login, lifetime: Lifetime
     ) -> Record | None:
         """Move the hash to the login's key, with a new beginning; None if it has ended."""
-        described = _described(login)
+        changes = self.index.cover(changes)
+        described = [*_described(login), *self.index.about(login)]
         pairs = [*described, *changes.sets()]
-        undescribed = [name for name in ("@agent", "@ip") if name not in described[::2]]
+        undescribed = [name for name in _OF_THE_ORIGIN if name not in described[::2]]
         reply = await self._move(
             _LOGIN,
             record,
@@ -686,6 +734,12 @@ class SessionStore:
     def emit_conflict(self) -> None:
         """Report a request with two different session cookies."""
         self._wire.emit("conflict")
+
+
+def _pairs(names: Sequence[str], raws: Sequence[bytes | None]) -> list[bytes]:
+    """What HMGET answers, in the form of HGETALL."""
+    pairs = zip(names, raws, strict=True)
+    return [part for name, raw in pairs if raw is not None for part in (name.encode(), raw)]
 
 
 def _refuse_limit(most: int | None, on_limit: str) -> None:

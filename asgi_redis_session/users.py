@@ -226,9 +226,10 @@ class Users:
         reply = await self._wire.ask(_CONFIRM, [self._key(user_id)], arguments, promise=promise)
         return bool(reply[1])
 
-    async def release(self, user_id: str, handle: str) -> None:
+    async def release(self, user_id: str, handle: str, *, side: bool = False) -> None:
         """Give a place back whose session has ended."""
-        await self._wire.ask(_RELEASE, [self._key(user_id)], [handle, ""], idempotent=True)
+        key = self._key(user_id)
+        await self._wire.ask(_RELEASE, [key], [handle, ""], idempotent=True, side=side)
 
     def release_later(self, user_id: str, handle: str) -> None:
         """The same, without waiting."""

@@ -102,7 +102,8 @@ class Wire:
     """
     Everything that a store and its parts send. *timeout* in seconds.
 
-    *side* commands travel on a lane of their own, so that long lists don't delay requests.
+    *side* commands travel on a lane of their own, so that long lists don't delay requests; so do
+    plain `commands`.
     """
 
     def __init__(
@@ -156,6 +157,7 @@ class Wire:
             purpose = promise.level
             deadline += promise.level.timeout_ms / 1000
         lane = None
+        reply: list[Any]
         try:
             try:
                 lane = route.lane(command[3], purpose)
@@ -181,9 +183,11 @@ class Wire:
             except (LaneBroken, ResponseError) as final:
                 raise self._unavailable(errand.way, final) from None
             try:
-                return await way.lane.submit(command, key, errand.deadline, way.prelude)
+                reply: list[Any] = await way.lane.submit(command, key, errand.deadline, way.prelude)
             except (LaneBroken, ResponseError) as again:
                 error, tries = again, tries + 1
+            else:
+                return reply
 
     async def _next_way(self, route: Route, errand: _Errand, error: Exception, tries: int) -> Way:
         """How to try again after an error; raises it if that is of no use."""
@@ -196,6 +200,24 @@ class Wire:
                 raise error
             errand.may_repeat = False
         return await route.detour(errand.command[3], errand.purpose, error, tries, errand.deadline)
+
+    async def commands(self, *commands: Sequence[Any]) -> list[Any]:
+        """
+        Send plain commands, one right behind the other: for questions that concern no single
+        session (FT.*, SCAN), whose replies can't name what they answer. Not for a Cluster.
+
+        Returns what Redis answers, in order, a `ResponseError` where it refused. Raises
+        `SessionUnavailable`.
+        """
+        loop = asyncio.get_running_loop()
+        route = self._routes.get(loop) or self._new_route(loop)
+        lane = route.lane(self.key("idx").encode(), "queries")
+        waiting = [lane.submit(command, None) for command in commands]
+        replies = await asyncio.gather(*waiting, return_exceptions=True)
+        for reply in replies:
+            if isinstance(reply, LaneBroken):
+                raise self._unavailable(Way(lane), reply)
+        return replies
 
     def post(self, script: Script, keys: Sequence[str], arguments: Sequence[Any] = ()) -> bool:
         """

@@ -58,7 +58,7 @@ DAY_MS = 24 * 3600 * 1000
 NAMES = {
     script.sha: name
     for scripts, names in (
-        (store_module.SCRIPTS, "load save create increment login end"),
+        (store_module.SCRIPTS, "load save create increment login end shade"),
         (store_module.CLUSTER_SCRIPTS, "take_hash save login put_back"),
         (users_module.SCRIPTS, "take move confirm release list find"),
     )
