@@ -11,10 +11,11 @@ was not.
 """
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple
 
 from hiredis import pack_command
 from redis.asyncio import ConnectionPool, Redis, RedisCluster
@@ -66,13 +67,19 @@ class Server(NamedTuple):
     serves: Callable[[str], bool]
 
 
-class Route(Protocol):
+class Route(ABC):
     """The lanes of one event loop."""
 
+    def __init__(self, timeout: float) -> None:
+        self._timeout = timeout
+        # By purpose, and in a Cluster by node as well.
+        self._lanes: dict[Any, Lane] = {}
+
+    @abstractmethod
     def lane(self, key: bytes, purpose: Purpose) -> Lane:
         """The lane that leads to the key; raises `Unrouted` if that is not known yet."""
-        ...
 
+    @abstractmethod
     async def detour(
         self, key: bytes, purpose: Purpose, error: Exception, tries: int, deadline: float
     ) -> Way:
@@ -82,23 +89,42 @@ class Route(Protocol):
         *tries*: how many detours it has been already. After `LaneBroken` the command may have been
         done, so only ask for a detour if it may be done twice, or after `Unrouted`.
         """
-        ...
+
+    @abstractmethod
+    def doubt(self) -> None:
+        """A lane broke, and there will be no detour: see to it that the next caller has one."""
+
+    @abstractmethod
+    async def servers(self) -> Sequence[Server]:
+        """Every server that holds keys; raises `LaneBroken` if that can't be found out."""
 
     def lanes(self) -> Sequence[Lane]:
         """All lanes that are open."""
-        ...
+        return list(self._lanes.values())
 
-    async def servers(self) -> Sequence[Server]:
-        """Every server that holds keys; raises `LaneBroken` if that can't be found out."""
-        ...
+    def counts(self) -> tuple[int, int]:
+        """How many batches and commands have been answered."""
+        lanes = self.lanes()
+        return sum(lane.batches for lane in lanes), sum(lane.commands for lane in lanes)
 
     async def drain(self) -> None:
         """Return when everything that was queued has been answered."""
-        ...
+        # At once: the lane of a dead node takes its time.
+        await asyncio.gather(*[lane.drain() for lane in self.lanes()])
 
     async def aclose(self) -> None:
         """Drain, then close all connections."""
-        ...
+        await asyncio.gather(*[lane.aclose() for lane in self.lanes()])
+
+    def _open(self, place: Any, pool: ConnectionPool, purpose: Purpose) -> Lane:
+        if isinstance(purpose, Durability):
+            timeout = self._timeout + purpose.timeout_ms / 1000
+            lane = Lane(pool, timeout=timeout, barrier=purpose)
+        else:
+            timeout = _QUERY_TIMEOUT if purpose == "queries" else self._timeout
+            lane = Lane(pool, timeout=timeout)
+        self._lanes[place] = lane
+        return lane
 
 
 def route_to(client: Redis | RedisCluster, *, timeout: float) -> Route:
@@ -108,27 +134,17 @@ def route_to(client: Redis | RedisCluster, *, timeout: float) -> Route:
     return _ServerRoute(client, timeout)
 
 
-def _open(pool: ConnectionPool, purpose: Purpose, timeout: float) -> Lane:
-    if purpose == "queries":
-        return Lane(pool, timeout=_QUERY_TIMEOUT)
-    if isinstance(purpose, Durability):
-        return Lane(pool, timeout=timeout + purpose.timeout_ms / 1000, barrier=purpose)
-    return Lane(pool, timeout=timeout)
-
-
-class _ServerRoute:
+class _ServerRoute(Route):
     """One server, or the one that Sentinel calls the master."""
 
     def __init__(self, client: Redis, timeout: float) -> None:
+        super().__init__(timeout)
         self._client = client
-        self._timeout = timeout
-        self._lanes: dict[Purpose, Lane] = {}
 
     def lane(self, _key: bytes, purpose: Purpose) -> Lane:
         lane = self._lanes.get(purpose)
         if lane is None:
-            pool = private_pool(self._client)
-            lane = self._lanes[purpose] = _open(pool, purpose, self._timeout)
+            lane = self._open(purpose, private_pool(self._client), purpose)
         return lane
 
     async def detour(
@@ -139,23 +155,15 @@ class _ServerRoute:
             return Way(self.lane(key, purpose))
         raise error
 
-    def lanes(self) -> Sequence[Lane]:
-        return list(self._lanes.values())
+    def doubt(self) -> None:
+        pass  # there is one way
 
     async def servers(self) -> Sequence[Server]:
         pool = private_pool(self._client)
         return [Server(address_of(pool), pool, lambda _: True)]
 
-    async def drain(self) -> None:
-        for lane in self.lanes():
-            await lane.drain()
 
-    async def aclose(self) -> None:
-        for lane in self.lanes():
-            await lane.aclose()
-
-
-class _ClusterRoute:
+class _ClusterRoute(Route):
     """
     The masters of a Cluster, each with lanes of its own.
 
@@ -163,19 +171,19 @@ class _ClusterRoute:
     """
 
     def __init__(self, client: RedisCluster, timeout: float) -> None:
+        super().__init__(timeout)
         self._client = client
-        self._timeout = timeout
         self._loop = asyncio.get_running_loop()
         self._start = [(node.host, int(node.port)) for node in client.startup_nodes]
         # By slot; None: nobody serves it, as far as we know.
         self._masters: list[_Node | None] = [None] * REDIS_CLUSTER_HASH_SLOTS
         # Whoever may tell, the one that answered last in front.
         self._nodes = self._start
-        self._lanes: dict[tuple[_Node, Purpose], Lane] = {}
         self._trouble = "nobody was asked yet"
         self._refreshing: asyncio.Task[None] | None = None
         self._refresh_at = 0.0
         self._retiring: set[asyncio.Task[None]] = set()
+        self._retired = (0, 0)
 
     # --- The way ---
 
@@ -191,14 +199,12 @@ class _ClusterRoute:
         if isinstance(error, AskError):  # MovedError is one
             # Nodes that disagree for a moment send us to and fro.
             await self._wait(_PATIENCE * tries, deadline, error)
-            node = (error.host or self._host_of(key), error.port)
-            node = self._remapped(node)
+            node = self._remapped((error.host or self._host_of(key), error.port))
             if not isinstance(error, MovedError):
                 return Way(self._lane_to(node, purpose), _ASKING)
             self._masters[error.slot_id] = node
             self._refresh_soon()
-            return Way(self._lane_to(node, purpose))
-        if isinstance(error, TryAgainError | ClusterDownError):
+        elif isinstance(error, TryAgainError | ClusterDownError):
             await self._wait(_PATIENCE * (tries + 1), deadline, error)
             self._refresh_soon()
         elif isinstance(error, LaneBroken):
@@ -206,6 +212,9 @@ class _ClusterRoute:
         else:
             raise error
         return Way(self.lane(key, purpose))
+
+    def doubt(self) -> None:
+        self._refresh_soon()
 
     async def _wait(self, pause: float, deadline: float, error: Exception) -> None:
         pause = min(pause, _LONGEST_PATIENCE)
@@ -216,8 +225,7 @@ class _ClusterRoute:
     def _lane_to(self, node: _Node, purpose: Purpose) -> Lane:
         lane = self._lanes.get((node, purpose))
         if lane is None:
-            pool = node_pool(self._client, *node)
-            lane = self._lanes[node, purpose] = _open(pool, purpose, self._timeout)
+            lane = self._open((node, purpose), node_pool(self._client, *node), purpose)
         return lane
 
     def _host_of(self, key: bytes) -> str:
@@ -271,6 +279,7 @@ class _ClusterRoute:
         finally:
             for task in asked:
                 task.cancel()
+            await asyncio.gather(*asked, return_exceptions=True)
 
     async def _slots_of(self, node: _Node) -> list[Any]:
         connection = node_pool(self._client, *node).make_connection()  # type: ignore[no-untyped-call]
@@ -304,17 +313,19 @@ class _ClusterRoute:
     def _retire(self, masters: set[_Node]) -> None:
         """Close the lanes of nodes that serve nothing any more, when they are done."""
         for place in [place for place in self._lanes if place[0] not in masters]:
-            task = self._loop.create_task(self._lanes.pop(place).aclose())
+            task = self._loop.create_task(self._close(self._lanes.pop(place)))
             self._retiring.add(task)
             task.add_done_callback(self._retiring.discard)
 
-    # --- All lanes ---
+    async def _close(self, lane: Lane) -> None:
+        await lane.aclose()
+        batches, commands = self._retired
+        self._retired = batches + lane.batches, commands + lane.commands
 
-    def lanes(self) -> Sequence[Lane]:
-        return list(self._lanes.values())
+    # --- All of it ---
 
     async def servers(self) -> Sequence[Server]:
-        await self._refresh_soon()
+        await asyncio.wait((self._refresh_soon(),))
         masters = dict.fromkeys(node for node in self._masters if node is not None)
         if not masters:
             raise Unrouted(self._trouble)
@@ -327,11 +338,14 @@ class _ClusterRoute:
     def _is_master(self, node: _Node, key: str) -> bool:
         return self._masters[key_slot(key.encode())] == node
 
+    def counts(self) -> tuple[int, int]:
+        batches, commands = super().counts()
+        return batches + self._retired[0], commands + self._retired[1]
+
     async def drain(self) -> None:
-        # At once: the lane of a dead node takes its time.
-        await asyncio.gather(*[lane.drain() for lane in self.lanes()], *self._retiring)
+        await asyncio.gather(super().drain(), *self._retiring)
 
     async def aclose(self) -> None:
         if self._refreshing is not None:
             self._refreshing.cancel()
-        await asyncio.gather(*[lane.aclose() for lane in self.lanes()], *self._retiring)
+        await asyncio.gather(super().aclose(), *self._retiring)

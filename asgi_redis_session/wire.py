@@ -32,6 +32,8 @@ __all__ = ["Script", "SessionEvent", "Stats", "Wire"]
 logger = logging.getLogger("asgi_redis_session")
 
 _BACKLOG = 10_000
+#: The part of its time that a command must have left to be sent again.
+_LEAST_SHARE = 0.1
 #: What is away when it is not known yet who serves a key.
 _CLUSTER = "The Redis Cluster"
 
@@ -195,11 +197,15 @@ class Wire:
             errand.command[:2] = "EVAL", errand.script.text
             return errand.way
         if isinstance(error, LaneBroken) and not isinstance(error, Unrouted):
-            late = asyncio.get_running_loop().time() >= errand.deadline
-            if late or not errand.may_repeat:
+            if not errand.may_repeat:
+                route.doubt()
                 raise error
             errand.may_repeat = False
-        return await route.detour(errand.command[3], errand.purpose, error, tries, errand.deadline)
+        way = await route.detour(errand.command[3], errand.purpose, error, tries, errand.deadline)
+        # One that is about to give up would take a whole batch of others with it.
+        if errand.deadline - asyncio.get_running_loop().time() < self.timeout * _LEAST_SHARE:
+            raise error
+        return way
 
     async def commands(self, *commands: Sequence[Any]) -> list[Any]:
         """
@@ -245,6 +251,7 @@ class Wire:
     def _posted(self, route: Route, errand: _Errand, reply: "asyncio.Future[list[Any]]") -> None:
         error = None if reply.cancelled() else reply.exception()
         if isinstance(error, LaneBroken):
+            route.doubt()
             self._unavailable(errand.way, error)
         elif isinstance(error, ResponseError):
             self._insist_later(route, errand, error)
@@ -340,9 +347,9 @@ class Wire:
 
 
 def _count(route: Route, stats: Stats) -> None:
-    for lane in route.lanes():
-        stats.batches += lane.batches
-        stats.commands += lane.commands
+    batches, commands = route.counts()
+    stats.batches += batches
+    stats.commands += commands
 
 
 def _command(script: Script, keys: Sequence[str], arguments: Sequence[Any]) -> list[Any]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import re
 import shlex
 import socket
@@ -127,7 +128,7 @@ def test_doctor(tmp_path: Path) -> None:
             capture_output=True,
             text=True,
             check=False,
-            env={"COLUMNS": "200", "PATH": ""},
+            env={**os.environ, "COLUMNS": "200"},
             timeout=50,
         )
         return done.returncode, done.stdout + done.stderr

@@ -90,6 +90,26 @@ def test_nonsense_is_refused(arguments: dict[str, Any], error: type[Exception]) 
         Durability(**arguments)
 
 
+@pytest.mark.parametrize(
+    ("level", "answer", "missing"),
+    [
+        (TWO, 2, None),
+        (TWO, 3, None),
+        (TWO, 1, "says: 1 of 2 replicas have it"),
+        (DISK, [1, 0], None),
+        (DISK, [0, 5], "says: it is not on the server's disk yet"),
+        (
+            Durability(replicas=1, fsync=True),
+            [0, 0],
+            "says: it is not on the server's disk yet and 0 of 1 replicas have it",
+        ),
+    ],
+)
+def test_what_is_missing_is_said(level: Durability, answer: Any, missing: str | None) -> None:
+    """By the answer of WAIT, a number, or of WAITAOF, two."""
+    assert level.shortfall(answer) == missing
+
+
 @pytest.mark.parametrize("name", ["durability", "end_durability"])
 def test_a_store_takes_nothing_else(name: str) -> None:
     """A number of replicas, say, is not a Durability."""

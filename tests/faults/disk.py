@@ -19,8 +19,8 @@ from .servers import Server
 
 #: What stands in redis.conf.
 KINDS: dict[str, dict[str, str | int]] = {
-    "none": {"save": '""'},
-    "RDB": {"save": '"1 1"'},
+    "none": {"save": ""},
+    "RDB": {"save": "1 1"},
     "AOF everysec": {"appendonly": "yes", "appendfsync": "everysec"},
     "AOF always": {"appendonly": "yes", "appendfsync": "always"},
 }

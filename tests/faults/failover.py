@@ -10,24 +10,24 @@ import logging
 import os
 import secrets
 import signal
-import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import Any, Literal, Self
 
 import redis
 
-from asgi_redis_session import SessionStore
+from asgi_redis_session import Durability, SessionStore
 from asgi_redis_session.devserver import DevServer
 
 from ..servers import Cluster, Sentinels, ask, client_of, wait_for
 from .journal import Journal, Tally
 from .servers import BINARY
 
-#: A master that crashes; one whose replicas were cut off before; one that is told to hand over.
-Fault = Literal["crash", "cut off", "planned"]
-FAULTS: tuple[Fault, ...] = ("crash", "cut off", "planned")
+#: A master that crashes; one whose replicas were cut off before; one that ends in order (SIGTERM);
+#: one that is told to hand over (SENTINEL FAILOVER, CLUSTER FAILOVER).
+Fault = Literal["crash", "cut off", "shutdown", "planned"]
+FAULTS: tuple[Fault, ...] = ("crash", "cut off", "shutdown", "planned")
 #: How long the replicas are cut off before their master crashes, in seconds.
 CUT_OFF = 0.5
 
@@ -54,10 +54,10 @@ class Deployment(ABC):
     def await_successor(self) -> None:
         """Return when another server has taken over by itself."""
 
-    def crash(self) -> None:
-        """SIGKILL, and return when a successor has taken over."""
+    def end(self, how: signal.Signals) -> None:
+        """End the master, and return when a successor has taken over."""
         self._failed = self.master
-        os.kill(self._failed.pid, signal.SIGKILL)
+        os.kill(self._failed.pid, how)
         self._failed.wait()
         self.await_successor()
 
@@ -76,9 +76,11 @@ class Deployment(ABC):
 class Watched(Deployment):
     """A master with two replicas, and three Sentinels."""
 
+    options: Mapping[str, Any] = {}
+
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            self._sentinels = stack.enter_context(Sentinels(binary=BINARY))
+            self._sentinels = stack.enter_context(Sentinels(options=self.options, binary=BINARY))
             self._sentinels.await_replicas()
             self._stack = stack.pop_all()
         self.url = self._sentinels.url
@@ -108,6 +110,12 @@ class Watched(Deployment):
     def sentinels(self) -> list[DevServer]:
         """Those who watch."""
         return self._sentinels.sentinels
+
+
+class Guarded(Watched):
+    """The same, and whoever has no replica takes no writes."""
+
+    options: Mapping[str, Any] = {"min-replicas-to-write": 1, "min-replicas-max-lag": 10}
 
 
 class Sharded(Deployment):
@@ -141,14 +149,18 @@ class Sharded(Deployment):
     def await_successor(self) -> None:
         wait_for(lambda: ask(self._replica, "ROLE")[0] == b"master", 30)
 
-    def crash(self) -> None:
-        super().crash()
+    def end(self, how: signal.Signals) -> None:
+        super().end(how)
         # As an operator would: else nothing can reach a second server any more.
         self._cluster.add_replica(self._replica)
         self._cluster.await_healthy()
 
 
-KINDS: dict[str, Callable[[], Any]] = {"sentinel": Watched, "cluster": Sharded}
+KINDS: dict[str, Callable[[], Any]] = {
+    "sentinel": Watched,
+    "sentinel, min-replicas-to-write": Guarded,
+    "cluster": Sharded,
+}
 
 
 async def fail_over(deployment: Deployment, fault: Fault, **options: Any) -> Tally:
@@ -162,8 +174,11 @@ async def fail_over(deployment: Deployment, fault: Fault, **options: Any) -> Tal
                 await asyncio.to_thread(deployment.cut_off)
                 await asyncio.sleep(CUT_OFF)
             journal.strike()
-            failing = deployment.hand_over if fault == "planned" else deployment.crash
-            await asyncio.to_thread(failing)
+            if fault == "planned":
+                await asyncio.to_thread(deployment.hand_over)
+            else:
+                how = signal.SIGTERM if fault == "shutdown" else signal.SIGKILL
+                await asyncio.to_thread(deployment.end, how)
             await journal.acknowledges(100)
             await journal.is_calm(1.5)
         with deployment.client() as journal.redis:
@@ -181,17 +196,26 @@ async def failovers(kind: str, fault: Fault, rounds: int, **options: Any) -> Tal
     return total
 
 
+def replicated(count: int) -> dict[str, Durability]:
+    """Options of a store whose writes and ends are acknowledged when so many replicas have them."""
+    if not count:
+        return {}
+    level = Durability(replicas=count, timeout=0.5)
+    return {"durability": level, "end_durability": level}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--kind", choices=KINDS, action="append", help="default: each")
+    parser.add_argument("--fault", choices=FAULTS, action="append", help="default: each")
+    parser.add_argument("--replicas", type=int, default=0, help="to wait for (WAIT)")
     chosen = parser.parse_args()
     logging.disable()
     for kind in chosen.kind or KINDS:
-        for fault in FAULTS:
-            start = time.monotonic()
-            tally = asyncio.run(failovers(kind, fault, chosen.rounds))
-            print(f"{kind}, {fault}: {tally} [{time.monotonic() - start:.0f} s]")
+        for fault in chosen.fault or FAULTS:
+            rounds = failovers(kind, fault, chosen.rounds, **replicated(chosen.replicas))
+            print(f"{kind}, {fault}: {asyncio.run(rounds)}")
 
 
 if __name__ == "__main__":

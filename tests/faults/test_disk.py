@@ -134,17 +134,14 @@ async def test_a_damaged_aof_stops_the_server_not_the_app(prefix: str) -> None:
 
 async def test_a_loading_server_is_no_empty_one(prefix: str) -> None:
     """While Redis reads its disk, requests are refused, never told that there is no session."""
-    with Server(save='"3600 1"') as server:
+    with Server(save="3600 1", rdbcompression="no") as server:
         async with SessionStore.from_url(server.url, prefix=prefix, timeout=1) as store:
             session_id = await create(store, n=1)
             with server.admin as admin:
                 for number in range(400):
-                    admin.set(f"filler:{number}", b"x" * 10_000)
+                    admin.set(f"filler:{number}", b"x" * 100_000)
             server.stop()
-            server.options |= {
-                "key-load-delay": 2000,
-                "loading-process-events-interval-bytes": 2048,
-            }
+            server.options["key-load-delay"] = 6000  # microseconds; it answers every 2 MB
             starting = threading.Thread(target=server.start)
             starting.start()
             refusals: set[str] = set()
