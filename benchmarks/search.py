@@ -78,7 +78,7 @@ async def milliseconds(ask: Callable[[], Awaitable[Any]], rounds: int = SKU_ROUN
 async def first_page(store: SessionStore) -> None:
     found = store.search.find(TENANT, fields=["total"])
     for _ in range(25):
-        await anext(found)
+        await anext(found, None)
     await found.aclose()
 
 
