@@ -31,8 +31,8 @@ logger = logging.getLogger("asgi_redis_session")
 #: How long Redis may work on one question (ms): it does nothing else meanwhile.
 _TIMEOUT_MS = 10_000
 _POLL = 0.02
-#: Keys looked at by one SCAN, and sessions rewritten in one batch: each about a millisecond.
-_SCAN_COUNT, _SHADE_BATCH = 200, 50
+#: Keys looked at by one SCAN, and sessions rewritten in one batch: each less than a millisecond.
+_SCAN_COUNT, _SHADE_BATCH = 100, 25
 _MOST_PASSES = 5
 
 _NOTHING = (
