@@ -29,6 +29,8 @@ _NAMED_BYTES = frozenset({b"NaN", b"Infinity"})
 _TAGS = frozenset("'\"{[-0123456789")
 _QUOTE, _DOUBLE_QUOTE = b"'\""
 _STRUCTURED = frozenset(b"{[-0123456789")
+#: First bytes of what is not plain text, or might not be.
+_TELLING = _STRUCTURED | frozenset(b"'\"tfnNI")
 
 #: CPython refuses to turn longer integers into text, and back (`sys.set_int_max_str_digits`).
 #: Checked in bits, because counting digits would itself be the slow conversion.
@@ -117,6 +119,8 @@ def decode(raw: bytes) -> Any:
         if not raw:
             return ""
         tag = raw[0]
+        if tag not in _TELLING:
+            return raw.decode()
         if tag in _STRUCTURED:
             return _from_json(raw)
         if tag == _QUOTE:

@@ -91,7 +91,8 @@ class CookiePolicy:
         found: set[bytes] = set()
         for name, value in headers:
             if name == b"cookie" and self._marker in value:
-                found.update(text.strip(b" \t") for text in self._values.findall(value))
+                for text in self._values.findall(value):
+                    found.add(text.strip(b" \t"))
         return found
 
     def render(self, session_id: str, max_age_ms: int | None) -> bytes:

@@ -182,7 +182,12 @@ class Lane:
                 connection = await self._connected()
                 await connection.send_packed_command(b"".join([call.packed for call in batch]))
                 for call in batch:
-                    await self._receive(connection, call)
+                    try:
+                        answer = await connection.read_response()
+                    except ResponseError as error:
+                        self._refuse(call, error)
+                    else:
+                        _resolve(call, answer)
             self.batches += 1
             self.commands += len(batch)
         except BaseException as error:
@@ -196,19 +201,11 @@ class Lane:
             if self._distrusted:
                 await self._drop()
 
-    async def _receive(self, connection: Any, call: _Call) -> None:
-        try:
-            answer = await connection.read_response()
-        except ResponseError as error:
-            if "READONLY" in str(error):  # a master that was demoted: look for the new one
-                self._distrusted = True
-            if not call.reply.done():
-                call.reply.set_exception(error)
-            return
-        if type(answer) is not list or not answer or answer[0] != call.echo:
-            raise LaneBroken("a reply belongs to another command")
+    def _refuse(self, call: _Call, error: ResponseError) -> None:
+        if "READONLY" in str(error):  # a master that was demoted: look for the new one
+            self._distrusted = True
         if not call.reply.done():
-            call.reply.set_result(answer)
+            call.reply.set_exception(error)
 
     async def _connected(self) -> Any:
         if self._connection is not None:
@@ -261,6 +258,13 @@ class Lane:
             return f"the Redis master {self._pool.service_name!r}"
         where = options.get("path") or f"{options.get('host')}:{options.get('port')}"
         return f"Redis at {where}, database {options.get('db') or 0},"
+
+
+def _resolve(call: _Call, answer: Any) -> None:
+    if type(answer) is not list or not answer or answer[0] != call.echo:
+        raise LaneBroken("a reply belongs to another command")
+    if not call.reply.done():
+        call.reply.set_result(answer)
 
 
 def _fail(calls: Sequence[_Call], reason: str) -> None:

@@ -29,6 +29,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[..., Awaitable[None]]  # frameworks disagree on how to spell the types
 
+_SERVER_ERROR = 500  # the first status that says: this was our fault
 _TRY_AGAIN_LATER, _INTERNAL_ERROR = 1013, 1011  # WebSocket close codes, RFC 6455 and IANA
 
 
@@ -147,36 +148,32 @@ class _Exchange:
             self._session.discard()
             return
         try:
-            await self._commit()
+            if self._session.touched:
+                await self._commit()
         except SessionError:
             # Too late to tell the browser, and raising would tell nobody more than this does.
             logger.exception("A change made after the response had started was not saved.")
 
     async def _commit(self) -> None:
-        session = self._session
-        if not session.touched:
-            return
         try:
             # A client that goes away must not leave a half-told story: the write is one step in
             # Redis anyway, but the id of a new session should still reach the response.
             with anyio.CancelScope(shield=True):
-                await session.save()
+                await self._session.save()
         except SessionGone:
             pass  # the store has reported it; the response goes out without a cookie
 
     async def _start(self) -> None:
         """Write what was staged, then close the door for new ids."""
+        session = self._session
         if self._is_failing:
-            self._session.discard()
-        else:
+            session.discard()
+        elif session.touched:
             await self._commit()
-        self._begin()
-
-    def _begin(self) -> None:
         self._is_started = True
-        self._session.seal()
+        session.seal()
         if self._middleware.refresh == "request":
-            self._session.refresh()
+            session.refresh()
 
     def _set_cookie(self) -> bytes | None:
         """The `Set-Cookie` that the browser needs; None if it has all it needs."""
@@ -211,7 +208,7 @@ class _Response(_Exchange):
         if self._is_ours:
             return
         if message["type"] == "http.response.start" and not self._is_started:
-            self._is_failing = message["status"] >= HTTPStatus.INTERNAL_SERVER_ERROR
+            self._is_failing = message["status"] >= _SERVER_ERROR
             if self._is_failing and self._session.failure is not None:
                 await self._answer(HTTPStatus.SERVICE_UNAVAILABLE)
                 return
@@ -275,7 +272,8 @@ class _Socket(_Exchange):
                 await self._start()
                 message = self._accept(message)
             elif kind == "websocket.close" and self._is_started and not self._is_failing:
-                await self._commit()
+                if self._session.touched:
+                    await self._commit()
             elif kind in ("websocket.close", "websocket.http.response.start"):
                 self._deny()
         except SessionError as error:
@@ -326,11 +324,13 @@ _SENTENCES = {
 
 def _vary_on_cookie(headers: list[tuple[bytes, bytes]]) -> None:
     """Add `Cookie` to the response's `Vary`, unless it is there already (RFC 9110, 12.5.5)."""
-    found = [index for index, (name, _) in enumerate(headers) if name.lower() == b"vary"]
-    if not found:
+    place, listed = -1, b""
+    for index, (name, value) in enumerate(headers):
+        if name == b"vary" or name.lower() == b"vary":
+            place = index if place < 0 else place
+            listed += value.lower() + b","
+    if place < 0:
         headers.append((b"vary", b"Cookie"))
-        return
-    names = b",".join([headers[index][1] for index in found]).lower().split(b",")
-    if not {b"cookie", b"*"} & {name.strip() for name in names}:
-        name, value = headers[found[0]]
-        headers[found[0]] = (name, value + b", Cookie")
+    elif not {b"cookie", b"*"} & {name.strip() for name in listed.split(b",")}:
+        name, value = headers[place]
+        headers[place] = (name, value + b", Cookie")

@@ -19,7 +19,6 @@ _USER_BITS = 4096
 #: 128 bits in hex: the only form that a handle has.
 _HANDLE = re.compile(r"[0-9a-f]{32}")
 
-_COUNTS = frozenset({b"@auth", b"@created", b"@deadline", b"@idle", b"@seen"})
 #: Enough until the year 5138, and exact in Lua.
 _MS_DIGITS = 14
 
@@ -136,13 +135,14 @@ def instant(ms: int) -> datetime:
     return datetime.fromtimestamp(ms / 1000, UTC)
 
 
-def _counts(metadata: dict[bytes, bytes]) -> dict[bytes, int]:
-    """Our instants and lengths in milliseconds, read as strictly as lua/prelude.lua reads them."""
-    for name in _COUNTS & metadata.keys():
-        raw = metadata[name]
-        if not raw.isdigit() or len(raw) > _MS_DIGITS:
-            raise ValueError(f"{name.decode()} is not a count of milliseconds")
-    return {name: int(metadata[name]) for name in _COUNTS & metadata.keys()}
+def _count(metadata: dict[bytes, bytes], name: bytes) -> int | None:
+    """An instant or a length of ours (ms), read as strictly as lua/prelude.lua reads it."""
+    raw = metadata.get(name)
+    if raw is None:
+        return None
+    if not raw.isdigit() or len(raw) > _MS_DIGITS:
+        raise ValueError(f"{name.decode()} is not a count of milliseconds")
+    return int(raw)
 
 
 class Record:
@@ -183,13 +183,12 @@ class Record:
         self.values = values
         self.raws = raws
         self.metadata = metadata
-        counts = _counts(metadata)
-        self.created_ms = counts.get(b"@created", 0)
-        self.deadline_ms = counts.get(b"@deadline")
-        self.auth_ms = counts.get(b"@auth")
+        self.created_ms = _count(metadata, b"@created") or 0
+        self.deadline_ms = _count(metadata, b"@deadline")
+        self.auth_ms = _count(metadata, b"@auth")
         # None: the store's.
-        self.idle_ms = counts.get(b"@idle")
-        self.seen_ms = counts.get(b"@seen")
+        self.idle_ms = _count(metadata, b"@idle")
+        self.seen_ms = _count(metadata, b"@seen")
 
     @property
     def user_id(self) -> str | None:

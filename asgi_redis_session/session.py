@@ -227,7 +227,7 @@ class Session(Fields):
             if self._values is None and self._id is None:
                 self._become_new()
             if self._values is None:
-                fetched = await self._reach_or_stand_in(
+                fetched = await self._read(
                     self._store.fetch(self._keys(), names, slide=self._slide)
                 )
                 if fetched is not None:
@@ -485,8 +485,9 @@ class Session(Fields):
 
     def discard(self) -> None:
         """Drop what is staged: the request has failed."""
-        self._withdraw_login()
-        self._changes = None
+        if self._changes is not None:
+            self._withdraw_login()
+            self._changes = None
         self._live.clear()
 
     def take_grant(self) -> Grant | None:
@@ -506,30 +507,28 @@ class Session(Fields):
         if self._id is None:
             self._become_new()
             return
-        record = await self._reach_or_stand_in(self._store.load(self._keys(), slide=self._slide))
+        record = await self._read(self._store.load(self._keys(), slide=self._slide))
         if record is not None:
             self.discard()
-            self._adopt(record)
+            self._record, self._handles = record, (record.handle,)
+            # Taken over, not copied: a record is read once.
+            self._values, self._raws = record.values, record.raws
 
-    async def _reach_or_stand_in(self, reading: Awaitable[_T | None]) -> _T | None:
+    async def _read(self, reading: Awaitable[_T | None]) -> _T | None:
         """Await a reading verb; None leaves the session new, or a stand-in while Redis is away."""
         try:
-            found = await self._reach(reading)
-        except SessionUnavailable:
+            found = await reading
+        except SessionUnavailable as error:
+            self.failure = error
             if not self._tolerant:
                 raise
             self._become_stand_in()
             return None
-        self._mark_slid()
+        self.failure = None
+        self._slide = self._is_long_lived
         if found is None:
             self._become_new()
         return found
-
-    def _adopt(self, record: Record) -> None:
-        self._record = record
-        self._handles = (record.handle,)
-        # Taken over, not copied: a record is read once.
-        self._values, self._raws = record.values, record.raws
 
     def _become_new(self) -> None:
         self.discard()

@@ -11,10 +11,10 @@ import hmac
 import logging
 import re
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from importlib.metadata import version
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
 from redis.asyncio import Redis
@@ -53,6 +53,10 @@ _SECRET_LENGTH = 16
 _METADATA_FIELDS = 16
 _AGENT_LENGTH = 512
 
+
+_T = TypeVar("_T")
+#: What an `async def` gives; passed on by a plain `def`, it costs a request one frame less.
+Reply = Coroutine[Any, Any, _T]
 
 SCRIPTS = tuple(
     Script("prelude", name) for name in ("load", "save", "create", "increment", "login", "end")
@@ -197,10 +201,10 @@ class SessionStore:
         """The names under which the hash of this id may be stored, newest secret first."""
         return tuple([_digest(secret, session_id) for secret in self._secrets])
 
-    async def load(self, handles: tuple[str, ...], *, slide: bool) -> Record | None:
+    def load(self, handles: tuple[str, ...], *, slide: bool) -> Reply[Record | None]:
         """Read the whole hash and slide its TTL, in one script."""
         self._counted.loads += 1
-        return await self._read(handles, slide=slide, presented=True)
+        return self._read(handles, slide=slide, presented=True)
 
     async def _read(
         self,
@@ -519,7 +523,7 @@ class SessionStore:
 
     # --- Sending ---
 
-    async def _ask(
+    def _ask(
         self,
         script: Script,
         handles: tuple[str, ...],
@@ -527,9 +531,9 @@ class SessionStore:
         *,
         idempotent: bool = False,
         side: bool = False,
-    ) -> list[Any]:
+    ) -> Reply[list[Any]]:
         keys = [self._wire.key(handle) for handle in handles]
-        return await self._wire.ask(script, keys, arguments, idempotent=idempotent, side=side)
+        return self._wire.ask(script, keys, arguments, idempotent=idempotent, side=side)
 
     def _new_id(self) -> tuple[str, str]:
         session_id = secrets.token_urlsafe(32)

@@ -107,7 +107,7 @@ class Wire:
 
     def key(self, *parts: str) -> str:
         """The name of a key of ours."""
-        return ":".join((self.prefix, *parts))
+        return f"{self.prefix}:{':'.join(parts)}"
 
     async def ask(
         self,

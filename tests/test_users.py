@@ -1182,6 +1182,17 @@ async def test_50_logins_at_once_evict_down_to_the_limit(
         assert len(seen.places[index_key(prefix, "ann")]) == 3
 
 
+async def test_no_two_places_have_the_same_time(
+    store: SessionStore, admin: Any, prefix: str
+) -> None:
+    """200 logins within a few milliseconds: one order of age, the same for whoever makes room."""
+    handles = [secrets.token_hex(16) for _ in range(200)]
+    await asyncio.gather(*[store.users.take("ann", handle, (), None) for handle in handles])
+    places = look(admin, prefix).places[index_key(prefix, "ann")]
+    assert places.keys() == set(handles)
+    assert len(set(places.values())) == 200
+
+
 async def test_50_logins_at_once_are_rejected_beyond_the_limit(
     session_redis_url: str, prefix: str, admin: Any
 ) -> None:
@@ -1296,20 +1307,37 @@ async def test_10000_sessions_of_one_user(store: SessionStore, admin: Any, prefi
     ids = plant(admin, store, "ann", 10_000)
     slower = admin.config_get("slowlog-log-slower-than")["slowlog-log-slower-than"]
     admin.config_set("slowlog-log-slower-than", 5_000)
-    admin.slowlog_reset()
+
+    def held_up(of_each: int, of_pages: int) -> bool:
+        slow = [entry["command"].decode() for entry in admin.slowlog_get(1000)]
+        ours = [command for command in slow if prefix in command]
+        pages = sum(f"{prefix}:user:" in command for command in ours)
+        return pages > of_pages // 4 or len(ours) - pages > of_each // 100
+
+    async def quickly(
+        step: Callable[[], Awaitable[Any]], of_each: int = 0, of_pages: int = 0
+    ) -> Any:
+        # A busy machine may hold the server up for a moment, which looks the same as a command
+        # that takes too long; but that would show each time, or in each of so many commands.
+        for _ in range(10):
+            admin.slowlog_reset()
+            result = await step()
+            if not held_up(of_each, of_pages):
+                return result
+        pytest.fail(f"a step of over 5 ms each time: {admin.slowlog_get(1)}")
+
     try:
-        page = await store.users.list("ann", limit=100)
+        page = await quickly(lambda: store.users.list("ann", limit=100))
         newest = ids[:-101:-1]
         assert [info.handle for info in page] == [store.handles(one)[0] for one in newest]
-        assert len(await store.users.list("ann", offset=9_950)) == 50
-        assert await store.users.count("ann") == 10_000
-        ids.append(await log_in(store, "ann"))
+        assert len(await quickly(lambda: store.users.list("ann", offset=9_950))) == 50
+        assert await quickly(lambda: store.users.count("ann"), 10_000, 20) == 10_000
+        await quickly(lambda: log_in(store, "ann"))
+        logins = await store.users.count("ann")
         assert await store.users.revoke("ann", page[50].handle) is True
-        assert await store.users.revoke_all("ann") == 10_000
-        ours = [entry for entry in admin.slowlog_get(128) if prefix.encode() in entry["command"]]
-        # Of some 21,000 commands. A busy machine may hold the server up for a moment, which looks
-        # the same; a step that is too long would show each time.
-        assert len(ours) <= 3
+        admin.slowlog_reset()
+        assert await store.users.revoke_all("ann") == logins - 1
+        assert not held_up(10_000, 40)
     finally:
         admin.config_set("slowlog-log-slower-than", slower)
     assert look(admin, prefix) == Look()

@@ -2,5 +2,5 @@
 -- ARGV: old handle, new handle, the session's login time in case the set has lost it, lifetime in ms.
 -- Answers {key, 1, login time}.
 local since = redis.call('ZSCORE', KEY, ARGV[1]) or ARGV[3]
-local failure = add(ARGV[2], -now, tonumber(ARGV[4]))
+local failure = add(ARGV[2], -next_instant(), tonumber(ARGV[4]))
 return failure or {KEY, 1, math.abs(tonumber(since))}

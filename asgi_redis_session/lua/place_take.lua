@@ -18,7 +18,7 @@ if ARGV[3] == '2' then
   -- Somebody else has made room at our cost.
   if not redis.call('ZSCORE', KEY, handle) then return {KEY, 1, now, {}} end
 else
-  local failure = add(handle, -now, tonumber(ARGV[4]))
+  local failure = add(handle, -next_instant(), tonumber(ARGV[4]))
   if failure then return failure end
 end
 if excess <= 0 then return {KEY, 1, now, {}} end

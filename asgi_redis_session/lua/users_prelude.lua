@@ -5,6 +5,16 @@ local KEY = KEYS[1]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
+-- A time of login that no place has yet: everybody who makes room must see the same order, whether a place
+-- was confirmed meanwhile or not, or two of them would end two sessions for one.
+local function next_instant()
+  local instant = now
+  while redis.call('ZCOUNT', KEY, instant, instant) + redis.call('ZCOUNT', KEY, -instant, -instant) > 0 do
+    instant = instant + 1
+  end
+  return instant
+end
+
 -- Add a place, and let the set live at least as long as the session may.
 local function add(handle, score, lifetime)
   redis.call('ZADD', KEY, score, handle)
