@@ -152,9 +152,11 @@ def decode_pairs(
             continue
         try:
             text = name.decode()
+            # Most values are plain text: this loop is the dearest part of a load.
+            plain = raw and raw[0] not in _TELLING
+            values[text] = raw.decode() if plain else decode(raw)
         except UnicodeDecodeError:
-            raise CorruptValue("a field's name is not UTF-8") from None
-        values[text] = decode(raw)
+            raise CorruptValue("a field's name or text is not UTF-8") from None
         raws[text] = raw
     return values, raws, metadata
 

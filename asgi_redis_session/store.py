@@ -552,7 +552,10 @@ class SessionStore:
         made from a browser's id, so that not finding it is worth an event.
         """
         if len(handles) == 1:
-            replies = [await self._ask(_LOAD, handles, arguments, idempotent=True, side=side)]
+            reply = await self._ask(_LOAD, handles, arguments, idempotent=True, side=side)
+            if reply[1] > 0:
+                return handles[0], reply
+            replies = [reply]
         else:
             replies = await asyncio.gather(
                 *[self._ask(_LOAD, (handle,), arguments, idempotent=True) for handle in handles]
