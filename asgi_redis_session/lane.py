@@ -135,7 +135,9 @@ class Lane:
         if deadline is None:
             deadline = self._loop.time() + self._timeout
         reply: asyncio.Future[list[Any]] = self._loop.create_future()
-        self._pending.append(_Call(pack_command(tuple(command)), echo, reply, deadline))
+        packed = pack_command(command if type(command) is tuple else tuple(command))
+        # As `_Call(…)`, without the Python function that a named tuple has for that.
+        self._pending.append(tuple.__new__(_Call, (packed, echo, reply, deadline)))
         if self._runner is None:
             self._runner = self._loop.create_task(self._run())
         return reply

@@ -5,7 +5,7 @@ No I/O here, no clock and no Redis: whatever needs the server goes through `Stor
 """
 
 import asyncio
-from collections.abc import Awaitable, Iterator, Sequence
+from collections.abc import Awaitable, Generator, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NoReturn, Protocol, Self, TypeVar
 
@@ -123,8 +123,8 @@ class Store(Protocol):
 class _AtOnce:
     """Awaiting it takes no time."""
 
-    def __await__(self) -> Iterator[None]:
-        return iter(())
+    def __await__(self) -> Generator[None, None, None]:
+        yield from ()
 
 
 _AT_ONCE = _AtOnce()
@@ -210,7 +210,7 @@ class Session(Fields):
         tolerant: bool = False,
         origin: Origin = (None, ()),
     ) -> None:
-        super().__init__(store.limits)
+        Fields.__init__(self, store.limits)  # `super()` would cost every request as much again
         self._store = store
         self._origin = origin
         # None: the browser sent no id, or none of the right form; or the session was ended.
@@ -243,7 +243,9 @@ class Session(Fields):
         """
         self._accessed = True
         if self._values is None:
-            await self.ensure_loaded()
+            async with self._turn:
+                if self._values is None:
+                    await self._load()
         return self
 
     async def ensure_loaded(self) -> None:
@@ -550,7 +552,6 @@ class Session(Fields):
         return grant
 
     # --- Inside ---
-
 
     async def _load(self) -> None:
         if self._id is None:

@@ -199,6 +199,8 @@ class SessionStore:
 
     def handles(self, session_id: str) -> tuple[str, ...]:
         """The names under which the hash of this id may be stored, newest secret first."""
+        if len(self._secrets) == 1:
+            return (_digest(self._secrets[0], session_id),)
         return tuple([_digest(secret, session_id) for secret in self._secrets])
 
     def load(self, handles: tuple[str, ...], *, slide: bool) -> Reply[Record | None]:
@@ -215,9 +217,17 @@ class SessionStore:
         side: bool = False,
     ) -> Record | None:
         arguments = self._load_arguments("all", slide=slide)
-        handle, reply = await self._find(handles, arguments, presented=presented, side=side)
-        if reply is None:
-            return None
+        if len(handles) == 1:  # nearly always; a coroutine less than `_find`
+            handle = handles[0]
+            reply = await self._ask(_LOAD, handles, arguments, idempotent=True, side=side)
+            if reply[1] <= 0:
+                self._tell_absent(handles, [reply], presented=presented)
+                return None
+        else:
+            handle, found = await self._find(handles, arguments, presented=presented, side=side)
+            if found is None:
+                return None
+            reply = found
         try:
             values, raws, metadata = decode_pairs(reply[3])
             return Record(handle, reply[1], reply[2], values=values, raws=raws, metadata=metadata)
@@ -499,7 +509,7 @@ class SessionStore:
     def _saved(self, record: Record, reply: list[Any], changes: Changes) -> Record:
         _, record.expires_ms, record.now_ms, idle_ms, deadline_ms = reply
         if changes.lifetime is not None:  # what holds may be shorter still, by another request
-            record.idle_ms, record.deadline_ms = idle_ms, deadline_ms or None
+            record.shorten(idle_ms, deadline_ms or None)
         return record
 
     def _info(self, record: Record) -> SessionInfo:
@@ -532,7 +542,8 @@ class SessionStore:
         idempotent: bool = False,
         side: bool = False,
     ) -> Reply[list[Any]]:
-        keys = [self._wire.key(handle) for handle in handles]
+        key = self._wire.key
+        keys = (key(handles[0]),) if len(handles) == 1 else [key(handle) for handle in handles]
         return self._wire.ask(script, keys, arguments, idempotent=idempotent, side=side)
 
     def _new_id(self) -> tuple[str, str]:
@@ -552,10 +563,7 @@ class SessionStore:
         made from a browser's id, so that not finding it is worth an event.
         """
         if len(handles) == 1:
-            reply = await self._ask(_LOAD, handles, arguments, idempotent=True, side=side)
-            if reply[1] > 0:
-                return handles[0], reply
-            replies = [reply]
+            replies = [await self._ask(_LOAD, handles, arguments, idempotent=True, side=side)]
         else:
             replies = await asyncio.gather(
                 *[self._ask(_LOAD, (handle,), arguments, idempotent=True) for handle in handles]
@@ -563,15 +571,20 @@ class SessionStore:
         for handle, reply in zip(handles, replies, strict=True):
             if reply[1] > 0:
                 return handle, reply
-        for handle, reply in zip(handles, replies, strict=True):
-            if reply[1] == _CORRUPT:
-                self._corrupt(handle, "wrong type, or not of a version that this library reads")
-                return handle, None
-        if presented:
-            self._wire.emit("unknown_id", handles[0])
+        self._tell_absent(handles, replies, presented=presented)
         return handles[0], None
 
     # --- Telling ---
+
+    def _tell_absent(
+        self, handles: Sequence[str], replies: Sequence[list[Any]], *, presented: bool
+    ) -> None:
+        for handle, reply in zip(handles, replies, strict=True):
+            if reply[1] == _CORRUPT:
+                self._corrupt(handle, "wrong type, or not of a version that this library reads")
+                return
+        if presented:
+            self._wire.emit("unknown_id", handles[0])
 
     def _tell_gone(self, handle: str) -> None:
         self._counted.gone += 1

@@ -107,7 +107,7 @@ class Wire:
 
     def key(self, *parts: str) -> str:
         """The name of a key of ours."""
-        return f"{self.prefix}:{':'.join(parts)}"
+        return self.prefix + ":" + (parts[0] if len(parts) == 1 else ":".join(parts))
 
     async def ask(
         self,
@@ -130,7 +130,7 @@ class Wire:
             try:
                 reply = await lane.submit(command, command[3], deadline)
             except NoScriptError:
-                command[:2] = "EVAL", script.text
+                command = ("EVAL", script.text, *command[2:])
                 reply = await lane.submit(command, command[3], deadline)
             except LaneBroken:
                 # A connection that died while idle is found out by using it: try once more.
@@ -158,13 +158,13 @@ class Wire:
         return True
 
     def _posted(
-        self, script: Script, command: list[Any], reply: "asyncio.Future[list[Any]]"
+        self, script: Script, command: tuple[Any, ...], reply: "asyncio.Future[list[Any]]"
     ) -> None:
         if reply.cancelled():
             return
         error = reply.exception()
-        if isinstance(error, NoScriptError) and command[0] == "EVALSHA":
-            command[:2] = "EVAL", script.text
+        if isinstance(error, NoScriptError) and command[0] == b"EVALSHA":
+            command = ("EVAL", script.text, *command[2:])
             again = self._lane().submit(command, command[3])
             again.add_done_callback(partial(self._posted, script, command))
         elif isinstance(error, LaneBroken | ResponseError):
@@ -236,8 +236,10 @@ class Wire:
         return SessionUnavailable(f"Sessions are unavailable: {reason}. Try again shortly.")
 
 
-def _command(script: Script, keys: Sequence[str], arguments: Sequence[Any]) -> list[Any]:
-    return ["EVALSHA", script.sha, len(keys), *[key.encode() for key in keys], *arguments]
+def _command(script: Script, keys: Sequence[str], arguments: Sequence[Any]) -> tuple[Any, ...]:
+    if len(keys) == 1:
+        return (b"EVALSHA", script.sha, b"1", keys[0].encode(), *arguments)
+    return (b"EVALSHA", script.sha, len(keys), *[key.encode() for key in keys], *arguments)
 
 
 def _first_line(error: Exception) -> str:

@@ -15,6 +15,7 @@ import re
 import subprocess
 import sys
 from collections.abc import MutableMapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,10 @@ async def drive(contender: str, workload: str, rounds: int) -> None:
 
 def count(contender: str, workload: str, redis_url: str) -> float:
     """Instructions per request."""
-    short, long = (_count(contender, workload, n, redis_url) for n in (SHORT, LONG))
+    with ThreadPoolExecutor() as both:
+        long, short = both.map(
+            lambda rounds: _count(contender, workload, rounds, redis_url), (LONG, SHORT)
+        )
     return (long - short) / (LONG - SHORT) / AT_ONCE
 
 
@@ -87,7 +91,8 @@ def _count(contender: str, workload: str, rounds: int, redis_url: str) -> int:
             *("--drive", contender, workload, str(rounds)),
         ],
         cwd=ROOT,
-        env=os.environ | {"BENCH_REDIS_URL": redis_url, "PYTHONHASHSEED": "0", "BENCH_TIMEOUT": "60"},
+        env=os.environ
+        | {"BENCH_REDIS_URL": redis_url, "PYTHONHASHSEED": "0", "BENCH_TIMEOUT": "60"},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -109,7 +114,9 @@ def main() -> None:
         print("| | read | write |\n| --- | --- | --- |")
         for name in names:
             counts = [count(name, workload, server.url) for workload in WORKLOADS]
-            print(f"| {BY_NAME[name].title} | {' | '.join(f'{n:,.0f}' for n in counts)} |", flush=True)
+            print(
+                f"| {BY_NAME[name].title} | {' | '.join(f'{n:,.0f}' for n in counts)} |", flush=True
+            )
 
 
 if __name__ == "__main__":
