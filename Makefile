@@ -19,7 +19,7 @@ help: ## show this list
 install: $(VENV)/.installed ## make .venv with the library, its tools and redis-servers
 
 demo: $(VENV)/.installed ## run the example shop on a private redis-server
-	@$(VENV)/bin/python -m examples.shop </dev/null
+	@exec $(VENV)/bin/python -m examples.shop </dev/null
 
 test: $(VENV)/.installed ## run every test
 	@$(VENV)/bin/python $(PYTEST)

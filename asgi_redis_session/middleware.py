@@ -68,6 +68,16 @@ class SessionMiddleware:
             raise ValueError(
                 f"SessionMiddleware(unavailable={unavailable!r}): use 'fail' or 'anonymous'."
             )
+        if not isinstance(store, SessionStore | str):
+            raise TypeError(
+                f"SessionMiddleware(store=...) is a SessionStore or a Redis URL, not "
+                f"{type(store).__name__}. Wrap a client: SessionStore(client)."
+            )
+        if not isinstance(cookie, CookiePolicy):
+            raise TypeError(
+                f"SessionMiddleware(cookie=...) is a CookiePolicy, not {type(cookie).__name__}. "
+                'To choose the name, give CookiePolicy(name="...").'
+            )
         self.app = app
         self.store = SessionStore.from_url(store) if isinstance(store, str) else store
         self.cookie = cookie
@@ -89,7 +99,7 @@ class SessionMiddleware:
             try:
                 if autoload and (autoload is True or autoload(scope)):
                     await session.ensure_loaded()
-                await self.app(scope, receive, exchange.send)
+                await self.app(scope, exchange.watching(receive), exchange.send)
             except Exception as error:
                 if not await exchange.fail(error):
                     raise
@@ -141,6 +151,10 @@ class _Exchange:
     def send(self, message: Message) -> Awaitable[None]:
         raise NotImplementedError
 
+    def watching(self, receive: Receive) -> Receive:
+        """What the app receives, watched for what concerns the session."""
+        return receive
+
     async def fail(self, error: Exception) -> bool:
         """The app raised; whether that was answered, so that the error need not rise further."""
         raise NotImplementedError
@@ -149,7 +163,10 @@ class _Exchange:
         """The app has returned: write what background tasks and streams have changed."""
         if not self._is_started or self._is_failing or self._is_ours:
             self._session.discard()
-            return
+        elif self._session.touched:
+            await self._commit_late()
+
+    async def _commit_late(self) -> None:
         try:
             await self._commit()
         except SessionError:
@@ -290,6 +307,17 @@ class _Socket(_Exchange):
             await self._replace(error)
             return
         await self._send(message)
+
+    def watching(self, receive: Receive) -> Receive:
+        async def received() -> Message:
+            message = await receive()
+            is_open = self._is_started and not self._is_failing
+            if message["type"] == "websocket.disconnect" and is_open and self._session.touched:
+                # Most apps let their framework's exception for this rise: it is no failure.
+                await self._commit_late()
+            return message
+
+        return received
 
     async def fail(self, error: Exception) -> bool:
         self._is_failing = True

@@ -383,7 +383,7 @@ class Session(Fields):
             if not keeps:
                 self._forget_data()
             changes = self._stage_changes()
-            changes.login, changes.lifetime = login, None
+            changes.login, changes.lifetime, changes.clears = login, None, False
 
     async def still_valid(self) -> bool:
         """
@@ -391,6 +391,7 @@ class Session(Fields):
 
         For sockets and long streams: a session may be revoked meanwhile.
         """
+        self._accessed = True
         known_absent = self._values is not None and self._record is None
         if self._id is None or (known_absent and not self._is_stand_in):
             return False
@@ -622,6 +623,7 @@ class Session(Fields):
     async def _commit(self) -> None:
         changes, record = self._collect(), self._record
         if self._ends(changes):
+            self._withdraw_login()
             await self._end()
         elif changes and (record is not None or changes.fields or changes.login):
             # What is staged from here on comes after these changes, whatever becomes of them.
@@ -683,9 +685,11 @@ class Session(Fields):
 
     def _ends(self, changes: Changes) -> bool:
         """Whether the session was emptied in a way that ends it."""
-        if self._record is None or self._values or changes.login is not None:
+        record, login = self._record, changes.login
+        if self._values or (record is None and login is None):
             return False
-        return changes.clears or (bool(changes.fields) and self._record.user_id is None)
+        has_user = login is not None or (record is not None and record.user_id is not None)
+        return changes.clears or (bool(changes.fields) and not has_user)
 
     def _is_stored(self, name: str) -> bool:
         """Whether what Redis holds of this field is what the app sees."""

@@ -49,8 +49,6 @@ _NAME = "asgi-redis-session"
 _GONE, _CORRUPT, _TAKEN, _FULL = 0, -1, -2, -4
 _PREFIX = re.compile(r"[A-Za-z0-9_.-]+(:[A-Za-z0-9_.-]+)*")
 _SECRET_LENGTH = 16
-#: More than our own fields will ever be; they don't count against the user's limit.
-_METADATA_FIELDS = 16
 _AGENT_LENGTH = 512
 
 
@@ -74,9 +72,9 @@ class SessionStore:
     *lifetime*: how long sessions live. *prefix*: the beginning of every key; give each app that
     shares a Redis its own.
     *secret*: None, keys are SHA-256 of the ids; a str, they are HMAC-SHA-256, so that
-    somebody who can write to Redis can't plant a session either; a sequence, newest first, to
-    change the secret: older ones (None may be one) are still accepted, and a session takes the
-    newest when it is renewed.
+    somebody who can write to Redis can't make a session for an id that they chose; a sequence,
+    newest first, to change the secret: older ones (None may be one) are still accepted, and a
+    session takes the newest when it is renewed.
     *max_sessions_per_user*: how many sessions a user may have; *on_limit*: `"evict"` ends the
     oldest when another one logs in, `"reject"` raises `SessionLimitReached` out of `login`.
     *timeout*: the longest a request waits for Redis, in seconds or as a timedelta.
@@ -166,12 +164,14 @@ class SessionStore:
 
         A client that was handed in stays open. The store can be used again: it reconnects.
         """
+        await self.users.drain()
         await self._wire.aclose()
         if self._owns_redis:
             await self._wire.redis.aclose()
 
     async def drain(self) -> None:
         """Wait until every command of this event loop has been answered, refreshes included."""
+        await self.users.drain()
         await self._wire.drain()
 
     @property
@@ -271,8 +271,7 @@ class SessionStore:
         self, handles: tuple[str, ...], name: str, amount: int, *, slide: bool
     ) -> int | None:
         """HINCRBY, if the hash exists."""
-        most = self.limits.fields + _METADATA_FIELDS
-        arguments = (self.lifetime.idle_ms, int(slide), name, amount, most)
+        arguments = (self.lifetime.idle_ms, int(slide), name, amount, self.limits.fields)
         for handle in handles:
             reply = await self._ask(_INCREMENT, (handle,), arguments)
             if reply[1] == _FULL:

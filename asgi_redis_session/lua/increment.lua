@@ -6,8 +6,13 @@ local FULL = -4
 local idle, deadline = alive(KEY, ARGV[1])
 if not idle then return {KEY, deadline} end
 
-if redis.call('HLEN', KEY) >= tonumber(ARGV[5]) and redis.call('HEXISTS', KEY, ARGV[3]) == 0 then
-  return {KEY, FULL}
+local most = tonumber(ARGV[5])
+if redis.call('HLEN', KEY) >= most and redis.call('HEXISTS', KEY, ARGV[3]) == 0 then
+  local fields = 0
+  for _, name in ipairs(redis.call('HKEYS', KEY)) do
+    if string.sub(name, 1, 1) ~= '@' then fields = fields + 1 end
+  end
+  if fields >= most then return {KEY, FULL} end
 end
 local sum = redis.pcall('HINCRBY', KEY, ARGV[3], ARGV[4])
 if type(sum) == 'table' and sum.err then
