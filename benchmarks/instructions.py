@@ -4,8 +4,8 @@ busy one, so small changes can be seen. Counted by valgrind, in the app's proces
 
     python -m benchmarks.instructions [CONTENDER …]
 
-Each request is one ASGI call on uvloop, 64 at once; the difference between a long and a short run is what
-the requests took, without the start-up. What the kernel does is not counted.
+Each request is one ASGI call on uvloop, 64 at once; the difference between a long and a short run
+is what the requests took, without the start-up. What the kernel does is not counted.
 """
 
 import asyncio
