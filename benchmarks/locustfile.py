@@ -77,7 +77,7 @@ class OpeningHours(LoadTestShape):
 
     def tick(self) -> tuple[int, float] | None:
         """How many shoppers there are now, and how many come in a second."""
-        now = self.get_run_time() / SECONDS
+        now: float = self.get_run_time() / SECONDS  # type: ignore[no-untyped-call]
         if now >= 1:
             return None
         share = 0.25 if now < 0.3 or now > 0.8 else 1.0

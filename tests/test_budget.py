@@ -23,7 +23,7 @@ BUDGET = {
 
 @pytest.mark.skipif(sys.gettrace() is not None, reason="coverage's tracer adds calls of its own")
 async def test_requests_stay_within_their_budget(session_redis_url: str) -> None:
-    """Commands are exact, batches are shared, calls and objects don't creep up; the output tells."""
+    """Commands are exact, batches shared, calls and objects don't creep up; the output tells."""
     counts = await measure(session_redis_url)
     print(table(counts))
     for kind, (commands, alone, together, held) in BUDGET.items():
