@@ -190,7 +190,7 @@ class Record:
 
     @property
     def seen_ms(self) -> int | None:
-        """When it was last written."""
+        """When it was last written; None: never since it was created."""
         return self._count(b"@seen")
 
     def shorten(self, idle_ms: int, deadline_ms: int | None) -> None:

@@ -5,7 +5,8 @@ if redis.call('EXISTS', KEY) == 1 then return {KEY, TAKEN} end
 
 local idle, absolute = tonumber(ARGV[1]), tonumber(ARGV[2])
 local deadline = absolute and now + absolute
-redis.call('HSET', KEY, '@v', '1', '@created', now, '@seen', now)
+-- No '@seen' yet: it would only repeat '@created'.
+redis.call('HSET', KEY, '@v', '1', '@created', now)
 if deadline then redis.call('HSET', KEY, '@deadline', deadline) end
 if ARGV[3] == '1' then redis.call('HSET', KEY, '@idle', idle) end
 if ARGV[4] ~= '' then redis.call('HSET', KEY, '@user', ARGV[4], '@auth', now) end
