@@ -18,6 +18,7 @@ __all__ = ["Fields"]
 
 #: What Redis holds of a field after a commit that nobody heard of. No value is encoded so.
 _UNKNOWN = b"\xff"
+_NOTHING: dict[str, bytes] = {}
 
 
 class Fields(MutableMapping[str, Any]):
@@ -34,8 +35,8 @@ class Fields(MutableMapping[str, Any]):
         self._checked = checked
         # None: not loaded.
         self._values: dict[str, Any] | None = None
-        # What Redis holds, as far as we know.
-        self._raws: dict[str, bytes] = {}
+        # What Redis holds, as far as we know; a dict of its own once it is loaded.
+        self._raws: dict[str, bytes] = _NOTHING
         # None: nothing is staged.
         self._changes: Changes | None = None
         # Fields whose list or dict the app holds, so that it may have changed unseen.

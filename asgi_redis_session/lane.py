@@ -143,8 +143,9 @@ class Lane:
         if deadline is None:
             deadline = self._loop.time() + self._timeout
         reply: asyncio.Future[Any] = self._loop.create_future()
-        packed = prelude + pack_command(tuple(command))
-        self._pending.append(_Call(packed, echo, reply, deadline, bool(prelude)))
+        packed = prelude + pack_command(command if type(command) is tuple else tuple(command))
+        # As `_Call(…)`, without the Python function that a named tuple has for that.
+        self._pending.append(tuple.__new__(_Call, (packed, echo, reply, deadline, bool(prelude))))
         if self._runner is None:
             self._runner = self._loop.create_task(self._run())
         return reply

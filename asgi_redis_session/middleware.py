@@ -90,7 +90,7 @@ class SessionMiddleware:
         self.app = app
         self.store = SessionStore.from_url(store) if isinstance(store, str) else store
         self.cookie = cookie
-        self.autoload = autoload if callable(autoload) else lambda _: autoload
+        self.autoload = autoload
         self.refresh = refresh
         self.unavailable = unavailable
 
@@ -104,8 +104,9 @@ class SessionMiddleware:
         else:
             session = scope["session"] = self._session(scope)
             exchange = (_Response if kind == "http" else _Socket)(self, session, send)
+            autoload = self.autoload
             try:
-                if self.autoload(scope):
+                if autoload and (autoload is True or autoload(scope)):
                     await session.ensure_loaded()
                 await self.app(scope, exchange.watching(receive), exchange.send)
             except Exception as error:
@@ -115,10 +116,12 @@ class SessionMiddleware:
                 session.discard()
                 raise
             else:
-                await exchange.finish()
+                if session.touched:
+                    await exchange.finish()
 
     def _session(self, scope: Scope) -> Session:
-        values = self.cookie.values(scope.get("headers", ()))
+        headers = scope.get("headers", ())
+        values = self.cookie.values(headers)
         session_id = None
         if len(values) > 1:
             self.store.emit_conflict()
@@ -129,7 +132,7 @@ class SessionMiddleware:
             session_id,
             slide=self.refresh != "never",
             tolerant=self.unavailable == "anonymous",
-            origin=(scope.get("client"), scope.get("headers", ())),
+            origin=(scope.get("client"), headers),
         )
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -154,7 +157,7 @@ class _Exchange:
         self._is_failing = False  # a 5xx: nothing staged may be written any more
         self._is_ours = False  # we answered in the app's place; the rest of its messages is dropped
 
-    async def send(self, message: Message) -> None:
+    def send(self, message: Message) -> Awaitable[None]:
         raise NotImplementedError
 
     def watching(self, receive: Receive) -> Receive:
@@ -190,17 +193,19 @@ class _Exchange:
         except SessionGone:
             pass  # the store has reported it; the response goes out without a cookie
 
-    async def _start(self) -> None:
-        """Write what was staged, then close the door for new ids."""
-        session = self._session
+    async def _conclude(self) -> None:
+        """Write what was staged, or drop it if the response is a failure."""
         if self._is_failing:
-            session.discard()
-        elif session.touched:
+            self._session.discard()
+        else:
             await self._commit()
+
+    def _begin(self) -> None:
+        """The response starts: close the door for new ids."""
         self._is_started = True
-        session.seal()
+        self._session.seal()
         if self._middleware.refresh == "request":
-            session.refresh()
+            self._session.refresh()
 
     def _set_cookie(self) -> bytes | None:
         """The `Set-Cookie` that the browser needs; None if it has all it needs."""
@@ -231,21 +236,25 @@ class _Response(_Exchange):
                 headers.append((b"cache-control", b"no-store"))
         return {**message, "headers": headers}
 
-    async def send(self, message: Message) -> None:
-        if self._is_ours:
+    def send(self, message: Message) -> Awaitable[None]:
+        if not self._is_started and message["type"] == "http.response.start":
+            return self._send_start(message)
+        return _nothing() if self._is_ours else self._send(message)
+
+    async def _send_start(self, message: Message) -> None:
+        session = self._session
+        self._is_failing = message["status"] >= _SERVER_ERROR
+        if self._is_failing and session.failure is not None:
+            await self._answer(HTTPStatus.SERVICE_UNAVAILABLE)
             return
-        if message["type"] == "http.response.start" and not self._is_started:
-            self._is_failing = message["status"] >= _SERVER_ERROR
-            if self._is_failing and self._session.failure is not None:
-                await self._answer(HTTPStatus.SERVICE_UNAVAILABLE)
-                return
-            try:
-                await self._start()
-            except SessionError as error:
-                await self._replace(error)
-                return
-            message = self._with_cookie(message)
-        await self._send(message)
+        try:
+            if session.touched:
+                await self._conclude()
+        except SessionError as error:
+            await self._replace(error)
+            return
+        self._begin()
+        await self._send(self._with_cookie(message))
 
     async def fail(self, error: Exception) -> bool:
         self._is_failing = True
@@ -296,7 +305,9 @@ class _Socket(_Exchange):
         kind = message["type"]
         try:
             if kind == "websocket.accept" and not self._is_started:
-                await self._start()
+                if self._session.touched:
+                    await self._conclude()
+                self._begin()
                 message = self._accept(message)
             elif kind == "websocket.close" and self._is_started and not self._is_failing:
                 if self._session.touched:
@@ -352,6 +363,10 @@ class _Socket(_Exchange):
     async def _close(self, code: int) -> None:
         self._is_ours = True
         await self._send({"type": "websocket.close", "code": code, "reason": ""})
+
+
+async def _nothing() -> None:
+    """What becomes of a message that is not sent."""
 
 
 _SENTENCES = {

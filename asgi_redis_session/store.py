@@ -232,6 +232,8 @@ class SessionStore:
 
     def handles(self, session_id: str) -> tuple[str, ...]:
         """The names under which the hash of this id may be stored, newest secret first."""
+        if len(self._secrets) == 1:
+            return (_digest(self._secrets[0], session_id),)
         return tuple([_digest(secret, session_id) for secret in self._secrets])
 
     def load(self, handles: tuple[str, ...], *, slide: bool) -> Reply[Record | None]:
@@ -252,9 +254,17 @@ class SessionStore:
         if names is not None:
             names = (*_DESCRIPTION, *names)
             arguments = (*arguments, *names)
-        handle, reply = await self._find(handles, arguments, presented=presented, side=side)
-        if reply is None:
-            return None
+        if len(handles) == 1:  # nearly always; a coroutine less than `_find`
+            handle = handles[0]
+            reply = await self._ask(_LOAD, handles, arguments, idempotent=True, side=side)
+            if reply[1] <= 0:
+                self._tell_absent([(handle, reply)], presented=presented)
+                return None
+        else:
+            handle, found = await self._find(handles, arguments, presented=presented, side=side)
+            if found is None:
+                return None
+            reply = found
         try:
             pairs = reply[3] if names is None else _pairs(names, reply[3])
             values, raws, metadata = decode_pairs(pairs)
@@ -614,7 +624,7 @@ class SessionStore:
     def _saved(self, record: Record, reply: list[Any], changes: Changes) -> Record:
         _, record.expires_ms, record.now_ms, idle_ms, deadline_ms = reply
         if changes.lifetime is not None:  # what holds may be shorter still, by another request
-            record.idle_ms, record.deadline_ms = idle_ms, deadline_ms or None
+            record.shorten(idle_ms, deadline_ms or None)
         return record
 
     def _info(self, record: Record) -> SessionInfo:
@@ -648,7 +658,8 @@ class SessionStore:
         side: bool = False,
         promise: Promise | None = None,
     ) -> Reply[list[Any]]:
-        keys = [self._wire.key(handle) for handle in handles]
+        key = self._wire.key
+        keys = (key(handles[0]),) if len(handles) == 1 else [key(handle) for handle in handles]
         return self._wire.ask(
             script, keys, arguments, idempotent=idempotent, side=side, promise=promise
         )
@@ -677,12 +688,7 @@ class SessionStore:
         for handle, reply in replies:
             if reply[1] > 0:
                 return handle, reply
-        for handle, reply in replies:
-            if reply[1] == _CORRUPT:
-                self._corrupt(handle, "wrong type, or not of a version that this library reads")
-                return handle, None
-        if presented:
-            self._wire.emit("unknown_id", handles[0])
+        self._tell_absent(replies, presented=presented)
         return handles[0], None
 
     async def _find_any(
@@ -709,6 +715,14 @@ class SessionStore:
                 one.cancel()
 
     # --- Telling ---
+
+    def _tell_absent(self, replies: Sequence[tuple[str, list[Any]]], *, presented: bool) -> None:
+        for handle, reply in replies:
+            if reply[1] == _CORRUPT:
+                self._corrupt(handle, "wrong type, or not of a version that this library reads")
+                return
+        if presented:
+            self._wire.emit("unknown_id", replies[0][0])
 
     def _tell_gone(self, handle: str) -> None:
         self._counted.gone += 1

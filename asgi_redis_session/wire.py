@@ -91,7 +91,7 @@ class _Errand:
     """A command that did not get through at the first try."""
 
     script: Script
-    command: list[Any]
+    command: tuple[Any, ...]
     purpose: Purpose
     deadline: float
     #: Whether it may be sent again after a connection broke: once, and only what may run twice.
@@ -132,7 +132,7 @@ class Wire:
 
     def key(self, *parts: str) -> str:
         """The name of a key of ours."""
-        return f"{self.prefix}:{':'.join(parts)}"
+        return self.prefix + ":" + (parts[0] if len(parts) == 1 else ":".join(parts))
 
     async def ask(
         self,
@@ -178,14 +178,17 @@ class Wire:
 
     async def _insist(self, route: Route, errand: _Errand, error: Exception) -> list[Any]:
         """Do what an error asks for, again and again, while there is time."""
-        command, key, tries = errand.command, errand.command[3], 0
+        tries = 0
         while True:
             try:
                 errand.way = way = await self._next_way(route, errand, error, tries)
             except (LaneBroken, ResponseError) as final:
                 raise self._unavailable(errand.way, final) from None
             try:
-                reply: list[Any] = await way.lane.submit(command, key, errand.deadline, way.prelude)
+                command = errand.command
+                reply: list[Any] = await way.lane.submit(
+                    command, command[3], errand.deadline, way.prelude
+                )
             except (LaneBroken, ResponseError) as again:
                 error, tries = again, tries + 1
             else:
@@ -194,7 +197,7 @@ class Wire:
     async def _next_way(self, route: Route, errand: _Errand, error: Exception, tries: int) -> Way:
         """How to try again after an error; raises it if that is of no use."""
         if isinstance(error, NoScriptError) and errand.way is not None:
-            errand.command[:2] = "EVAL", errand.script.text
+            errand.command = ("EVAL", errand.script.text, *errand.command[2:])
             return errand.way
         if isinstance(error, LaneBroken) and not isinstance(error, Unrouted):
             if not errand.may_repeat:
@@ -352,8 +355,10 @@ def _count(route: Route, stats: Stats) -> None:
     stats.commands += commands
 
 
-def _command(script: Script, keys: Sequence[str], arguments: Sequence[Any]) -> list[Any]:
-    return ["EVALSHA", script.sha, len(keys), *[key.encode() for key in keys], *arguments]
+def _command(script: Script, keys: Sequence[str], arguments: Sequence[Any]) -> tuple[Any, ...]:
+    if len(keys) == 1:
+        return (b"EVALSHA", script.sha, b"1", keys[0].encode(), *arguments)
+    return (b"EVALSHA", script.sha, len(keys), *[key.encode() for key in keys], *arguments)
 
 
 def _first_line(error: Exception) -> str:

@@ -230,7 +230,8 @@ def age_place(admin: Any, prefix: str, user: str, handle: str, ms: int) -> None:
     """As if the login, and so its place, were this much older."""
     key = f"{prefix}:{handle}"
     for name in ("@created", "@auth", "@seen"):
-        admin.hset(key, name, int(admin.hget(key, name)) - ms)
+        if admin.hexists(key, name):
+            admin.hset(key, name, int(admin.hget(key, name)) - ms)
     admin.zincrby(index_key(prefix, user), -ms, handle)
 
 

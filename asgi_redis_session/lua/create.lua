@@ -5,8 +5,9 @@ if redis.call('EXISTS', KEY) == 1 then return {KEY, TAKEN} end
 
 local idle, absolute = tonumber(ARGV[1]), tonumber(ARGV[2])
 local deadline = absolute and now + absolute
--- Everything in one step, because Redis Search indexes a session anew after each.
-local parts = {'@v', '1', '@created', now, '@seen', now}
+-- Everything in one step, because Redis Search indexes a session anew after each. No '@seen' yet: it would
+-- only repeat '@created'.
+local parts = {'@v', '1', '@created', now}
 local function put(...)
   for _, part in ipairs({...}) do table.insert(parts, part) end
 end
