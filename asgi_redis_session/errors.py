@@ -2,6 +2,7 @@
 Everything this library raises.
 
 SessionError
+├── SearchUnavailable     a query can't be answered, or not fully
 ├── SessionNotLoaded      the mapping was used before it was loaded    (also a RuntimeError)
 ├── SessionTooLate        a new id is needed, but the response started (also a RuntimeError)
 ├── SessionGone           the session was ended by somebody else meanwhile
@@ -15,6 +16,7 @@ Each message says what happened and then what to do. None carries a session id o
 
 __all__ = [
     "DurabilityNotReached",
+    "SearchUnavailable",
     "SessionError",
     "SessionGone",
     "SessionLimitReached",
@@ -27,6 +29,15 @@ __all__ = [
 
 class SessionError(Exception):
     """The root: catch it to catch whatever this library raises."""
+
+
+class SearchUnavailable(SessionError):
+    """
+    A question across sessions can't be answered, or only in part: no Search on the server, no index
+    yet, one that is being built or was made for another declaration, or a query that took too long.
+
+    Requests and their sessions are not concerned.
+    """
 
 
 class SessionNotLoaded(SessionError, RuntimeError):

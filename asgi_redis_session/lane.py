@@ -8,7 +8,7 @@ five hundred it is large. So a process needs one connection however many request
 Rules kept here:
 - a caller who is cancelled or fails never harms the batch, nor another caller;
 - every reply must name what its caller asked for, else the connection is thrown away before
-  anybody sees another reply of it;
+  anybody sees another reply of it (a query across sessions can't, and has a lane of its own);
 - a caller's deadline runs from the moment it queued; when it passes, so does the connection;
 - nothing is retried here: the lane does not know what a command does.
 
@@ -16,7 +16,7 @@ It uses redis-py's documented `ConnectionPool` and `Connection`, and knows nothi
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple, Protocol
 
@@ -65,14 +65,10 @@ class Barrier(Protocol):
 
 class _Call(NamedTuple):
     packed: bytes
-    echo: bytes
-    reply: "asyncio.Future[list[Any]]"
+    echo: bytes | None
+    reply: "asyncio.Future[Any]"
     deadline: float
     has_prelude: bool
-
-
-#: Replies that wait until the barrier behind them has been answered.
-_Held = list[tuple[_Call, list[Any]]]
 
 
 class Lane:
@@ -130,12 +126,13 @@ class Lane:
     def submit(
         self,
         command: Sequence[Any],
-        echo: bytes,
+        echo: bytes | None,
         deadline: float | None = None,
         prelude: bytes = b"",
-    ) -> "asyncio.Future[list[Any]]":
+    ) -> "asyncio.Future[Any]":
         """
-        Queue one command whose reply is a list that begins with *echo*; await the result.
+        Queue one command whose reply is a list that begins with *echo*; await the result. None: a
+        command that does not name itself in its reply, on a lane that carries no user's data.
 
         The command is encoded here, so that a value that can't be fails its own caller only.
         The future raises redis-py's `ResponseError` if Redis answers with an error, and
@@ -145,9 +142,10 @@ class Lane:
         """
         if deadline is None:
             deadline = self._loop.time() + self._timeout
-        reply: asyncio.Future[list[Any]] = self._loop.create_future()
-        packed = prelude + pack_command(tuple(command))
-        self._pending.append(_Call(packed, echo, reply, deadline, bool(prelude)))
+        reply: asyncio.Future[Any] = self._loop.create_future()
+        packed = prelude + pack_command(command if type(command) is tuple else tuple(command))
+        # As `_Call(…)`, without the Python function that a named tuple has for that.
+        self._pending.append(tuple.__new__(_Call, (packed, echo, reply, deadline, bool(prelude))))
         if self._runner is None:
             self._runner = self._loop.create_task(self._run())
         return reply
@@ -198,8 +196,7 @@ class Lane:
                 data = b"".join([call.packed for call in batch])
                 if self._barrier is None:
                     await connection.send_packed_command(data)
-                    for call in batch:
-                        await self._receive(connection, call)
+                    await self._read(connection, batch, _resolve)
                 else:
                     await self._exchange_held(connection, data, batch, self._barrier, deadline)
             self.batches += 1
@@ -228,39 +225,39 @@ class Lane:
         within = int((deadline - self._loop.time()) * _BARRIER_SHARE * 1000)
         closing = pack_command(tuple(barrier.command(max(within, 1))))
         await connection.send_packed_command(data + closing)
-        held: _Held = []
-        for call in batch:
-            await self._receive(connection, call, held)
+        held: list[tuple[_Call, list[Any]]] = []
+        await self._read(connection, batch, lambda call, answer: held.append((call, answer)))
         try:
             answer = await connection.read_response()
         except ResponseError as error:
             answer = error
         missing = barrier.shortfall(answer)
         for call, reply in held:
-            if call.reply.done():
-                continue
             if missing is None:
-                call.reply.set_result(reply)
-            else:
+                _resolve(call, reply)
+            elif not call.reply.done():
                 call.reply.set_exception(NotReached(reply, f"{self.address} {missing}"))
 
-    async def _receive(self, connection: Any, call: _Call, held: _Held | None = None) -> None:
-        if call.has_prelude:
-            await connection.read_response()
-        try:
-            answer = await connection.read_response()
-        except ResponseError as error:
-            if "READONLY" in str(error):  # a master that was demoted: look for the new one
-                self._distrusted = True
-            if not call.reply.done():
-                call.reply.set_exception(error)
-            return
-        if type(answer) is not list or not answer or answer[0] != call.echo:
-            raise LaneBroken("a reply belongs to another command")
-        if held is not None:
-            held.append((call, answer))
-        elif not call.reply.done():
-            call.reply.set_result(answer)
+    async def _read(
+        self, connection: Any, batch: list[_Call], deliver: Callable[[_Call, list[Any]], None]
+    ) -> None:
+        for call in batch:
+            if call.has_prelude:
+                await connection.read_response()
+            try:
+                answer = await connection.read_response()
+            except ResponseError as error:
+                self._refuse(call, error)
+                continue
+            if not _is_of(call, answer):
+                raise LaneBroken("a reply belongs to another command")
+            deliver(call, answer)
+
+    def _refuse(self, call: _Call, error: ResponseError) -> None:
+        if "READONLY" in str(error):  # a master that was demoted: look for the new one
+            self._distrusted = True
+        if not call.reply.done():
+            call.reply.set_exception(error)
 
     async def _connected(self) -> Any:
         if self._connection is not None:
@@ -351,6 +348,18 @@ def address_of(pool: ConnectionPool) -> str:
         return f"the Redis master {pool.service_name!r}"
     where = options.get("path") or f"{options.get('host')}:{options.get('port')}"
     return f"Redis at {where}, database {options.get('db') or 0},"
+
+
+def _is_of(call: _Call, answer: Any) -> bool:
+    """Whether the reply names what its caller asked for, or needs not."""
+    if call.echo is None:
+        return True
+    return type(answer) is list and bool(answer) and answer[0] == call.echo
+
+
+def _resolve(call: _Call, answer: Any) -> None:
+    if not call.reply.done():
+        call.reply.set_result(answer)
 
 
 def _fail(calls: Sequence[_Call], reason: str) -> None:

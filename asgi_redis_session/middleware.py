@@ -35,6 +35,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[..., Awaitable[None]]  # frameworks disagree on how to spell the types
 
+_SERVER_ERROR = 500  # the first status that says: this was our fault
 #: Redis has not done, or not promised, what the app asked for: the client should come again.
 _COME_AGAIN = (SessionUnavailable, DurabilityNotReached)
 
@@ -76,10 +77,20 @@ class SessionMiddleware:
             raise ValueError(
                 f"SessionMiddleware(unavailable={unavailable!r}): use 'fail' or 'anonymous'."
             )
+        if not isinstance(store, SessionStore | str):
+            raise TypeError(
+                f"SessionMiddleware(store=...) is a SessionStore or a Redis URL, not "
+                f"{type(store).__name__}. Wrap a client: SessionStore(client)."
+            )
+        if not isinstance(cookie, CookiePolicy):
+            raise TypeError(
+                f"SessionMiddleware(cookie=...) is a CookiePolicy, not {type(cookie).__name__}. "
+                'To choose the name, give CookiePolicy(name="...").'
+            )
         self.app = app
         self.store = SessionStore.from_url(store) if isinstance(store, str) else store
         self.cookie = cookie
-        self.autoload = autoload if callable(autoload) else lambda _: autoload
+        self.autoload = autoload
         self.refresh = refresh
         self.unavailable = unavailable
 
@@ -93,10 +104,11 @@ class SessionMiddleware:
         else:
             session = scope["session"] = self._session(scope)
             exchange = (_Response if kind == "http" else _Socket)(self, session, send)
+            autoload = self.autoload
             try:
-                if self.autoload(scope):
+                if autoload and (autoload is True or autoload(scope)):
                     await session.ensure_loaded()
-                await self.app(scope, receive, exchange.send)
+                await self.app(scope, exchange.watching(receive), exchange.send)
             except Exception as error:
                 if not await exchange.fail(error):
                     raise
@@ -104,10 +116,12 @@ class SessionMiddleware:
                 session.discard()
                 raise
             else:
-                await exchange.finish()
+                if session.touched:
+                    await exchange.finish()
 
     def _session(self, scope: Scope) -> Session:
-        values = self.cookie.values(scope.get("headers", ()))
+        headers = scope.get("headers", ())
+        values = self.cookie.values(headers)
         session_id = None
         if len(values) > 1:
             self.store.emit_conflict()
@@ -118,7 +132,7 @@ class SessionMiddleware:
             session_id,
             slide=self.refresh != "never",
             tolerant=self.unavailable == "anonymous",
-            origin=(scope.get("client"), scope.get("headers", ())),
+            origin=(scope.get("client"), headers),
         )
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -143,8 +157,12 @@ class _Exchange:
         self._is_failing = False  # a 5xx: nothing staged may be written any more
         self._is_ours = False  # we answered in the app's place; the rest of its messages is dropped
 
-    async def send(self, message: Message) -> None:
+    def send(self, message: Message) -> Awaitable[None]:
         raise NotImplementedError
+
+    def watching(self, receive: Receive) -> Receive:
+        """What the app receives, watched for what concerns the session."""
+        return receive
 
     async def fail(self, error: Exception) -> bool:
         """The app raised; whether that was answered, so that the error need not rise further."""
@@ -154,7 +172,10 @@ class _Exchange:
         """The app has returned: write what background tasks and streams have changed."""
         if not self._is_started or self._is_failing or self._is_ours:
             self._session.discard()
-            return
+        elif self._session.touched:
+            await self._commit_late()
+
+    async def _commit_late(self) -> None:
         try:
             await self._commit()
         except DurabilityNotReached:
@@ -164,26 +185,23 @@ class _Exchange:
             logger.exception("A change made after the response had started was not saved.")
 
     async def _commit(self) -> None:
-        session = self._session
-        if not session.touched:
-            return
         try:
             # A client that goes away must not leave a half-told story: the write is one step in
             # Redis anyway, but the id of a new session should still reach the response.
             with anyio.CancelScope(shield=True):
-                await session.save()
+                await self._session.save()
         except SessionGone:
             pass  # the store has reported it; the response goes out without a cookie
 
-    async def _start(self) -> None:
-        """Write what was staged, then close the door for new ids."""
+    async def _conclude(self) -> None:
+        """Write what was staged, or drop it if the response is a failure."""
         if self._is_failing:
             self._session.discard()
         else:
             await self._commit()
-        self._begin()
 
     def _begin(self) -> None:
+        """The response starts: close the door for new ids."""
         self._is_started = True
         self._session.seal()
         if self._middleware.refresh == "request":
@@ -218,21 +236,25 @@ class _Response(_Exchange):
                 headers.append((b"cache-control", b"no-store"))
         return {**message, "headers": headers}
 
-    async def send(self, message: Message) -> None:
-        if self._is_ours:
+    def send(self, message: Message) -> Awaitable[None]:
+        if not self._is_started and message["type"] == "http.response.start":
+            return self._send_start(message)
+        return _nothing() if self._is_ours else self._send(message)
+
+    async def _send_start(self, message: Message) -> None:
+        session = self._session
+        self._is_failing = message["status"] >= _SERVER_ERROR
+        if self._is_failing and session.failure is not None:
+            await self._answer(HTTPStatus.SERVICE_UNAVAILABLE)
             return
-        if message["type"] == "http.response.start" and not self._is_started:
-            self._is_failing = message["status"] >= HTTPStatus.INTERNAL_SERVER_ERROR
-            if self._is_failing and self._session.failure is not None:
-                await self._answer(HTTPStatus.SERVICE_UNAVAILABLE)
-                return
-            try:
-                await self._start()
-            except SessionError as error:
-                await self._replace(error)
-                return
-            message = self._with_cookie(message)
-        await self._send(message)
+        try:
+            if session.touched:
+                await self._conclude()
+        except SessionError as error:
+            await self._replace(error)
+            return
+        self._begin()
+        await self._send(self._with_cookie(message))
 
     async def fail(self, error: Exception) -> bool:
         self._is_failing = True
@@ -283,16 +305,30 @@ class _Socket(_Exchange):
         kind = message["type"]
         try:
             if kind == "websocket.accept" and not self._is_started:
-                await self._start()
+                if self._session.touched:
+                    await self._conclude()
+                self._begin()
                 message = self._accept(message)
             elif kind == "websocket.close" and self._is_started and not self._is_failing:
-                await self._commit()
+                if self._session.touched:
+                    await self._commit()
             elif kind in ("websocket.close", "websocket.http.response.start"):
                 self._deny()
         except SessionError as error:
             await self._replace(error)
             return
         await self._send(message)
+
+    def watching(self, receive: Receive) -> Receive:
+        async def received() -> Message:
+            message = await receive()
+            is_open = self._is_started and not self._is_failing
+            if message["type"] == "websocket.disconnect" and is_open and self._session.touched:
+                # Most apps let their framework's exception for this rise: it is no failure.
+                await self._commit_late()
+            return message
+
+        return received
 
     async def fail(self, error: Exception) -> bool:
         self._is_failing = True
@@ -329,6 +365,10 @@ class _Socket(_Exchange):
         await self._send({"type": "websocket.close", "code": code, "reason": ""})
 
 
+async def _nothing() -> None:
+    """What becomes of a message that is not sent."""
+
+
 _SENTENCES = {
     HTTPStatus.INTERNAL_SERVER_ERROR: b"The session could not be saved.\n",
     HTTPStatus.SERVICE_UNAVAILABLE: b"Sessions are not available. Please try again shortly.\n",
@@ -337,11 +377,13 @@ _SENTENCES = {
 
 def _vary_on_cookie(headers: list[tuple[bytes, bytes]]) -> None:
     """Add `Cookie` to the response's `Vary`, unless it is there already (RFC 9110, 12.5.5)."""
-    found = [index for index, (name, _) in enumerate(headers) if name.lower() == b"vary"]
-    if not found:
+    place, listed = -1, b""
+    for index, (name, value) in enumerate(headers):
+        if name == b"vary" or name.lower() == b"vary":
+            place = index if place < 0 else place
+            listed += value.lower() + b","
+    if place < 0:
         headers.append((b"vary", b"Cookie"))
-        return
-    names = b",".join([headers[index][1] for index in found]).lower().split(b",")
-    if not {b"cookie", b"*"} & {name.strip() for name in names}:
-        name, value = headers[found[0]]
-        headers[found[0]] = (name, value + b", Cookie")
+    elif not {b"cookie", b"*"} & {name.strip() for name in listed.split(b",")}:
+        name, value = headers[place]
+        headers[place] = (name, value + b", Cookie")

@@ -20,6 +20,7 @@ _USER_BITS = 4096
 #: 128 bits in hex: the only form that a handle has.
 _HANDLE = re.compile(r"[0-9a-f]{32}")
 
+#: Instants and lengths among the metadata, in milliseconds.
 _COUNTS = frozenset({b"@auth", b"@created", b"@deadline", b"@idle", b"@seen"})
 #: Enough until the year 5138, and exact in Lua.
 _MS_DIGITS = 14
@@ -118,15 +119,6 @@ def instant(ms: int) -> datetime:
     return datetime.fromtimestamp(ms / 1000, UTC)
 
 
-def _counts(metadata: dict[bytes, bytes]) -> dict[bytes, int]:
-    """Our instants and lengths in milliseconds, read as strictly as lua/prelude.lua reads them."""
-    for name in _COUNTS & metadata.keys():
-        raw = metadata[name]
-        if not raw.isdigit() or len(raw) > _MS_DIGITS:
-            raise ValueError(f"{name.decode()} is not a count of milliseconds")
-    return {name: int(metadata[name]) for name in _COUNTS & metadata.keys()}
-
-
 class Record:
     """
     What Redis holds of one session. Instants are milliseconds of the Redis clock.
@@ -135,19 +127,7 @@ class Record:
     Raises `ValueError` for metadata that is not what we write.
     """
 
-    __slots__ = (
-        "auth_ms",
-        "created_ms",
-        "deadline_ms",
-        "expires_ms",
-        "handle",
-        "idle_ms",
-        "metadata",
-        "now_ms",
-        "raws",
-        "seen_ms",
-        "values",
-    )
+    __slots__ = ("expires_ms", "handle", "metadata", "now_ms", "raws", "values")
 
     def __init__(
         self,
@@ -165,13 +145,45 @@ class Record:
         self.values = values
         self.raws = raws
         self.metadata = metadata
-        counts = _counts(metadata)
-        self.created_ms = counts.get(b"@created", 0)
-        self.deadline_ms = counts.get(b"@deadline")
-        self.auth_ms = counts.get(b"@auth")
-        # None: the store's.
-        self.idle_ms = counts.get(b"@idle")
-        self.seen_ms = counts.get(b"@seen")
+        # As strict as lua/prelude.lua. They become numbers when somebody asks for them.
+        for name, raw in metadata.items():
+            if name in _COUNTS and (len(raw) > _MS_DIGITS or not raw.isdigit()):
+                raise ValueError(f"{name.decode()} is not a count of milliseconds")
+
+    @property
+    def created_ms(self) -> int:
+        """When it was created, or logged in."""
+        return self._count(b"@created") or 0
+
+    @property
+    def deadline_ms(self) -> int | None:
+        """When it ends however busy it is; None: never for that reason."""
+        return self._count(b"@deadline")
+
+    @property
+    def auth_ms(self) -> int | None:
+        """When its user logged in."""
+        return self._count(b"@auth")
+
+    @property
+    def idle_ms(self) -> int | None:
+        """How long it lives without use; None: as long as the store says."""
+        return self._count(b"@idle")
+
+    @property
+    def seen_ms(self) -> int | None:
+        """When it was last written; None: never since it was created."""
+        return self._count(b"@seen")
+
+    def shorten(self, idle_ms: int, deadline_ms: int | None) -> None:
+        """Take over a lifetime that was just written."""
+        self.metadata[b"@idle"] = b"%d" % idle_ms
+        if deadline_ms is not None:
+            self.metadata[b"@deadline"] = b"%d" % deadline_ms
+
+    def _count(self, name: bytes) -> int | None:
+        raw = self.metadata.get(name)
+        return None if raw is None else int(raw)
 
     @property
     def user_id(self) -> str | None:

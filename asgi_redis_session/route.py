@@ -34,8 +34,11 @@ from .pool import node_pool, private_pool
 
 __all__ = ["Purpose", "Route", "Server", "Unrouted", "Way", "route_to"]
 
-#: What a lane is for. Long lists don't delay requests, and nor do writes that wait for replicas.
-Purpose = Literal["requests", "side"] | Durability
+#: What a lane is for. Neither long lists, nor questions across sessions, nor writes that wait for
+#: replicas delay requests.
+Purpose = Literal["requests", "side", "queries"] | Durability
+#: How long a question may take (s): it may work for some seconds, behind another one.
+_QUERY_TIMEOUT = 25.0
 
 _ASKING = pack_command(("ASKING",))
 _Node = tuple[str, int]
@@ -118,7 +121,8 @@ class Route(ABC):
             timeout = self._timeout + purpose.timeout_ms / 1000
             lane = Lane(pool, timeout=timeout, barrier=purpose)
         else:
-            lane = Lane(pool, timeout=self._timeout)
+            timeout = _QUERY_TIMEOUT if purpose == "queries" else self._timeout
+            lane = Lane(pool, timeout=timeout)
         self._lanes[place] = lane
         return lane
 

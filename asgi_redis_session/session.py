@@ -5,7 +5,7 @@ No I/O here, no clock and no Redis: whatever needs the server goes through `Stor
 """
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Generator, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NoReturn, Protocol, Self, TypeVar
 
@@ -21,6 +21,7 @@ from .errors import (
     SessionValueError,
 )
 from .fields import Fields
+from .index import Index
 from .record import (
     Changes,
     Grant,
@@ -53,6 +54,7 @@ class Store(Protocol):
     or that of its changes; a shortfall is noted there, and the verb carried through.
     """
 
+    index: Index
     limits: Limits
     lifetime: Lifetime
     durability: Durability | None
@@ -131,6 +133,56 @@ class Store(Protocol):
         ...
 
 
+class _AtOnce:
+    """Awaiting it takes no time."""
+
+    def __await__(self) -> Generator[None, None, None]:
+        yield from ()
+
+
+_AT_ONCE = _AtOnce()
+
+
+class _Turn:
+    """
+    One verb at a time, so that tasks of one request can share the session.
+
+    As `asyncio.Lock`, but without its coroutines where nobody else wants it: nearly always.
+    """
+
+    __slots__ = ("_is_taken", "_waiting")
+
+    def __init__(self) -> None:
+        self._is_taken = False
+        self._waiting: list[asyncio.Future[None]] | None = None
+
+    def __aenter__(self) -> Awaitable[None]:
+        if self._is_taken:
+            return self._queue()
+        self._is_taken = True
+        return _AT_ONCE
+
+    def __aexit__(self, *_: object) -> Awaitable[None]:
+        self._is_taken = False
+        # All of them look again, so none is forgotten if the first is cancelled just now.
+        for waiting in self._waiting or ():
+            if not waiting.done():
+                waiting.set_result(None)
+        return _AT_ONCE
+
+    async def _queue(self) -> None:
+        if self._waiting is None:
+            self._waiting = []
+        while self._is_taken:
+            turn = asyncio.get_running_loop().create_future()
+            self._waiting.append(turn)
+            try:
+                await turn
+            finally:
+                self._waiting.remove(turn)
+        self._is_taken = True
+
+
 class Session(Fields):
     """
     A session: a mapping of field names to JSON-like values, plus the verbs that end, renew or save
@@ -151,7 +203,6 @@ class Session(Fields):
         "_id",
         "_is_long_lived",
         "_is_stand_in",
-        "_lock",
         "_origin",
         "_presented",
         "_record",
@@ -159,6 +210,7 @@ class Session(Fields):
         "_slide",
         "_store",
         "_tolerant",
+        "_turn",
         "failure",
     )
 
@@ -171,7 +223,8 @@ class Session(Fields):
         tolerant: bool = False,
         origin: Origin = (None, ()),
     ) -> None:
-        super().__init__(store.limits)
+        # `super()` would cost every request as much again.
+        Fields.__init__(self, store.limits, store.index.checked)
         self._store = store
         self._origin = origin
         # None: the browser sent no id, or none of the right form; or the session was ended.
@@ -185,7 +238,7 @@ class Session(Fields):
         self._slide = slide
         self._tolerant = tolerant
         self._grant: Grant | None = None
-        self._lock: asyncio.Lock | None = None
+        self._turn = _Turn()
         # Redis was away, and the request goes on with a stand-in that must not be written to.
         self._is_stand_in = False
         # A socket outlives its first refresh, so each of its verbs is one.
@@ -205,19 +258,21 @@ class Session(Fields):
         """
         self._accessed = True
         if self._values is None:
-            await self.ensure_loaded()
+            async with self._turn:
+                if self._values is None:
+                    await self._load()
         return self
 
     async def ensure_loaded(self) -> None:
         """Load without counting as access by the app: for the middleware's `autoload`."""
-        async with self._turn():
+        async with self._turn:
             if self._values is None:
                 await self._load()
 
     async def reload(self) -> Self:
         """Forget all staged changes and read the session again. Raises `SessionUnavailable`."""
         self._accessed = True
-        async with self._turn():
+        async with self._turn:
             await self._load()
         return self
 
@@ -235,15 +290,19 @@ class Session(Fields):
                 f"session.fetch takes at most {_FETCH_NAMES} names. Load the session instead."
             )
         self._accessed = True
-        async with self._turn():
+        async with self._turn:
             if self._values is None and self._id is None:
                 self._become_new()
             if self._values is None:
-                fetched = await self._reach_or_stand_in(
-                    self._store.fetch(self._keys(), names, slide=self._slide)
-                )
-                if fetched is not None:
-                    return fetched
+                try:
+                    fetched = await self._store.fetch(self._keys(), names, slide=self._slide)
+                except SessionUnavailable as error:
+                    self._do_without(error)
+                else:
+                    self._mark_reached()
+                    if fetched is not None:
+                        return fetched
+                    self._become_new()
         return {name: self[name] for name in names if name in self}
 
     async def increment(self, name: str, amount: int = 1) -> int:
@@ -260,7 +319,7 @@ class Session(Fields):
         if type(amount) is not int or not -_INT64 <= amount < _INT64:
             raise SessionValueError("session.increment: the amount must be a 64-bit integer.")
         self._accessed = True
-        async with self._turn():
+        async with self._turn:
             if self._values is None and self._id is None:
                 self._become_new()
             self._refuse_one_more(name)
@@ -291,7 +350,7 @@ class Session(Fields):
         Raises `SessionGone`, `SessionUnavailable`, `DurabilityNotReached` (the write stands), and
         `SessionValueError` for a nested value that can't be stored.
         """
-        async with self._turn():
+        async with self._turn:
             if self._values is not None:
                 await self._commit(durability)
 
@@ -304,7 +363,7 @@ class Session(Fields):
         `DurabilityNotReached` if it has ended but may come back when Redis fails.
         """
         self._accessed = True
-        async with self._turn():
+        async with self._turn:
             known_absent = self._values is not None and self._record is None
             if self._id is None or (known_absent and not self._is_stand_in):
                 self._become_new()
@@ -330,7 +389,7 @@ class Session(Fields):
         if self._sealed:
             raise SessionTooLate
         self._accessed = True
-        async with self._turn():
+        async with self._turn:
             if self._values is None:
                 await self._load()
             self._writable()
@@ -344,7 +403,7 @@ class Session(Fields):
             if not keeps:
                 self._forget_data()
             changes = self._stage_changes()
-            changes.login, changes.lifetime = login, None
+            changes.login, changes.lifetime, changes.clears = login, None, False
 
     async def still_valid(self) -> bool:
         """
@@ -352,10 +411,11 @@ class Session(Fields):
 
         For sockets and long streams: a session may be revoked meanwhile.
         """
+        self._accessed = True
         known_absent = self._values is not None and self._record is None
         if self._id is None or (known_absent and not self._is_stand_in):
             return False
-        async with self._turn():
+        async with self._turn:
             return await self._reach(self._store.exists(self._keys()))
 
     # --- Verbs that are staged ---
@@ -502,8 +562,9 @@ class Session(Fields):
 
     def discard(self) -> None:
         """Drop what is staged: the request has failed."""
-        self._withdraw_login()
-        self._changes = None
+        if self._changes is not None:
+            self._withdraw_login()
+            self._changes = None
         self._live.clear()
 
     def take_grant(self) -> Grant | None:
@@ -513,40 +574,35 @@ class Session(Fields):
 
     # --- Inside ---
 
-    def _turn(self) -> asyncio.Lock:
-        """One verb at a time, so that tasks of one request can share the session."""
-        if self._lock is None:
-            self._lock = asyncio.Lock()
-        return self._lock
-
     async def _load(self) -> None:
         if self._id is None:
             self._become_new()
             return
-        record = await self._reach_or_stand_in(self._store.load(self._keys(), slide=self._slide))
-        if record is not None:
-            self.discard()
-            self._adopt(record)
-
-    async def _reach_or_stand_in(self, reading: Awaitable[_T | None]) -> _T | None:
-        """Await a reading verb; None leaves the session new, or a stand-in while Redis is away."""
         try:
-            found = await self._reach(reading)
-        except SessionUnavailable:
-            if not self._tolerant:
-                raise
-            self._become_stand_in()
-            return None
-        self._mark_slid()
-        if found is None:
+            record = await self._store.load(self._keys(), slide=self._slide)
+        except SessionUnavailable as error:
+            self._do_without(error)
+            return
+        self._mark_reached()
+        if record is None:
             self._become_new()
-        return found
-
-    def _adopt(self, record: Record) -> None:
-        self._record = record
-        self._handles = (record.handle,)
+            return
+        self.discard()
+        self._record, self._handles = record, (record.handle,)
         # Taken over, not copied: a record is read once.
         self._values, self._raws = record.values, record.raws
+
+    def _mark_reached(self) -> None:
+        """Redis was there, and has slid the TTL: once is enough, unless this is a socket."""
+        self.failure = None
+        self._slide = self._is_long_lived
+
+    def _do_without(self, error: SessionUnavailable) -> None:
+        """Redis was not there: the session becomes a stand-in, if the middleware allows it."""
+        self.failure = error
+        if not self._tolerant:
+            raise error
+        self._become_stand_in()
 
     def _become_new(self) -> None:
         self.discard()
@@ -595,6 +651,7 @@ class Session(Fields):
     async def _commit(self, durability: Durability | None) -> None:
         changes, record = self._collect(), self._record
         if self._ends(changes):
+            self._withdraw_login()
             await self._end(durability)
         elif changes and (record is not None or changes.fields or changes.login):
             changes.promise = promise = Promise(durability or self._store.durability)
@@ -659,9 +716,11 @@ class Session(Fields):
 
     def _ends(self, changes: Changes) -> bool:
         """Whether the session was emptied in a way that ends it."""
-        if self._record is None or self._values or changes.login is not None:
+        record, login = self._record, changes.login
+        if self._values or (record is None and login is None):
             return False
-        return changes.clears or (bool(changes.fields) and self._record.user_id is None)
+        has_user = login is not None or (record is not None and record.user_id is not None)
+        return changes.clears or (bool(changes.fields) and not has_user)
 
     def _is_stored(self, name: str) -> bool:
         """Whether what Redis holds of this field is what the app sees."""

@@ -11,9 +11,9 @@ import hmac
 import logging
 import re
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
 from redis.asyncio import Redis, RedisCluster
 
@@ -23,6 +23,7 @@ from .device import label_of
 from .durability import Durability, Promise
 from .duration import milliseconds
 from .errors import SessionUnavailable, SessionValueError
+from .index import EXACT, Field, Index, Num, Tag
 from .record import (
     Changes,
     Lifetime,
@@ -33,6 +34,7 @@ from .record import (
     instant,
     is_handle,
 )
+from .search import Search
 from .session import Origin
 from .url import client_from_url
 from .users import Users
@@ -43,18 +45,25 @@ __all__ = ["SessionStore"]
 logger = logging.getLogger("asgi_redis_session")
 
 #: The states that a script answers instead of an instant; see `lua/prelude.lua`.
-_GONE, _CORRUPT, _TAKEN, _FULL = 0, -1, -2, -4
+_GONE, _CORRUPT, _TAKEN, _FULL, _CHANGED = 0, -1, -2, -4, -5
 _PREFIX = re.compile(r"[A-Za-z0-9_.-]+(:[A-Za-z0-9_.-]+)*")
 _SECRET_LENGTH = 16
-#: More than our own fields will ever be; they don't count against the user's limit.
-_METADATA_FIELDS = 16
+#: What `peek` reads of a session beside the fields that it is asked for.
+_DESCRIPTION = ("@v", "@created", "@deadline", "@user", "@auth", "@idle", "@agent", "@ip", "@seen")
 _AGENT_LENGTH = 512
+#: What a login leaves behind of where it came from, and the next one replaces.
+_OF_THE_ORIGIN = ("@agent", "@ip", Tag("@ip").shadow)
 
+
+_T = TypeVar("_T")
+#: What an `async def` gives; passed on by a plain `def`, it costs a request one frame less.
+Reply = Coroutine[Any, Any, _T]
 
 SCRIPTS = tuple(
-    Script("prelude", name) for name in ("load", "save", "create", "increment", "login", "end")
+    Script("prelude", name)
+    for name in ("load", "save", "create", "increment", "login", "end", "shade")
 )
-_LOAD, _SAVE, _CREATE, _INCREMENT, _LOGIN, _END = SCRIPTS
+_LOAD, _SAVE, _CREATE, _INCREMENT, _LOGIN, _END, _SHADE = SCRIPTS
 
 #: In a Cluster, a move to another key is two scripts: it is taken from the old one, and put under
 #: the new one as what it becomes there.
@@ -78,14 +87,16 @@ class SessionStore:
     *lifetime*: how long sessions live. *prefix*: the beginning of every key; give each app that
     shares a Redis its own.
     *secret*: None, keys are SHA-256 of the ids; a str, they are HMAC-SHA-256, so that
-    somebody who can write to Redis can't plant a session either; a sequence, newest first, to
-    change the secret: older ones (None may be one) are still accepted, and a session takes the
-    newest when it is renewed.
+    somebody who can write to Redis can't make a session for an id that they chose; a sequence,
+    newest first, to change the secret: older ones (None may be one) are still accepted, and a
+    session takes the newest when it is renewed.
     *max_sessions_per_user*: how many sessions a user may have; *on_limit*: `"evict"` ends the
     oldest when another one logs in, `"reject"` raises `SessionLimitReached` out of `login`.
     *durability*: how far each write must have got before it counts as done; *end_durability*: the
     same for ending sessions, since a lost end is a session that comes back. None: in the memory of
     the server that answered.
+    *index*: the fields that `store.search` can ask for, as in `[Tag("tenant"), Num("total")]`; it
+    needs Redis Search, and all else works without.
     *timeout*: the longest a request waits for Redis, in seconds or as a timedelta.
     *on_event*: called with each `SessionEvent`; must not block.
 
@@ -101,6 +112,7 @@ class SessionStore:
         secret: str | Sequence[str | None] | None = None,
         max_sessions_per_user: int | None = None,
         on_limit: Literal["evict", "reject"] = "evict",
+        index: Iterable[Field] = (),
         durability: Durability | None = None,
         end_durability: Durability | None = None,
         limits: Limits = Limits(),  # noqa: B008  (frozen)
@@ -125,12 +137,14 @@ class SessionStore:
         self.limits = limits
         self.durability = durability
         self.end_durability = end_durability
+        self.index = Index(index)
         self.prefix = prefix
         self._secrets = _keys_of(secret)
         seconds = milliseconds("SessionStore(timeout)", timeout) / 1000
         self._wire = Wire(redis, prefix=prefix, timeout=seconds, on_event=on_event)
         self._counted = self._wire.counted
         self.users = Users(self._wire, self, limit=max_sessions_per_user, evict=on_limit == "evict")
+        self.search = Search(self._wire, self, self.index)
         self._owns_redis = False
 
     @classmethod
@@ -164,12 +178,14 @@ class SessionStore:
 
         A client that was handed in stays open. The store can be used again: it reconnects.
         """
+        await self.users.drain()
         await self._wire.aclose()
         if self._owns_redis:
             await self._wire.redis.aclose()
 
     async def drain(self) -> None:
         """Wait until every command of this event loop has been answered, refreshes included."""
+        await self.users.drain()
         await self._wire.drain()
 
     async def check(self) -> CheckReport:
@@ -216,12 +232,14 @@ class SessionStore:
 
     def handles(self, session_id: str) -> tuple[str, ...]:
         """The names under which the hash of this id may be stored, newest secret first."""
+        if len(self._secrets) == 1:
+            return (_digest(self._secrets[0], session_id),)
         return tuple([_digest(secret, session_id) for secret in self._secrets])
 
-    async def load(self, handles: tuple[str, ...], *, slide: bool) -> Record | None:
+    def load(self, handles: tuple[str, ...], *, slide: bool) -> Reply[Record | None]:
         """Read the whole hash and slide its TTL, in one script."""
         self._counted.loads += 1
-        return await self._read(handles, slide=slide, presented=True)
+        return self._read(handles, slide=slide, presented=True)
 
     async def _read(
         self,
@@ -230,13 +248,26 @@ class SessionStore:
         slide: bool,
         presented: bool = False,
         side: bool = False,
+        names: Sequence[str] | None = None,
     ) -> Record | None:
-        arguments = self._load_arguments("all", slide=slide)
-        handle, reply = await self._find(handles, arguments, presented=presented, side=side)
-        if reply is None:
-            return None
+        arguments = self._load_arguments("all" if names is None else "some", slide=slide)
+        if names is not None:
+            names = (*_DESCRIPTION, *names)
+            arguments = (*arguments, *names)
+        if len(handles) == 1:  # nearly always; a coroutine less than `_find`
+            handle = handles[0]
+            reply = await self._ask(_LOAD, handles, arguments, idempotent=True, side=side)
+            if reply[1] <= 0:
+                self._tell_absent([(handle, reply)], presented=presented)
+                return None
+        else:
+            handle, found = await self._find(handles, arguments, presented=presented, side=side)
+            if found is None:
+                return None
+            reply = found
         try:
-            values, raws, metadata = decode_pairs(reply[3])
+            pairs = reply[3] if names is None else _pairs(names, reply[3])
+            values, raws, metadata = decode_pairs(pairs)
             return Record(handle, reply[1], reply[2], values=values, raws=raws, metadata=metadata)
         except (CorruptValue, ValueError) as error:
             self._corrupt(handle, str(error))
@@ -284,8 +315,13 @@ class SessionStore:
         slide: bool,
     ) -> int | None:
         """HINCRBY, if the hash exists."""
-        most = self.limits.fields + _METADATA_FIELDS
-        arguments = (self.lifetime.idle_ms, int(slide), name, amount, most)
+        field = self.index.checked.get(name)
+        if field is not None:
+            field.check(amount)
+        shadow = "" if field is None else field.shadow
+        highest = EXACT if isinstance(field, Num) else ""
+        bounds = (self.limits.fields, shadow, highest)
+        arguments = (self.lifetime.idle_ms, int(slide), name, amount, *bounds)
         for handle in handles:
             reply = await self._ask(_INCREMENT, (handle,), arguments, promise=promise)
             if reply[1] == _FULL:
@@ -298,7 +334,7 @@ class SessionStore:
                 if not isinstance(digits, bytes):
                     raise SessionValueError(
                         f"session[{name!r}] can't be incremented: it holds no 64-bit integer, or "
-                        "the sum would not fit one."
+                        "the sum would not fit one (2^53 in a field that is indexed as a Num)."
                     )
                 return int(digits)
         return None
@@ -400,22 +436,44 @@ class SessionStore:
         self._wire.emit("logged_in", login.handle)
         return saved
 
-    async def end(self, handles: tuple[str, ...], promise: Promise | None = None) -> bool:
+    async def end(
+        self, handles: tuple[str, ...], promise: Promise | None = None, *, side: bool = False
+    ) -> bool:
         """Delete the hash, then give its place back; whether it existed."""
         for handle in handles:
-            user_id = await self._end(handle, promise)
+            user_id = await self._end(handle, promise, side=side)
             if user_id is not None:
                 if user_id:
-                    await self.users.release(user_id, handle)
+                    await self.users.release(user_id, handle, side=side)
                 return True
         return False
 
-    # --- What a user's index asks (see `users.Sessions`) ---
+    # --- What a user's index and a search ask (see `users.Sessions`, `search.Sessions`) ---
 
-    async def peek(self, handle: str) -> SessionInfo | None:
-        """A session without using it."""
-        record = await self._read((handle,), slide=False, side=True)
+    async def peek(self, handle: str, names: Sequence[str] | None = None) -> SessionInfo | None:
+        """A session without using it, with all of its fields or with those of these names."""
+        record = await self._read((handle,), slide=False, side=True, names=names)
         return None if record is None else self._info(record)
+
+    async def shade(self, handle: str) -> bool:
+        """Write the shadows that a session lacks; whether it lacked any."""
+        sources, names = self.index.sources, [*self.index.sources, *self.index.shadows]
+        arguments = [*self._load_arguments("some", slide=False), *names]
+        while True:
+            reply = await self._ask(_LOAD, (handle,), arguments, idempotent=True, side=True)
+            if reply[1] <= 0:
+                return False
+            held = dict(zip(names, reply[3], strict=True))
+            wanted = self.index.cast_all(held)
+            wrong = Changes({name: raw for name, raw in wanted.items() if raw != held[name]})
+            if not wrong:
+                return False
+            pairs = wrong.sets()
+            seen = [part for n in sources for part in (n, int(held[n] is not None), held[n] or "")]
+            written = [len(sources), *seen, len(pairs), *pairs, *wrong.removes()]
+            reply = await self._ask(_SHADE, (handle,), [self.lifetime.idle_ms, *written], side=True)
+            if reply[1] != _CHANGED:  # else somebody has written meanwhile: look again
+                return bool(reply[1] > 0)
 
     async def is_alive(self, handle: str) -> bool:
         """Whether there is anything under its key that is not past its deadline."""
@@ -434,6 +492,7 @@ class SessionStore:
         return (lifetime.idle_ms, lifetime.refresh_after_ms if slide else -1, what)
 
     def _save_arguments(self, record: Record, changes: Changes, *, slide: bool) -> list[Any]:
+        changes = self.index.cover(changes)
         lifetime, pairs = changes.lifetime, changes.sets()
         idle: int | str = ""
         deadline: int | str = ""
@@ -451,13 +510,14 @@ class SessionStore:
 
     async def _create(self, handle: str, changes: Changes, lifetime: Lifetime) -> Record | None:
         """Make the hash of an anonymous session, or of a login; None if the handle is taken."""
-        login = changes.login
+        changes, login = self.index.cover(changes), changes.login
         reply = await self._ask(
             _CREATE,
             (handle,),
             [
                 *self._span(lifetime),
-                *("" if login is None else login.user_id, *_described(login), *changes.sets()),
+                *("" if login is None else login.user_id, *_described(login)),
+                *(*self.index.about(login), *changes.sets()),
             ],
             promise=changes.promise,
         )
@@ -470,9 +530,10 @@ class SessionStore:
         self, record: Record, changes: Changes, login: Login, lifetime: Lifetime
     ) -> Record | None:
         """Move the hash to the login's key, with a new beginning; None if it has ended."""
-        described = _described(login)
+        changes = self.index.cover(changes)
+        described = [*_described(login), *self.index.about(login)]
         pairs = [*described, *changes.sets()]
-        undescribed = [name for name in ("@agent", "@ip") if name not in described[::2]]
+        undescribed = [name for name in _OF_THE_ORIGIN if name not in described[::2]]
         reply = await self._move(
             _LOGIN,
             record,
@@ -563,7 +624,7 @@ class SessionStore:
     def _saved(self, record: Record, reply: list[Any], changes: Changes) -> Record:
         _, record.expires_ms, record.now_ms, idle_ms, deadline_ms = reply
         if changes.lifetime is not None:  # what holds may be shorter still, by another request
-            record.idle_ms, record.deadline_ms = idle_ms, deadline_ms or None
+            record.shorten(idle_ms, deadline_ms or None)
         return record
 
     def _info(self, record: Record) -> SessionInfo:
@@ -587,7 +648,7 @@ class SessionStore:
 
     # --- Sending ---
 
-    async def _ask(
+    def _ask(
         self,
         script: Script,
         handles: tuple[str, ...],
@@ -596,9 +657,10 @@ class SessionStore:
         idempotent: bool = False,
         side: bool = False,
         promise: Promise | None = None,
-    ) -> list[Any]:
-        keys = [self._wire.key(handle) for handle in handles]
-        return await self._wire.ask(
+    ) -> Reply[list[Any]]:
+        key = self._wire.key
+        keys = (key(handles[0]),) if len(handles) == 1 else [key(handle) for handle in handles]
+        return self._wire.ask(
             script, keys, arguments, idempotent=idempotent, side=side, promise=promise
         )
 
@@ -626,12 +688,7 @@ class SessionStore:
         for handle, reply in replies:
             if reply[1] > 0:
                 return handle, reply
-        for handle, reply in replies:
-            if reply[1] == _CORRUPT:
-                self._corrupt(handle, "wrong type, or not of a version that this library reads")
-                return handle, None
-        if presented:
-            self._wire.emit("unknown_id", handles[0])
+        self._tell_absent(replies, presented=presented)
         return handles[0], None
 
     async def _find_any(
@@ -659,6 +716,14 @@ class SessionStore:
 
     # --- Telling ---
 
+    def _tell_absent(self, replies: Sequence[tuple[str, list[Any]]], *, presented: bool) -> None:
+        for handle, reply in replies:
+            if reply[1] == _CORRUPT:
+                self._corrupt(handle, "wrong type, or not of a version that this library reads")
+                return
+        if presented:
+            self._wire.emit("unknown_id", replies[0][0])
+
     def _tell_gone(self, handle: str) -> None:
         self._counted.gone += 1
         self._wire.emit("gone", handle)
@@ -683,6 +748,12 @@ class SessionStore:
     def emit_conflict(self) -> None:
         """Report a request with two different session cookies."""
         self._wire.emit("conflict")
+
+
+def _pairs(names: Sequence[str], raws: Sequence[bytes | None]) -> list[bytes]:
+    """What HMGET answers, in the form of HGETALL."""
+    pairs = zip(names, raws, strict=True)
+    return [part for name, raw in pairs if raw is not None for part in (name.encode(), raw)]
 
 
 def _refuse_limit(most: int | None, on_limit: str) -> None:

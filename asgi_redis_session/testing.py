@@ -13,7 +13,7 @@ import os
 import secrets
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -23,6 +23,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from .cookie import CookiePolicy
 from .devserver import DevServer
+from .errors import SearchUnavailable
 from .record import SessionInfo
 from .session import Session
 from .store import SessionStore
@@ -171,7 +172,10 @@ class SessionKit:
                     lines.append(seen["command"])
 
     def close(self) -> None:
-        """Delete the keys of this test and close the connections."""
+        """Delete the keys of this test, and its index, and close the connections."""
+        if self._own.index:
+            with suppress(SearchUnavailable):
+                self._portal.call(self._own.search.drop_index)
         for server in self._servers:
             for key in server.scan_iter(f"{self.prefix}:*", count=1000):
                 server.delete(key)

@@ -18,11 +18,12 @@ shows.
 import asyncio
 import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import NamedTuple, Protocol
 
 from .durability import Durability, Promise
-from .errors import SessionLimitReached, SessionValueError
+from .errors import SessionLimitReached, SessionUnavailable, SessionValueError
 from .record import Record, SessionInfo, check_user, is_handle
 from .session import Session
 from .wire import Script, Wire
@@ -35,6 +36,9 @@ _TAKE, _MOVE, _CONFIRM, _RELEASE, _LIST, _FIND = SCRIPTS = tuple(
 )
 
 _PAGE = 500
+#: So many places, taken at random, are looked at whenever an index is written: more than a login
+#: adds, so that an index which nobody lists stays as short as its user has sessions.
+_SAMPLE = 10
 _LONGEST_LIST, _FAR = 1000, 2**31
 #: A place that was taken this long ago (ms) without a session belongs to a login that never
 #: happened.
@@ -98,6 +102,7 @@ class Users:
         self._sessions = sessions
         self._limit = limit or 0
         self._evict = evict
+        self._tidying: dict[asyncio.Task[None], asyncio.AbstractEventLoop] = {}
 
     async def list(
         self,
@@ -146,6 +151,7 @@ class Users:
             return False
         reply = await self._wire.ask(_FIND, [key], [handle], idempotent=True, side=True)
         places = _places(reply[1])
+        self._tidy_later(key)
         return bool(places) and bool(await self._end(key, places))
 
     async def revoke_all(self, user_id: str | int) -> int:
@@ -195,13 +201,16 @@ class Users:
             # Looked at again, because a victim may have been renewed or confirmed meanwhile.
             arguments[2] = 2
             reply = await self._wire.ask(_TAKE, [key], arguments)
+        self._tidy_later(key)
         return since
 
     async def move(self, record: Record, handle: str, lifetime_ms: int | None) -> int:
         """Take a place for a session that is renewed; returns its login time."""
         since = record.auth_ms or record.created_ms
         arguments = [record.handle, handle, since, lifetime_ms or _CENTURY_MS]
-        reply = await self._wire.ask(_MOVE, [self._key(record.user_id or "")], arguments)
+        key = self._key(record.user_id or "")
+        reply = await self._wire.ask(_MOVE, [key], arguments)
+        self._tidy_later(key)
         return int(reply[2])
 
     async def confirm(
@@ -217,13 +226,20 @@ class Users:
         reply = await self._wire.ask(_CONFIRM, [self._key(user_id)], arguments, promise=promise)
         return bool(reply[1])
 
-    async def release(self, user_id: str, handle: str) -> None:
+    async def release(self, user_id: str, handle: str, *, side: bool = False) -> None:
         """Give a place back whose session has ended."""
-        await self._wire.ask(_RELEASE, [self._key(user_id)], [handle, ""], idempotent=True)
+        key = self._key(user_id)
+        await self._wire.ask(_RELEASE, [key], [handle, ""], idempotent=True, side=side)
 
     def release_later(self, user_id: str, handle: str) -> None:
         """The same, without waiting."""
         self._wire.post(_RELEASE, [self._key(user_id)], [handle, ""])
+
+    async def drain(self) -> None:
+        """Wait until this event loop's indexes are tidy."""
+        loop = asyncio.get_running_loop()
+        if tasks := [task for task, theirs in self._tidying.items() if theirs is loop]:
+            await asyncio.wait(tasks)
 
     # --- Inside ---
 
@@ -271,10 +287,27 @@ class Users:
             now, places = await self._page(key, "all", offset, _PAGE)
             if not places:
                 return live
-            dead = await self._dead(places)
-            gone = [p for p in dead if p.is_confirmed or now - p.taken_ms > _ABANDONED]
-            live += len(places) - len(dead)
-            offset += len(places) - await self._release(key, gone)
+            dead, released = await self._forget(key, now, places)
+            live += len(places) - dead
+            offset += len(places) - released
+
+    def _tidy_later(self, key: str) -> None:
+        """Forget dead places among some, without waiting: a node that is away delays no login."""
+
+        async def tidy() -> None:
+            with suppress(SessionUnavailable):  # it has been reported
+                await self._forget(key, *await self._page(key, "some", 0, _SAMPLE))
+
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(tidy())
+        self._tidying[task] = loop
+        task.add_done_callback(self._tidying.pop)
+
+    async def _forget(self, key: str, now: int, places: Sequence[Place]) -> tuple[int, int]:
+        """Give back places without a session; how many have none, and how many were given back."""
+        dead = await self._dead(places)
+        gone = [p for p in dead if p.is_confirmed or now - p.taken_ms > _ABANDONED]
+        return len(dead), await self._release(key, gone)
 
     async def _dead(self, places: Sequence[Place]) -> _Places:
         """Those whose sessions do not exist."""

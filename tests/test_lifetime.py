@@ -283,6 +283,9 @@ async def test_last_seen_of_a_session_capped_by_its_deadline(
     """Where the TTL ends at the deadline it does not tell; `@seen` of the last commit does."""
     session_id = await create(store, n=1)
     key = key_of(store, session_id)
+    session = await Session(store, session_id).load()
+    session["n"] = 2
+    await session.save()
     now = int(admin.hget(key, "@seen"))
     admin.hset(key, mapping={"@created": now - HOUR, "@deadline": now + 10 * MINUTE})
     await Session(store, session_id).load()

@@ -600,7 +600,7 @@ def test_socket_save(world: World) -> None:
         assert [socket.connection.recv(timeout=20) for _ in range(2)] == ['{"n":2}', '{"n":3}']
 
 
-@pytest.mark.parametrize("ends", ["close", "return", "client"])
+@pytest.mark.parametrize("ends", ["close", "return", "client", "client, uncaught"])
 def test_socket_changed_after_accept(world: World, ends: str) -> None:
     """Committed at the end, whoever ends it."""
 
@@ -612,10 +612,14 @@ def test_socket_changed_after_accept(world: World, ends: str) -> None:
         elif ends == "client":
             await socket.send_text("your turn")
             await socket.receive()
+        elif ends == "client, uncaught":
+            await socket.send_text("your turn")
+            while True:
+                await socket.receive_text()  # raises WebSocketDisconnect
 
     with world.serving(WebSocketRoute("/", endpoint)) as url:
         socket = Socket(url, world.cookies)
-        if ends == "client":
+        if ends.startswith("client"):
             socket.connection.recv(timeout=20)
             socket.connection.close()
         else:

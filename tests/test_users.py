@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
+import anyio
 import httpx
 import pytest
 import redis
@@ -57,7 +58,7 @@ DAY_MS = 24 * 3600 * 1000
 NAMES = {
     script.sha: name
     for scripts, names in (
-        (store_module.SCRIPTS, "load save create increment login end"),
+        (store_module.SCRIPTS, "load save create increment login end shade"),
         (store_module.CLUSTER_SCRIPTS, "take_hash save login put_back"),
         (users_module.SCRIPTS, "take move confirm release list find"),
     )
@@ -79,6 +80,8 @@ class Steps:
         self.names: list[str] = []
         self.on_step: Callable[[str, int, Ask], Awaitable[list[Any]]] | None = None
         vars(self._wire)["ask"] = self._ask
+        # Nobody waits for its steps, which would come between those that a test counts.
+        vars(store.users)["_tidy_later"] = lambda _key: None
 
     async def _ask(self, script: Any, *rest: Any, **options: Any) -> list[Any]:
         name = NAMES[script.sha]
@@ -227,7 +230,8 @@ def age_place(admin: Any, prefix: str, user: str, handle: str, ms: int) -> None:
     """As if the login, and so its place, were this much older."""
     key = f"{prefix}:{handle}"
     for name in ("@created", "@auth", "@seen"):
-        admin.hset(key, name, int(admin.hget(key, name)) - ms)
+        if admin.hexists(key, name):
+            admin.hset(key, name, int(admin.hget(key, name)) - ms)
     admin.zincrby(index_key(prefix, user), -ms, handle)
 
 
@@ -424,6 +428,84 @@ async def test_a_login_without_an_agent_forgets_the_one_before(store: SessionSto
     await log_in(store, "ann", granted(first))
     (info,) = await store.users.list("ann")
     assert (info.address, info.user_agent) == (None, None)
+
+
+@pytest.mark.parametrize("had", ["nothing", "a cart", "the same user", "another user"])
+async def test_clearing_after_login_logs_nobody_in(
+    store: SessionStore, admin: Any, prefix: str, had: str
+) -> None:
+    """`login()`, then `clear()` with nothing written after it: no session, no place is left."""
+    session_id = {
+        "nothing": None,
+        "a cart": await create(store, cart=[1]),
+        "the same user": await log_in(store, "ann"),
+        "another user": await log_in(store, "bob"),
+    }[had]
+    session = await Session(store, session_id).load()
+    await session.login("ann")
+    session["half"] = "logged in"
+    session.clear()
+    await session.save()
+    await store.drain()
+    grant = session.take_grant()
+    assert grant is None or grant.session_id is None
+    assert session.user_id is None
+    if session_id is not None:
+        assert not await is_live(store, session_id)
+    for user in ("ann", "bob"):
+        await store.users.revoke_all(user)
+    assert set(look(admin, prefix).users.values()) <= {""}  # the others' carts
+
+
+async def test_logging_in_after_clear_logs_in(store: SessionStore) -> None:
+    """`clear()`, then `login()`: the user's session, and empty."""
+    session = await Session(store, await create(store, cart=[1])).load()
+    session.clear()
+    await session.login("ann")
+    await session.save()
+    (info,) = await store.users.list("ann")
+    assert (info.handle, info.fields) == (session.handle, {})
+
+
+async def test_dead_places_go_whenever_the_index_is_written(
+    store: SessionStore, admin: Any, prefix: str
+) -> None:
+    """A login, a renewal, a revocation: nine sessions that expired are listed no more."""
+
+    async def renew(session_id: str) -> None:
+        session = await Session(store, session_id).load()
+        session.renew()
+        await session.save()
+
+    async def log_in_again(_: str) -> None:
+        await log_in(store, "ann")
+
+    async def revoke(session_id: str) -> None:
+        await store.users.revoke("ann", store.handles(session_id)[0])
+
+    for write, left in ((log_in_again, 2), (renew, 1), (revoke, 0)):
+        mine = await log_in(store, "ann")
+        for session_id in plant(admin, store, "ann", 8):
+            admin.delete(f"{prefix}:{store.handles(session_id)[0]}")
+        await write(mine)
+        await store.drain()
+        await store.drain()
+        assert admin.zcard(index_key(prefix, "ann")) == left
+        await store.users.revoke_all("ann")
+
+
+async def test_a_new_place_is_the_newest(session_redis_url: str, admin: Any, prefix: str) -> None:
+    """After a failover to a server whose clock is behind, the oldest session still goes first."""
+    async with opened(session_redis_url, prefix, max_sessions_per_user=3) as limited:
+        ids = [await log_in(limited, "ann") for _ in range(3)]
+        for session_id in ids:
+            admin.zincrby(index_key(prefix, "ann"), 10_000, limited.handles(session_id)[0])
+        ids.append(await log_in(limited, "ann"))
+        assert await live_among(limited, ids) == ids[1:]
+        ids.append(await log_in(limited, "ann"))
+        assert await live_among(limited, ids) == ids[2:]
+        newest = [limited.handles(session_id)[0] for session_id in reversed(ids[2:])]
+        assert [info.handle for info in await limited.users.list("ann")] == newest
 
 
 def plant(admin: Any, store: SessionStore, user: str, number: int) -> list[str]:
@@ -678,6 +760,7 @@ async def test_a_crash_at_any_step_leaves_nothing_unlisted(
                 async with opened(session_redis_url, prefix, max_sessions_per_user=limit) as store:
                     others = [await log_in(store, "ann") for _ in range(2 - (prepare is _ann))]
                     session = await prepare(store)
+                    await store.drain()
                     steps = Steps(store)
                     steps.fail_at(number, make(), done=done)
                     try:
@@ -1160,7 +1243,10 @@ async def test_50_logins_at_once_evict_down_to_the_limit(
     session_redis_url: str, prefix: str, admin: Any
 ) -> None:
     """Limit 3: never more than 3 that can be read, and exactly 3 at the end, all listed."""
-    async with opened(session_redis_url, prefix, max_sessions_per_user=3) as store:
+    async with (
+        opened(session_redis_url, prefix, max_sessions_per_user=3) as store,
+        opened(session_redis_url, prefix, max_sessions_per_user=3) as other,
+    ):
         ids: list[str] = []
         chance = random.Random(3)
 
@@ -1168,20 +1254,23 @@ async def test_50_logins_at_once_evict_down_to_the_limit(
             await asyncio.sleep(chance.random() * 0.002)
             return await ask()
 
-        steps = Steps(store)
-        steps.on_step = on_step
+        # Two app servers, so that one's steps come between another's.
+        both = [Steps(store), Steps(other)]
+        for steps in both:
+            steps.on_step = on_step
 
         async def enter() -> None:
-            await asyncio.sleep(chance.random() * 0.05)
+            await asyncio.sleep(chance.random() * 0.01)
             try:
-                ids.append(await log_in(store, "ann"))
+                ids.append(await log_in(chance.choice((store, other)), "ann"))
             except SessionGone:  # evicted before it was finished
                 return
             assert len(await live_among(store, ids)) <= 3
             assert len(await store.users.list("ann")) <= 3
 
         await asyncio.gather(*[enter() for _ in range(50)])
-        steps.on_step = None
+        for steps in both:
+            steps.on_step = None
         assert len(await live_among(store, ids)) == 3
         assert await store.users.count("ann") == 3
         seen = look(admin, prefix)
@@ -1192,12 +1281,12 @@ async def test_50_logins_at_once_evict_down_to_the_limit(
 async def test_no_two_places_have_the_same_time(
     store: SessionStore, admin: Any, prefix: str
 ) -> None:
-    """200 logins within a few milliseconds: one order of age, the same for whoever makes room."""
-    handles = [secrets.token_hex(16) for _ in range(200)]
+    """2,000 logins at once: one order of age, the same for whoever makes room."""
+    handles = [secrets.token_hex(16) for _ in range(2000)]
     await asyncio.gather(*[store.users.take("ann", handle, (), None) for handle in handles])
     places = look(admin, prefix).places[index_key(prefix, "ann")]
     assert places.keys() == set(handles)
-    assert len(set(places.values())) == 200
+    assert len(set(places.values())) == 2000
 
 
 async def test_50_logins_at_once_are_rejected_beyond_the_limit(
@@ -1314,23 +1403,66 @@ async def test_10000_sessions_of_one_user(store: SessionStore, admin: Any, prefi
     ids = plant(admin, store, "ann", 10_000)
     slower = admin.config_get("slowlog-log-slower-than")["slowlog-log-slower-than"]
     admin.config_set("slowlog-log-slower-than", 5_000)
-    admin.slowlog_reset()
+
+    def held_up(of_each: int, of_pages: int) -> bool:
+        slow = [entry["command"].decode() for entry in admin.slowlog_get(1000)]
+        ours = [command for command in slow if prefix in command]
+        pages = sum(f"{prefix}:user:" in command for command in ours)
+        return pages > of_pages // 4 or len(ours) - pages > of_each // 100
+
+    async def quickly(
+        step: Callable[[], Awaitable[Any]], of_each: int = 0, of_pages: int = 0
+    ) -> Any:
+        # A busy machine may hold the server up for a moment, which looks the same as a command
+        # that takes too long; but that would show each time, or in each of so many commands.
+        for _ in range(10):
+            admin.slowlog_reset()
+            result = await step()
+            if not held_up(of_each, of_pages):
+                return result
+        pytest.fail(f"a step of over 5 ms each time: {admin.slowlog_get(1)}")
+
     try:
-        page = await store.users.list("ann", limit=100)
+        page = await quickly(lambda: store.users.list("ann", limit=100))
         newest = ids[:-101:-1]
         assert [info.handle for info in page] == [store.handles(one)[0] for one in newest]
-        assert len(await store.users.list("ann", offset=9_950)) == 50
-        assert await store.users.count("ann") == 10_000
-        ids.append(await log_in(store, "ann"))
+        assert len(await quickly(lambda: store.users.list("ann", offset=9_950))) == 50
+        assert await quickly(lambda: store.users.count("ann"), 10_000, 20) == 10_000
+        await quickly(lambda: log_in(store, "ann"))
+        logins = await store.users.count("ann")
         assert await store.users.revoke("ann", page[50].handle) is True
-        assert await store.users.revoke_all("ann") == 10_000
-        ours = [entry for entry in admin.slowlog_get(128) if prefix.encode() in entry["command"]]
-        # Of some 21,000 commands. A busy machine may hold the server up for a moment, which looks
-        # the same; a step that is too long would show each time.
-        assert len(ours) <= 3
+        admin.slowlog_reset()
+        assert await store.users.revoke_all("ann") == logins - 1
+        assert not held_up(10_000, 40)
     finally:
         admin.config_set("slowlog-log-slower-than", slower)
     assert look(admin, prefix) == Look()
+
+
+async def test_a_client_that_goes_away_does_not_stop_a_commit(
+    store: SessionStore, admin: Any, prefix: str
+) -> None:
+    """Cancelled between place and hash of a login: it is carried through, and the id is sent."""
+    sent: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await scope["session"].login("ann")
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    middleware = SessionMiddleware(app, store=store, cookie=PLAIN)
+    scope: dict[str, Any] = {"type": "http", "headers": []}
+    reached, go_on = Steps(store).pause_before("create")
+    async with anyio.create_task_group() as group:
+        group.start_soon(middleware, scope, None, send)  # type: ignore[arg-type]
+        await reached.wait()
+        group.cancel_scope.cancel()
+        asyncio.get_running_loop().call_later(0.05, go_on.set)
+    (start,) = sent
+    assert b"set-cookie" in dict(start["headers"])
+    assert list(look(admin, prefix).users.values()) == ["ann"]
 
 
 @pytest.mark.parametrize("how", ["cancelled", "silent"])

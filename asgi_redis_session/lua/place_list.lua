@@ -1,5 +1,6 @@
 -- A page of places.
 -- ARGV: 'newest' (of live sessions, the latest login first) or 'all'; offset, limit.
+-- Or: 'some', 0, limit: taken at random.
 -- Or: 'until', an instant ('' for now), limit, handles to leave out: places of sessions that logged in
 -- until then, and all that are only just taken. Answers {key, now or the instant, {handle, score, ...}}.
 if ARGV[1] == 'newest' then
@@ -7,6 +8,8 @@ if ARGV[1] == 'newest' then
     'ZREVRANGEBYSCORE', KEY, '+inf', 0, 'WITHSCORES', 'LIMIT', ARGV[2], ARGV[3])}
 elseif ARGV[1] == 'all' then
   return {KEY, now, redis.call('ZRANGE', KEY, ARGV[2], ARGV[2] + ARGV[3] - 1, 'WITHSCORES')}
+elseif ARGV[1] == 'some' then
+  return {KEY, now, redis.call('ZRANDMEMBER', KEY, ARGV[3], 'WITHSCORES')}
 end
 
 local instant = tonumber(ARGV[2])

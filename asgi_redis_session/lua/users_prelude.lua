@@ -5,14 +5,13 @@ local KEY = KEYS[1]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
--- A time of login that no place has yet: everybody who makes room must see the same order, whether a place
--- was confirmed meanwhile or not, or two of them would end two sessions for one.
+-- A time of login after that of all other places: everybody who makes room must see the same order,
+-- whether a place was confirmed meanwhile or not, or two of them would end two sessions for one. A
+-- server that took over may have an earlier clock.
 local function next_instant()
-  local instant = now
-  while redis.call('ZCOUNT', KEY, instant, instant) + redis.call('ZCOUNT', KEY, -instant, -instant) > 0 do
-    instant = instant + 1
-  end
-  return instant
+  local held = redis.call('ZREVRANGE', KEY, 0, 0, 'WITHSCORES')[2] or 0
+  local taken = redis.call('ZRANGE', KEY, 0, 0, 'WITHSCORES')[2] or 0
+  return math.max(now, math.abs(tonumber(held)) + 1, math.abs(tonumber(taken)) + 1)
 end
 
 -- Add a place, and let the set live at least as long as the session may.

@@ -1,0 +1,193 @@
+"""
+Processes and load: a uvicorn for a contender, wrk for closed loops, pace for open ones.
+
+CPU is what the kernel has counted for a process (/proc, in nanoseconds), so it needs Linux.
+"""
+
+import json
+import os
+import resource
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from .contenders import Contender
+
+ROOT = Path(__file__).parent.parent
+PACE = ROOT / ".bench" / "pace"
+_CPUS = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+#: The worker under test has a processor for itself; Redis and the load share the others.
+WORKER_CPUS, OTHER_CPUS = ({*_CPUS[:1]}, {*_CPUS[1:]}) if len(_CPUS) > 1 else ({*_CPUS}, {*_CPUS})
+
+
+def require() -> None:
+    """Say in one sentence what is missing, before anything is started."""
+    if sys.platform != "linux":
+        sys.exit("The benchmark reads CPU times from /proc and paces with epoll: it needs Linux.")
+    if shutil.which("wrk") is None:
+        sys.exit("wrk is missing: install it (Debian and Ubuntu: apt-get install wrk).")
+    if not PACE.exists():
+        sys.exit("The open-loop generator isn't built: run this through `make bench`.")
+
+
+def cpu_ns(pid: int) -> int:
+    """The processor time that all threads of a process have had."""
+    return sum(
+        int((thread / "schedstat").read_text().split()[0])
+        for thread in Path(f"/proc/{pid}/task").iterdir()
+    )
+
+
+def machine_busy_ns() -> int:
+    """The processor time that anybody on this machine has had."""
+    user, nice, system, _, _, irq, softirq, steal, *_ = map(
+        int, Path("/proc/stat").read_text().splitlines()[0].split()[1:]
+    )
+    return (user + nice + system + irq + softirq + steal) * (10**9 // os.sysconf("SC_CLK_TCK"))
+
+
+def pin(pid: int, cpus: set[int]) -> None:
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        os.sched_setaffinity(int(thread.name), cpus)
+
+
+@dataclass
+class Worker:
+    """A uvicorn process that serves one contender."""
+
+    contender: Contender
+    pid: int
+    port: int
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def request(self, method: str, path: str, cookie: str | None = None) -> tuple[int, str, str]:
+        """One request as a browser sends it: status, body, Set-Cookie."""
+        headers = {} if cookie is None else {"Cookie": f"session={cookie}"}
+        ask = urllib.request.Request(f"{self.url}{path}", method=method, headers=headers)
+        try:
+            with urllib.request.urlopen(ask, timeout=10) as reply:
+                return reply.status, reply.read().decode(), reply.headers.get("set-cookie", "")
+        except urllib.error.HTTPError as reply:
+            return reply.code, reply.read().decode(), reply.headers.get("set-cookie", "")
+
+
+@contextmanager
+def worker(contender: Contender, redis_url: str, *, gc: str = "") -> Iterator[Worker]:
+    """Serve a contender from its environment: one worker, uvloop, httptools, no access log."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    complaints = tempfile.TemporaryFile()  # noqa: SIM115  (a pipe would fill up)
+    process = subprocess.Popen(
+        [
+            *(str(ROOT / contender.environment / "bin" / "python"), "-m", "uvicorn"),
+            *(f"benchmarks.contenders.{contender.name}:app", "--port", str(port)),
+            *("--loop", "uvloop", "--http", "httptools", "--no-access-log"),
+            *("--log-level", "critical", "--backlog", "4096"),
+        ],
+        cwd=ROOT,
+        env=os.environ | {"BENCH_REDIS_URL": redis_url, "BENCH_GC": gc},
+        stdin=subprocess.DEVNULL,
+        stderr=complaints,
+    )
+    running = Worker(contender, process.pid, port)
+    try:
+        _wait_for(process, port, complaints)
+        pin(process.pid, WORKER_CPUS)
+        yield running
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        complaints.close()
+
+
+def _wait_for(process: subprocess.Popen[bytes], port: int, complaints: IO[bytes]) -> None:
+    for _ in range(600):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        if process.poll() is not None:
+            break
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    complaints.seek(0)
+    error = complaints.read().decode().strip().splitlines()
+    raise SystemExit(f"A contender did not start: {error[-1] if error else 'no reason given'}")
+
+
+def closed(
+    target: Worker, workload: str, cookies: Path, *, connections: int, seconds: float
+) -> dict[str, Any]:
+    """wrk: each connection sends its next request when it has its answer."""
+    output = _load(
+        *("wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--timeout", "10s"),
+        *("-s", str(ROOT / "benchmarks" / "wrk.lua"), target.url, "--", workload, str(cookies)),
+    )
+    line = next((line for line in output.splitlines() if line.startswith("JSON")), None)
+    if line is None:
+        raise SystemExit(f"wrk said nothing of its figures:\n{output}")
+    figures: dict[str, Any] = json.loads(line.removeprefix("JSON"))
+    figures["errors"] += figures.pop("timeouts")
+    figures["rate"] = figures["requests"] / figures["seconds"]
+    return figures
+
+
+#: A run in which one request in a hundred left later than this (µs) proves nothing.
+MOST_LAG = 2_000
+_REQUESTS = {"read": ("GET", "/read"), "write": ("POST", "/write")}
+
+
+def opened(
+    target: Worker, workload: str, cookies: Path, *, rate: int, seconds: float, connections: int
+) -> dict[str, Any]:
+    """pace: requests leave on a schedule, whether the answers come or not."""
+    method, path = _REQUESTS[workload]
+    figures: dict[str, Any] = json.loads(
+        _load(
+            *(str(PACE), str(target.port), method, path),
+            *(str(rate), str(seconds), str(connections), str(cookies)),
+        )
+    )
+    unanswered = figures["scheduled"] - figures["answered"]
+    figures["requests"] = figures["answered"]
+    figures["errors"] = figures.pop("refused") + unanswered
+    figures["rate"] = figures["answered"] / figures["seconds"]
+    figures["kept_schedule"] = figures["lag"]["99"] <= MOST_LAG
+    return figures
+
+
+def _load(*command: str) -> str:
+    done = subprocess.run(
+        command,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: os.sched_setaffinity(0, OTHER_CPUS),
+    )
+    if done.returncode:
+        raise SystemExit(f"{command[0]} failed: {done.stderr.strip() or done.stdout.strip()}")
+    return done.stdout
+
+
+def children_ns() -> int:
+    """The processor time of load generators that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return round((used.ru_utime + used.ru_stime) * 1e9)
