@@ -20,8 +20,9 @@ from redis.asyncio.cluster import ClusterNode
 
 from asgi_redis_session import SessionStore
 
-#: How a connection ends: RST; FIN to both sides; or not at all, it only carries nothing any more.
-Ending = Literal["reset", "close", "lose"]
+#: How a connection ends: RST; FIN to both sides; FIN to the client alone, whose commands still
+#: arrive; or not at all, it only carries nothing any more.
+Ending = Literal["reset", "close", "half-close", "lose"]
 
 
 class Direction:
@@ -63,6 +64,7 @@ class Gate:
         self._loop = asyncio.new_event_loop()
         self._links: dict[asyncio.StreamWriter, asyncio.StreamWriter] = {}
         self._lost: set[asyncio.StreamWriter] = set()
+        self._half_closed: set[asyncio.StreamWriter] = set()
         self._commands = Direction()
         self._replies = Direction()
         self._is_shut = False
@@ -177,7 +179,10 @@ class Gate:
                 _reset(writer)
             elif ending == "close":
                 writer.close()
-        if ending == "lose":
+        if ending == "half-close":
+            client.write_eof()
+            self._half_closed.add(client)
+        elif ending == "lose":
             self._lost.add(client)
 
     def _call(self, what: Callable[[], object]) -> None:
@@ -203,6 +208,7 @@ class Gate:
                 self._pump(writer, there, writer, self._replies),
             )
         self._lost.discard(writer)
+        self._half_closed.discard(writer)
         del self._links[writer]
 
     async def _pump(
@@ -220,6 +226,8 @@ class Gate:
                 if self._is_shut:
                     break
                 if client in self._lost:
+                    continue
+                if sink is client and client in self._half_closed:
                     continue
                 direction.carried += len(data)
                 handed_on, ends = direction.take(data)
