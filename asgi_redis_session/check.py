@@ -160,7 +160,7 @@ async def _examine(wire: Wire, server: Server, levels: Sequence[Durability]) -> 
         return [_unreached(server.name, reason)]
     finally:
         with suppress(RedisError, OSError):
-            await client.aclose()
+            await server.pool.aclose()  # the client's aclose would forget its Sentinels
     notes = [
         *_role(facts),
         *_version(facts),
