@@ -29,7 +29,7 @@ from .conftest import PLAIN
 from .servers import QUICK, Cluster, ask, client_of, frozen, wait_for
 from .serving import serve
 from .test_concurrency import create
-from .test_users import granted, is_live, log_in, look
+from .test_users import granted, index_key, is_live, log_in, look
 
 pytestmark = pytest.mark.anyio
 
@@ -274,6 +274,11 @@ async def test_ending_has_a_level_of_its_own(url: str, prefix: str, pair: Pair) 
         with frozen(pair.replica):
             with pytest.raises(DurabilityNotReached):  # the oldest of three has to go
                 await log_in(store, "ann")
+            await store.drain()
+            with client_of(pair.master) as admin:  # it has; the login gives its own place back
+                seen = look(admin, prefix)
+            assert list(seen.users.values()).count("ann") == 1
+            assert len(seen.places[index_key(prefix, "ann")]) == 1
             with pytest.raises(DurabilityNotReached):
                 await sessions[1].logout()
             with pytest.raises(DurabilityNotReached):
