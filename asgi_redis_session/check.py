@@ -190,7 +190,7 @@ def _unreached(server: str, reason: str) -> Finding:
 async def _facts(client: Redis, server: Server, wire: Wire, levels: Sequence[Durability]) -> _Facts:
     facts = _Facts(server.name, {}, {})
     facts.info = await _try(facts, client, "INFO") or {}
-    if facts.number("cluster_enabled"):
+    if wire.is_cluster:
         state = await _try(facts, client, "CLUSTER INFO")
         facts.info = {**facts.info, **(state or {})}
     facts.settings = await _settings(facts, client)
@@ -205,9 +205,7 @@ async def _facts(client: Redis, server: Server, wire: Wire, levels: Sequence[Dur
         facts.unseen.append("FT._LIST")
     except ResponseError:
         facts.search = False
-    facts.missing = await _missing(
-        client, server, wire, levels, is_cluster=bool(facts.number("cluster_enabled"))
-    )
+    facts.missing = await _missing(client, server, wire, levels)
     return facts
 
 
@@ -236,7 +234,7 @@ async def _settings(facts: _Facts, client: Redis) -> dict[str, str]:
 
 
 async def _missing(
-    client: Redis, server: Server, wire: Wire, levels: Sequence[Durability], *, is_cluster: bool
+    client: Redis, server: Server, wire: Wire, levels: Sequence[Durability]
 ) -> list[str]:
     """The commands that the store's user may not run."""
     while not server.serves(key := wire.key(f"check-{secrets.token_hex(8)}")):
@@ -244,7 +242,7 @@ async def _missing(
     soon = str(int((time.time() + 60) * 1000))
     probes = [*PROBES, *[("WAITAOF", "0", "0", "1") for level in levels if level.fsync]]
     probes += [("WAIT", "0", "1") for level in levels if not level.fsync]
-    if is_cluster:  # there a session moves by two scripts
+    if wire.is_cluster:  # there a session moves by two scripts
         probes = [probe for probe in probes if probe[0] != "RENAME"] + [("ASKING",)]
     missing: list[str] = []
     for name, *rest in probes:
