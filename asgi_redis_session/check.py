@@ -106,8 +106,10 @@ class _Facts:
     """What one server has said."""
 
     server: str
-    info: Mapping[str, Any]
-    settings: Mapping[str, str]
+    #: Whether the store takes it for a node of a Cluster.
+    is_node: bool
+    info: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, str] = field(default_factory=dict)
     #: Why something could not be seen.
     unseen: list[str] = field(default_factory=list)
     #: The server's clock minus ours, in seconds.
@@ -188,7 +190,7 @@ def _unreached(server: str, reason: str) -> Finding:
 
 
 async def _facts(client: Redis, server: Server, wire: Wire, levels: Sequence[Durability]) -> _Facts:
-    facts = _Facts(server.name, {}, {})
+    facts = _Facts(server.name, wire.is_cluster)
     facts.info = await _try(facts, client, "INFO") or {}
     if wire.is_cluster:
         state = await _try(facts, client, "CLUSTER INFO")
@@ -271,6 +273,12 @@ def _role(facts: _Facts) -> _Notes:
             "role",
             "problem",
             "It is a replica: nothing can be written. Connect to the master, or by Sentinel.",
+        )
+    if facts.number("cluster_enabled") and not facts.is_node:
+        yield _Note(
+            "role",
+            "problem",
+            "It is a node of a Cluster, and has some of the sessions only: use redis+cluster://.",
         )
 
 

@@ -569,6 +569,8 @@ async def test_the_doctor_sees_a_cluster_that_is_down() -> None:
     with Cluster(2, options={"cluster-require-full-coverage": "yes"}) as cluster:
         async with SessionStore.from_url(cluster.url, timeout=1) as store:
             assert "cluster" in advice(await store.check())
+            async with SessionStore.from_url(cluster.nodes[0].url) as mistaken:
+                assert "use redis+cluster://" in problems(await mistaken.check())[0]
             node = cluster.nodes[0]
             ask(node, "CLUSTER DELSLOTS", 0)
             wait_for(lambda: ask(node, "CLUSTER INFO")["cluster_state"] == "fail")
