@@ -109,6 +109,8 @@ class SessionStore:
             )
         _refuse_limit(max_sessions_per_user, on_limit)
         self.lifetime = lifetime
+        idle = b"%d" % lifetime.idle_ms
+        self._spans = (idle, b"%d" % lifetime.refresh_after_ms), (idle, b"-1")
         self.limits = limits
         self.prefix = prefix
         self._secrets = _keys_of(secret)
@@ -415,8 +417,8 @@ class SessionStore:
     # --- What scripts are sent and answer ---
 
     def _load_arguments(self, what: str, *, slide: bool) -> tuple[Any, ...]:
-        lifetime = self.lifetime
-        return (lifetime.idle_ms, lifetime.refresh_after_ms if slide else -1, what)
+        sliding, still = self._spans
+        return (*(sliding if slide else still), what)
 
     def _save_arguments(self, record: Record, changes: Changes, *, slide: bool) -> list[Any]:
         lifetime, pairs = changes.lifetime, changes.sets()
