@@ -7,11 +7,14 @@ VENV := .venv
 OLDEST := .venv-redis801
 PYTEST := -m pytest $(ARGS) </dev/null
 CORE := -m pytest -q $(ARGS) </dev/null
+# What speaks to Redis through a store; the rest starts servers of its own, or needs none.
+ON_CLUSTER := $(addprefix tests/test_,$(addsuffix .py,concurrency corrupt dropin fastapi lane lifetime \
+	mapping outcomes requests starlette testing users verbs))
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test check matrix counts bench bench-quick coverage clean
+.PHONY: help install demo test check matrix counts faults bench bench-quick coverage clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,10 +40,14 @@ matrix: $(VENV)/.installed $(OLDEST)/.installed ## run the tests on old and new 
 	@SESSION_TEST_SERVER=stack SESSION_TEST_PROTOCOL=3 $(OLDEST)/bin/python $(CORE)
 	@echo "== Redis 7.4, newest redis-py, RESP2"
 	@SESSION_TEST_SERVER=stack SESSION_TEST_PROTOCOL=2 $(VENV)/bin/python $(CORE)
+	@echo "== a Cluster of three Redis 7.4, newest redis-py, RESP3"
+	@SESSION_TEST_SERVER=cluster SESSION_TEST_PROTOCOL=3 $(VENV)/bin/python -m pytest -q $(ARGS) $(ON_CLUSTER) </dev/null
 
 counts: $(VENV)/.installed ## what each kind of request costs: Redis commands, round trips, Python calls
 	@$(VENV)/bin/python -m benchmarks.counts </dev/null
 
+faults: $(VENV)/.installed ## the long runs: kill, cut, hang and fail over, and count what is lost (20 minutes)
+	@$(VENV)/bin/python -m pytest -q -m long tests/faults $(ARGS) </dev/null
 bench: $(VENV)/.installed .bench/ready ## all contenders side by side (about 10 minutes), published in benchmarks/
 	@$(VENV)/bin/python -m benchmarks.run </dev/null
 

@@ -6,11 +6,12 @@ unseen, so it is encoded again and compared when changes are collected. No I/O h
 nothing about ids or lifetimes.
 """
 
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any, Self
 
 from .codec import check_name, decode, encode
 from .errors import SessionValueError
+from .index import Field
 from .record import Changes, Limits
 
 __all__ = ["Fields"]
@@ -28,10 +29,11 @@ class Fields(MutableMapping[str, Any]):
     `Session` says, by `_readable` and `_writable`, whether they may be used now.
     """
 
-    __slots__ = ("_changes", "_is_sending", "_limits", "_live", "_raws", "_values")
+    __slots__ = ("_changes", "_checked", "_is_sending", "_limits", "_live", "_raws", "_values")
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, checked: Mapping[str, Field]) -> None:
         self._limits = limits
+        self._checked = checked
         # None: not loaded.
         self._values: dict[str, Any] | None = None
         # What Redis holds, as far as we know; a dict of its own once it is loaded.
@@ -189,6 +191,8 @@ class Fields(MutableMapping[str, Any]):
                 f"({limits.field_bytes}). Keep large data elsewhere and store its key here, or "
                 "raise Limits(field_bytes=...)."
             )
+        if name in self._checked:
+            self._checked[name].check(value)
         return encoded
 
     def _refuse_too_large(self, staged: dict[str, bytes | None]) -> None:

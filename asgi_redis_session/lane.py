@@ -8,7 +8,7 @@ five hundred it is large. So a process needs one connection however many request
 Rules kept here:
 - a caller who is cancelled or fails never harms the batch, nor another caller;
 - every reply must name what its caller asked for, else the connection is thrown away before
-  anybody sees another reply of it;
+  anybody sees another reply of it (a query across sessions can't, and has a lane of its own);
 - a caller's deadline runs from the moment it queued; when it passes, so does the connection;
 - nothing is retried here: the lane does not know what a command does.
 
@@ -16,87 +16,81 @@ It uses redis-py's documented `ConnectionPool` and `Connection`, and knows nothi
 """
 
 import asyncio
-import inspect
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from hiredis import pack_command
-from redis.asyncio import ConnectionPool, Redis
-from redis.asyncio.retry import Retry
+from redis.asyncio import ConnectionPool
 from redis.asyncio.sentinel import SentinelConnectionPool
-from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, RedisError, ResponseError
-from redis.maint_notifications import MaintNotificationsConfig
 
-__all__ = ["Lane", "LaneBroken", "private_pool"]
+__all__ = ["Barrier", "Lane", "LaneBroken", "NotReached", "address_of"]
 
 #: Give the connection back to its pool this often (seconds), so that what redis-py does there
 #: happens: a new password of a credential provider, a new master found by Sentinel.
 _CHECKOUT = 30.0
+#: After a connection could not be made, the next attempt comes this much later (seconds), for all
+#: who have queued meanwhile.
+_REST = 0.1
+#: How often to ask the Sentinels who the master is, and how long to wait for them (seconds).
+_LOOK, _LOOK_PATIENCE = 0.5, 0.02
+#: The part of a caller's time that a barrier may take.
+_BARRIER_SHARE = 0.9
 
 
 class LaneBroken(Exception):
     """The reply did not come: no connection, a lost one, a broken one, or the deadline."""
 
 
+class NotReached(Exception):
+    """The command was done, *reply* is its reply, but the barrier behind it was not reached."""
+
+    def __init__(self, reply: list[Any], reason: str) -> None:
+        super().__init__(reason)
+        self.reply = reply
+
+
+class Barrier(Protocol):
+    """A command at the end of each batch, whose reply says how far the batch has got."""
+
+    def command(self, within_ms: int) -> Sequence[Any]:
+        """What to send; it is to answer within this many milliseconds."""
+        ...
+
+    def shortfall(self, answer: Any) -> str | None:
+        """What is missing, by its answer (which may be an exception); None if nothing is."""
+        ...
+
+
 class _Call(NamedTuple):
     packed: bytes
-    echo: bytes
-    reply: "asyncio.Future[list[Any]]"
+    echo: bytes | None
+    reply: "asyncio.Future[Any]"
     deadline: float
-
-
-def private_pool(client: Redis) -> ConnectionPool:
-    """
-    A pool that reaches the same server as *client*, with settings that are safe for a lane.
-
-    Address, credentials, TLS and RESP version are the client's. Its retries, timeouts and decoding
-    are not: redis-py's defaults retry writes, wait up to a minute, and (8.1) hand out
-    connections with an unread reply on them.
-    """
-    theirs = client.connection_pool
-    ours = {
-        name: value
-        for name, value in theirs.connection_kwargs.items()
-        if name not in ("connection_pool", "retry_on_timeout", "himport_registry")
-    } | {
-        "decode_responses": False,
-        "socket_timeout": None,  # the lane has a deadline of its own for the whole batch
-        "retry": Retry(NoBackoff(), 0),
-        "retry_on_error": [],
-        "health_check_interval": 0,
-        "max_connections": 4,
-    }
-    if "maint_notifications_config" in inspect.signature(ConnectionPool.__init__).parameters:
-        # With these on, redis-py 8.1 accepts a connection that has stray data on it (8.0 has
-        # neither).
-        ours["maint_notifications_config"] = MaintNotificationsConfig(enabled=False)
-    if isinstance(theirs, SentinelConnectionPool):
-        return SentinelConnectionPool(  # type: ignore[no-untyped-call]
-            theirs.service_name,
-            theirs.sentinel_manager,
-            connection_class=theirs.connection_class,
-            is_master=theirs.is_master,
-            **ours,
-        )
-    return ConnectionPool(connection_class=theirs.connection_class, **ours)
+    has_prelude: bool
 
 
 class Lane:
     """
     One connection, shared by all callers of one event loop.
 
-    *timeout*: how long, in seconds, a caller waits at the most, connecting included.
+    *timeout*: how long, in seconds, a caller waits at the most, connecting included. *barrier*:
+    what every batch ends with; no caller hears of a reply before it is answered.
     """
 
     __slots__ = (
+        "_barrier",
         "_connection",
         "_distrusted",
         "_keeper",
+        "_look",
+        "_look_at",
         "_loop",
+        "_outdated",
         "_pending",
         "_pool",
+        "_rest_until",
         "_return_at",
         "_runner",
         "_timeout",
@@ -104,15 +98,22 @@ class Lane:
         "commands",
     )
 
-    def __init__(self, pool: ConnectionPool, *, timeout: float) -> None:
+    def __init__(
+        self, pool: ConnectionPool, *, timeout: float, barrier: Barrier | None = None
+    ) -> None:
         self._pool = pool
         self._timeout = timeout
+        self._barrier = barrier
         self._loop = asyncio.get_running_loop()
         self._pending: list[_Call] = []
         self._runner: asyncio.Task[None] | None = None
         self._connection: Any = None
         self._keeper: AsyncGenerator[None, None] | None = None
+        self._look: asyncio.Task[None] | None = None
+        self._look_at = 0.0
+        self._outdated: Any = None
         self._return_at = 0.0
+        self._rest_until = 0.0
         self._distrusted = False
         self.batches = 0
         self.commands = 0
@@ -123,21 +124,28 @@ class Lane:
         return len(self._pending)
 
     def submit(
-        self, command: Sequence[Any], echo: bytes, deadline: float | None = None
-    ) -> "asyncio.Future[list[Any]]":
+        self,
+        command: Sequence[Any],
+        echo: bytes | None,
+        deadline: float | None = None,
+        prelude: bytes = b"",
+    ) -> "asyncio.Future[Any]":
         """
-        Queue one command whose reply is a list that begins with *echo*; await the result.
+        Queue one command whose reply is a list that begins with *echo*; await the result. None: a
+        command that does not name itself in its reply, on a lane that carries no user's data.
 
         The command is encoded here, so that a value that can't be fails its own caller only.
         The future raises redis-py's `ResponseError` if Redis answers with an error, and
-        `LaneBroken` if no answer can be had before *deadline* (event-loop time).
+        `LaneBroken` if no answer can be had before *deadline* (event-loop time); `NotReached` if
+        the lane has a barrier and that is not reached. *prelude*: a packed command that has to
+        stand right before this one; its reply is skipped.
         """
         if deadline is None:
             deadline = self._loop.time() + self._timeout
-        reply: asyncio.Future[list[Any]] = self._loop.create_future()
-        packed = pack_command(command if type(command) is tuple else tuple(command))
+        reply: asyncio.Future[Any] = self._loop.create_future()
+        packed = prelude + pack_command(command if type(command) is tuple else tuple(command))
         # As `_Call(…)`, without the Python function that a named tuple has for that.
-        self._pending.append(tuple.__new__(_Call, (packed, echo, reply, deadline)))
+        self._pending.append(tuple.__new__(_Call, (packed, echo, reply, deadline, bool(prelude))))
         if self._runner is None:
             self._runner = self._loop.create_task(self._run())
         return reply
@@ -150,6 +158,8 @@ class Lane:
     async def aclose(self) -> None:
         """Drain, then close the connection. The next `submit` opens a new one."""
         await self.drain()
+        if self._look is not None:
+            self._look.cancel()
         keeper, self._keeper = self._keeper, None
         if keeper is not None:
             await keeper.aclose()
@@ -180,16 +190,15 @@ class Lane:
             return
         try:
             # Mostly the first one's; a load that is tried again may have less time left.
-            async with asyncio.timeout_at(min([call.deadline for call in batch])):
+            deadline = min([call.deadline for call in batch])
+            async with asyncio.timeout_at(deadline):
                 connection = await self._connected()
-                await connection.send_packed_command(b"".join([call.packed for call in batch]))
-                for call in batch:
-                    try:
-                        answer = await connection.read_response()
-                    except ResponseError as error:
-                        self._refuse(call, error)
-                    else:
-                        _resolve(call, answer)
+                data = b"".join([call.packed for call in batch])
+                if self._barrier is None:
+                    await connection.send_packed_command(data)
+                    await self._read(connection, batch, _resolve)
+                else:
+                    await self._exchange_held(connection, data, batch, self._barrier, deadline)
             self.batches += 1
             self.commands += len(batch)
         except BaseException as error:
@@ -203,6 +212,47 @@ class Lane:
             if self._distrusted:
                 await self._drop()
 
+    async def _exchange_held(
+        self,
+        connection: Any,
+        data: bytes,
+        batch: list[_Call],
+        barrier: Barrier,
+        deadline: float,
+    ) -> None:
+        """With a barrier at the end: before it is answered, nobody hears of a reply."""
+        # Sooner than the deadline, so that its answer, if only how far it got, comes in time.
+        within = int((deadline - self._loop.time()) * _BARRIER_SHARE * 1000)
+        closing = pack_command(tuple(barrier.command(max(within, 1))))
+        await connection.send_packed_command(data + closing)
+        held: list[tuple[_Call, list[Any]]] = []
+        await self._read(connection, batch, lambda call, answer: held.append((call, answer)))
+        try:
+            answer = await connection.read_response()
+        except ResponseError as error:
+            answer = error
+        missing = barrier.shortfall(answer)
+        for call, reply in held:
+            if missing is None:
+                _resolve(call, reply)
+            elif not call.reply.done():
+                call.reply.set_exception(NotReached(reply, f"{self.address} {missing}"))
+
+    async def _read(
+        self, connection: Any, batch: list[_Call], deliver: Callable[[_Call, list[Any]], None]
+    ) -> None:
+        for call in batch:
+            if call.has_prelude:
+                await connection.read_response()
+            try:
+                answer = await connection.read_response()
+            except ResponseError as error:
+                self._refuse(call, error)
+                continue
+            if not _is_of(call, answer):
+                raise LaneBroken("a reply belongs to another command")
+            deliver(call, answer)
+
     def _refuse(self, call: _Call, error: ResponseError) -> None:
         if "READONLY" in str(error):  # a master that was demoted: look for the new one
             self._distrusted = True
@@ -211,20 +261,53 @@ class Lane:
 
     async def _connected(self) -> Any:
         if self._connection is not None:
+            if isinstance(self._pool, SentinelConnectionPool):
+                await self._look_for_master(self._pool)
             if self._loop.time() < self._return_at and not await self._is_stale():
                 return self._connection
             await self._give_back()
         if self._keeper is None:
             self._keeper = self._keep()
             await anext(self._keeper)
-        self._connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
+        if (rest := self._rest_until - self._loop.time()) > 0:
+            await asyncio.sleep(rest)
+        try:
+            self._connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
+        except BaseException:
+            self._rest_until = self._loop.time() + _REST
+            raise
         self._return_at = self._loop.time() + _CHECKOUT
         return self._connection
 
-    async def _is_stale(self) -> bool:
-        """Whether the idle connection was closed by the server, or has a stray reply on it."""
+    async def _look_for_master(self, pool: SentinelConnectionPool) -> None:
+        """
+        Ask the Sentinels now and then who the master is. After a planned failover the old one takes
+        writes for ten seconds more, until it is told; they would be lost.
+        """
+        if self._look is None and self._loop.time() >= self._look_at:
+            self._look = self._loop.create_task(self._compare(pool, self._connection))
+            # Slow Sentinels must not delay anybody for long: the look goes on without us.
+            await asyncio.wait((self._look,), timeout=_LOOK_PATIENCE)
+
+    async def _compare(self, pool: SentinelConnectionPool, connection: Any) -> None:
         try:
-            stale: bool = await self._connection.can_read()
+            # While no Sentinel knows, the connection is as good as any.
+            with suppress(OSError, RedisError):
+                master = await pool.get_master_address()  # type: ignore[no-untyped-call]
+                if master != (connection.host, connection.port):
+                    self._outdated = connection
+        finally:
+            self._look = None
+            self._look_at = self._loop.time() + _LOOK
+
+    async def _is_stale(self) -> bool:
+        """Whether the idle connection has ended, or has a stray reply on it."""
+        try:
+            # redis-py sees a FIN and stray data; a reset is known to asyncio's reader only.
+            reader = self._connection._reader  # noqa: SLF001
+            is_reset = reader is None or reader.exception() is not None
+            is_outdated = self._connection is self._outdated
+            stale: bool = is_reset or is_outdated or await self._connection.can_read()
         except (OSError, RedisError):
             stale = True
         if stale:
@@ -255,16 +338,26 @@ class Lane:
     @property
     def address(self) -> str:
         """Where this lane leads, without credentials."""
-        options = self._pool.connection_kwargs
-        if isinstance(self._pool, SentinelConnectionPool):
-            return f"the Redis master {self._pool.service_name!r}"
-        where = options.get("path") or f"{options.get('host')}:{options.get('port')}"
-        return f"Redis at {where}, database {options.get('db') or 0},"
+        return address_of(self._pool)
+
+
+def address_of(pool: ConnectionPool) -> str:
+    """Where the connections of a pool lead, without credentials; ends so that a verb may follow."""
+    options = pool.connection_kwargs
+    if isinstance(pool, SentinelConnectionPool):
+        return f"the Redis master {pool.service_name!r}"
+    where = options.get("path") or f"{options.get('host')}:{options.get('port')}"
+    return f"Redis at {where}, database {options.get('db') or 0},"
+
+
+def _is_of(call: _Call, answer: Any) -> bool:
+    """Whether the reply names what its caller asked for, or needs not."""
+    if call.echo is None:
+        return True
+    return type(answer) is list and bool(answer) and answer[0] == call.echo
 
 
 def _resolve(call: _Call, answer: Any) -> None:
-    if type(answer) is not list or not answer or answer[0] != call.echo:
-        raise LaneBroken("a reply belongs to another command")
     if not call.reply.done():
         call.reply.set_result(answer)
 

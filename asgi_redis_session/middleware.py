@@ -15,7 +15,13 @@ from typing import Any, Literal
 import anyio
 
 from .cookie import CookiePolicy, is_id
-from .errors import SessionError, SessionGone, SessionUnavailable, SessionValueError
+from .errors import (
+    DurabilityNotReached,
+    SessionError,
+    SessionGone,
+    SessionUnavailable,
+    SessionValueError,
+)
 from .session import Session
 from .store import SessionStore
 
@@ -30,6 +36,9 @@ Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[..., Awaitable[None]]  # frameworks disagree on how to spell the types
 
 _SERVER_ERROR = 500  # the first status that says: this was our fault
+#: Redis has not done, or not promised, what the app asked for: the client should come again.
+_COME_AGAIN = (SessionUnavailable, DurabilityNotReached)
+
 _TRY_AGAIN_LATER, _INTERNAL_ERROR = 1013, 1011  # WebSocket close codes, RFC 6455 and IANA
 
 
@@ -169,6 +178,8 @@ class _Exchange:
     async def _commit_late(self) -> None:
         try:
             await self._commit()
+        except DurabilityNotReached:
+            logger.exception("A change made after the response had started may still be lost.")
         except SessionError:
             # Too late to tell the browser, and raising would tell nobody more than this does.
             logger.exception("A change made after the response had started was not saved.")
@@ -244,18 +255,18 @@ class _Response(_Exchange):
     async def fail(self, error: Exception) -> bool:
         self._is_failing = True
         self._session.discard()
+        comes_again = isinstance(error, _COME_AGAIN)
         if self._is_ours:
-            return isinstance(error, SessionUnavailable)
-        unavailable = isinstance(error, SessionUnavailable) or self._session.failure is not None
-        if unavailable and not self._is_started:
+            return comes_again
+        if (comes_again or self._session.failure is not None) and not self._is_started:
             await self._answer(HTTPStatus.SERVICE_UNAVAILABLE)
-            return isinstance(error, SessionUnavailable)
+            return comes_again
         return False
 
     async def _replace(self, error: SessionError) -> None:
         """The commit failed: nothing may be raised out of `send`, so we answer instead."""
         self._session.discard()
-        if isinstance(error, SessionUnavailable):
+        if isinstance(error, _COME_AGAIN):
             await self._answer(HTTPStatus.SERVICE_UNAVAILABLE)
         else:
             logger.error("The session was not saved: %s", error, exc_info=error)
@@ -318,8 +329,8 @@ class _Socket(_Exchange):
     async def fail(self, error: Exception) -> bool:
         self._is_failing = True
         self._session.discard()
-        if not isinstance(error, SessionUnavailable) or self._is_ours:
-            return self._is_ours and isinstance(error, SessionUnavailable)
+        if not isinstance(error, _COME_AGAIN) or self._is_ours:
+            return self._is_ours and isinstance(error, _COME_AGAIN)
         # The socket may be closed already; then there is nobody left to tell.
         with suppress(OSError, RuntimeError):
             await self._close(_INTERNAL_ERROR if self._is_started else _TRY_AGAIN_LATER)
@@ -340,7 +351,7 @@ class _Socket(_Exchange):
 
     async def _replace(self, error: SessionError) -> None:
         self._session.discard()
-        if not isinstance(error, SessionUnavailable):
+        if not isinstance(error, _COME_AGAIN):
             logger.error("The session was not saved: %s", error, exc_info=error)
         started = self._is_started or isinstance(error, SessionValueError)
         await self._close(_INTERNAL_ERROR if started else _TRY_AGAIN_LATER)

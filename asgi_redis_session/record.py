@@ -5,12 +5,13 @@ returned of it (`Record`), what a request altered (`Changes`), and how it is sho
 No I/O and no clock: instants come from Redis.
 """
 
-import math
 import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from .durability import Promise
+from .duration import milliseconds
 from .errors import SessionValueError
 
 __all__ = ["Changes", "Grant", "Lifetime", "Limits", "Login", "Record", "SessionInfo"]
@@ -23,25 +24,6 @@ _HANDLE = re.compile(r"[0-9a-f]{32}")
 _COUNTS = frozenset({b"@auth", b"@created", b"@deadline", b"@idle", b"@seen"})
 #: Enough until the year 5138, and exact in Lua.
 _MS_DIGITS = 14
-
-_CENTURY = timedelta(days=36_525)
-
-
-def milliseconds(name: str, duration: timedelta | float, *, least: int = 1) -> int:
-    """A duration of the public API as the integer that Redis gets; refuses nonsense."""
-    if isinstance(duration, timedelta):
-        seconds = duration.total_seconds()
-    elif isinstance(duration, int | float) and not isinstance(duration, bool):
-        seconds = float(duration)
-    else:
-        raise TypeError(
-            f"{name} must be a timedelta or a number of seconds, not {type(duration).__name__}."
-        )
-    if math.isnan(seconds) or not least <= seconds * 1000 <= _CENTURY.total_seconds() * 1000:
-        raise ValueError(
-            f"{name}={duration!r} is not a usable duration: give more than 0 and at most 100 years."
-        )
-    return round(seconds * 1000)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,7 +215,8 @@ class Login:
 class Changes:
     """
     What a request altered, until it is committed: *fields* to write (None: to remove), a shorter
-    *lifetime*, whether the session *renews* its id, whether it was emptied by `clear`, a *login*.
+    *lifetime*, whether the session *renews* its id, whether it was emptied by `clear`, a *login*;
+    and once they are being committed, the *promise* of how durable that will be.
     """
 
     fields: dict[str, bytes | None] = field(default_factory=dict)
@@ -241,6 +224,7 @@ class Changes:
     renews: bool = False
     clears: bool = False
     login: Login | None = None
+    promise: Promise | None = None
 
     def __bool__(self) -> bool:
         return bool(self.fields or self.lifetime or self.renews or self.login)

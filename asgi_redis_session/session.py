@@ -10,7 +10,10 @@ from datetime import datetime, timedelta
 from typing import Any, NoReturn, Protocol, Self, TypeVar
 
 from .codec import check_name
+from .durability import Durability, Promise
+from .duration import milliseconds
 from .errors import (
+    DurabilityNotReached,
     SessionGone,
     SessionNotLoaded,
     SessionTooLate,
@@ -18,6 +21,7 @@ from .errors import (
     SessionValueError,
 )
 from .fields import Fields
+from .index import Index
 from .record import (
     Changes,
     Grant,
@@ -27,7 +31,6 @@ from .record import (
     Record,
     check_user,
     instant,
-    milliseconds,
 )
 
 __all__ = ["Origin", "Session", "Store"]
@@ -47,11 +50,15 @@ class Store(Protocol):
     (one for each secret in use); *slide* says whether this command is the request's one refresh.
 
     Every verb raises `SessionUnavailable`, and None always means: no such session (missing, expired
-    and unreadable are the same to the caller).
+    and unreadable are the same to the caller). How durable a write must be is a `Promise`, its own
+    or that of its changes; a shortfall is noted there, and the verb carried through.
     """
 
+    index: Index
     limits: Limits
     lifetime: Lifetime
+    durability: Durability | None
+    end_durability: Durability | None
 
     def handles(self, session_id: str) -> tuple[str, ...]:
         """The names that the hash of this id may have."""
@@ -76,7 +83,13 @@ class Store(Protocol):
         ...
 
     async def increment(
-        self, handles: tuple[str, ...], name: str, amount: int, *, slide: bool
+        self,
+        handles: tuple[str, ...],
+        name: str,
+        amount: int,
+        promise: Promise,
+        *,
+        slide: bool,
     ) -> int | None:
         """Add to an integer field; raises `SessionValueError` if it holds something else."""
         ...
@@ -115,7 +128,7 @@ class Store(Protocol):
         """Write changes to a session under the login's id; None if its place was revoked."""
         ...
 
-    async def end(self, handles: tuple[str, ...]) -> bool:
+    async def end(self, handles: tuple[str, ...], promise: Promise) -> bool:
         """End the session; whether there was one."""
         ...
 
@@ -210,7 +223,8 @@ class Session(Fields):
         tolerant: bool = False,
         origin: Origin = (None, ()),
     ) -> None:
-        Fields.__init__(self, store.limits)  # `super()` would cost every request as much again
+        # `super()` would cost every request as much again.
+        Fields.__init__(self, store.limits, store.index.checked)
         self._store = store
         self._origin = origin
         # None: the browser sent no id, or none of the right form; or the session was ended.
@@ -229,8 +243,9 @@ class Session(Fields):
         self._is_stand_in = False
         # A socket outlives its first refresh, so each of its verbs is one.
         self._is_long_lived = False
-        #: Why the last verb did not reach Redis; None if it did. Public for the middleware.
-        self.failure: SessionUnavailable | None = None
+        #: Why the last verb did not reach Redis, or not as durably as asked; None if it did. Public
+        #: for the middleware.
+        self.failure: SessionUnavailable | DurabilityNotReached | None = None
 
     # --- Verbs that act now ---
 
@@ -298,7 +313,7 @@ class Session(Fields):
         as 0. In a new session, and over a staged assignment, it changes the staged value instead.
 
         Raises `SessionValueError` if the field holds no 64-bit integer, `SessionGone` if the
-        loaded session has ended, `SessionUnavailable`.
+        loaded session has ended, `SessionUnavailable`, `DurabilityNotReached`.
         """
         check_name(name)
         if type(amount) is not int or not -_INT64 <= amount < _INT64:
@@ -309,38 +324,43 @@ class Session(Fields):
                 self._become_new()
             self._refuse_one_more(name)
             if self._values is None or self._is_stored(name):
+                promise = Promise(self._store.durability)
                 total = await self._reach(
-                    self._store.increment(self._keys(), name, amount, slide=self._slide)
+                    self._store.increment(self._keys(), name, amount, promise, slide=self._slide)
                 )
                 if total is not None:
                     self._mark_slid()
                     self._learn(name, total)
+                    if promise.shortfall is not None:
+                        self._fall_short(promise.shortfall)
                     return total
                 if self._values is not None:
                     self._lose()
                 self._become_new()
         return self._increment_staged(name, amount)
 
-    async def save(self) -> None:
+    async def save(self, *, durability: Durability | None = None) -> None:
         """
         Write the staged changes now: in WebSockets, streams and background tasks, or to be sure.
 
         One guarded step: all of it or nothing, and nothing if the session has been ended.
         In a WebSocket it also slides the TTL, since a socket outlives its first refresh.
+        *durability*: how far the write must have got, instead of what the store says.
 
-        Raises `SessionGone`, `SessionUnavailable`, and `SessionValueError` for a nested value that
-        can't be stored.
+        Raises `SessionGone`, `SessionUnavailable`, `DurabilityNotReached` (the write stands), and
+        `SessionValueError` for a nested value that can't be stored.
         """
         async with self._turn:
             if self._values is not None:
-                await self._commit()
+                await self._commit(durability)
 
     async def logout(self) -> None:
         """
         End the session: gone in Redis when this returns, and the browser forgets it.
 
         The session is then empty and new; what is written afterwards makes another one. Without a
-        session there is nothing to do. Raises `SessionUnavailable` if it can't be ended.
+        session there is nothing to do. Raises `SessionUnavailable` if it can't be ended, and
+        `DurabilityNotReached` if it has ended but may come back when Redis fails.
         """
         self._accessed = True
         async with self._turn:
@@ -607,6 +627,11 @@ class Session(Fields):
         self.failure = None
         return result
 
+    def _fall_short(self, shortfall: DurabilityNotReached) -> NoReturn:
+        """The write stands, and the session is as it should be, before this is told."""
+        self.failure = shortfall
+        raise shortfall
+
     def _mark_slid(self) -> None:
         self._slide = self._is_long_lived
 
@@ -614,18 +639,22 @@ class Session(Fields):
         self._become_new()
         raise SessionGone
 
-    async def _end(self) -> None:
-        existed = await self._reach(self._store.end(self._keys()))
+    async def _end(self, durability: Durability | None = None) -> None:
+        promise = Promise(durability or self._store.end_durability)
+        existed = await self._reach(self._store.end(self._keys(), promise))
         # A browser that sent an id which Redis does not know may hold a newer cookie by now.
         self._grant = Grant(None) if existed and self._presented else None
         self._become_new()
+        if promise.shortfall is not None:
+            self._fall_short(promise.shortfall)
 
-    async def _commit(self) -> None:
+    async def _commit(self, durability: Durability | None) -> None:
         changes, record = self._collect(), self._record
         if self._ends(changes):
             self._withdraw_login()
-            await self._end()
+            await self._end(durability)
         elif changes and (record is not None or changes.fields or changes.login):
+            changes.promise = promise = Promise(durability or self._store.durability)
             # What is staged from here on comes after these changes, whatever becomes of them.
             self._changes, self._is_sending = None, True
             try:
@@ -640,6 +669,8 @@ class Session(Fields):
                 raise
             finally:
                 self._is_sending = False
+            if promise.shortfall is not None:
+                self._fall_short(promise.shortfall)
 
     async def _send(self, changes: Changes) -> None:
         record, login = self._record, changes.login

@@ -11,19 +11,19 @@ import hmac
 import logging
 import re
 import secrets
-from collections.abc import Callable, Coroutine, Sequence
-from importlib.metadata import version
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
-from urllib.parse import urlsplit
 
-from redis.asyncio import Redis
-from redis.driver_info import DriverInfo
+from redis.asyncio import Redis, RedisCluster
 
+from .check import CheckReport, examine
 from .codec import CorruptValue, decode, decode_pairs
 from .device import label_of
-from .errors import SessionValueError
-from .lane import private_pool
+from .durability import Durability, Promise
+from .duration import milliseconds
+from .errors import SessionUnavailable, SessionValueError
+from .index import EXACT, Field, Index, Num, Tag
 from .record import (
     Changes,
     Lifetime,
@@ -33,9 +33,10 @@ from .record import (
     SessionInfo,
     instant,
     is_handle,
-    milliseconds,
 )
+from .search import Search
 from .session import Origin
+from .url import client_from_url
 from .users import Users
 from .wire import Script, SessionEvent, Stats, Wire
 
@@ -43,13 +44,15 @@ __all__ = ["SessionStore"]
 
 logger = logging.getLogger("asgi_redis_session")
 
-_NAME = "asgi-redis-session"
-
 #: The states that a script answers instead of an instant; see `lua/prelude.lua`.
-_GONE, _CORRUPT, _TAKEN, _FULL = 0, -1, -2, -4
+_GONE, _CORRUPT, _TAKEN, _FULL, _CHANGED = 0, -1, -2, -4, -5
 _PREFIX = re.compile(r"[A-Za-z0-9_.-]+(:[A-Za-z0-9_.-]+)*")
 _SECRET_LENGTH = 16
+#: What `peek` reads of a session beside the fields that it is asked for.
+_DESCRIPTION = ("@v", "@created", "@deadline", "@user", "@auth", "@idle", "@agent", "@ip", "@seen")
 _AGENT_LENGTH = 512
+#: What a login leaves behind of where it came from, and the next one replaces.
+_OF_THE_ORIGIN = ("@agent", "@ip", Tag("@ip").shadow)
 
 
 _T = TypeVar("_T")
@@ -57,18 +60,30 @@ _T = TypeVar("_T")
 Reply = Coroutine[Any, Any, _T]
 
 SCRIPTS = tuple(
-    Script("prelude", name) for name in ("load", "save", "create", "increment", "login", "end")
+    Script("prelude", name)
+    for name in ("load", "save", "create", "increment", "login", "end", "shade")
 )
-_LOAD, _SAVE, _CREATE, _INCREMENT, _LOGIN, _END = SCRIPTS
+_LOAD, _SAVE, _CREATE, _INCREMENT, _LOGIN, _END, _SHADE = SCRIPTS
+
+#: In a Cluster, a move to another key is two scripts: it is taken from the old one, and put under
+#: the new one as what it becomes there.
+CLUSTER_SCRIPTS = (
+    Script("prelude", "take"),
+    Script("prelude", "restore", "save"),
+    Script("prelude", "restore", "login"),
+    Script("prelude", "restore", "restored"),
+)
+_TAKE, *_RESTORING, _PUT_BACK = CLUSTER_SCRIPTS
+_RESTORED = dict(zip((_SAVE, _LOGIN), _RESTORING, strict=True))
 
 
 class SessionStore:
     """
     Sessions in one Redis, shared by all requests of a process.
 
-    *redis*: a `redis.asyncio.Redis` (also from `Sentinel.master_for`). Only its address,
-    credentials, TLS and RESP version are used; the store opens its own connection, one for each
-    event loop, when it is first needed.
+    *redis*: a `redis.asyncio.Redis` (also from `Sentinel.master_for`) or `RedisCluster`. Only its
+    address, credentials, TLS and RESP version are used; the store opens its own connection, one for
+    each event loop (and each node of a Cluster), when it is first needed.
     *lifetime*: how long sessions live. *prefix*: the beginning of every key; give each app that
     shares a Redis its own.
     *secret*: None, keys are SHA-256 of the ids; a str, they are HMAC-SHA-256, so that
@@ -77,6 +92,11 @@ class SessionStore:
     session takes the newest when it is renewed.
     *max_sessions_per_user*: how many sessions a user may have; *on_limit*: `"evict"` ends the
     oldest when another one logs in, `"reject"` raises `SessionLimitReached` out of `login`.
+    *durability*: how far each write must have got before it counts as done; *end_durability*: the
+    same for ending sessions, since a lost end is a session that comes back. None: in the memory of
+    the server that answered.
+    *index*: the fields that `store.search` can ask for, as in `[Tag("tenant"), Num("total")]`; it
+    needs Redis Search, and all else works without.
     *timeout*: the longest a request waits for Redis, in seconds or as a timedelta.
     *on_event*: called with each `SessionEvent`; must not block.
 
@@ -85,22 +105,25 @@ class SessionStore:
 
     def __init__(
         self,
-        redis: Redis,
+        redis: Redis | RedisCluster,
         *,
         lifetime: Lifetime = Lifetime(),  # noqa: B008  (frozen)
         prefix: str = "session",
         secret: str | Sequence[str | None] | None = None,
         max_sessions_per_user: int | None = None,
         on_limit: Literal["evict", "reject"] = "evict",
+        index: Iterable[Field] = (),
+        durability: Durability | None = None,
+        end_durability: Durability | None = None,
         limits: Limits = Limits(),  # noqa: B008  (frozen)
         timeout: Any = 2.0,
         on_event: Callable[[SessionEvent], None] | None = None,
     ) -> None:
-        if not isinstance(redis, Redis):
+        if not isinstance(redis, Redis | RedisCluster):
             raise TypeError(
                 f"SessionStore needs a redis.asyncio.Redis, not {type(redis).__module__}."
                 f"{type(redis).__qualname__}. Use SessionStore.from_url(...), or pass a "
-                "redis.asyncio client of a single server or of Sentinel."
+                "redis.asyncio client of a single server, of Sentinel or of a Cluster."
             )
         if not isinstance(prefix, str) or not _PREFIX.fullmatch(prefix):
             raise ValueError(
@@ -108,16 +131,22 @@ class SessionStore:
                 "only between them, as in 'shop:session'."
             )
         _refuse_limit(max_sessions_per_user, on_limit)
+        _refuse_level("durability", durability)
+        _refuse_level("end_durability", end_durability)
         self.lifetime = lifetime
         idle = b"%d" % lifetime.idle_ms
         self._spans = (idle, b"%d" % lifetime.refresh_after_ms), (idle, b"-1")
         self.limits = limits
+        self.durability = durability
+        self.end_durability = end_durability
+        self.index = Index(index)
         self.prefix = prefix
         self._secrets = _keys_of(secret)
         seconds = milliseconds("SessionStore(timeout)", timeout) / 1000
         self._wire = Wire(redis, prefix=prefix, timeout=seconds, on_event=on_event)
         self._counted = self._wire.counted
         self.users = Users(self._wire, self, limit=max_sessions_per_user, evict=on_limit == "evict")
+        self.search = Search(self._wire, self, self.index)
         self._owns_redis = False
 
     @classmethod
@@ -125,27 +154,12 @@ class SessionStore:
         """
         A store with a client of its own, closed by `aclose()`.
 
-        *url*: `redis://[user:password@]host:port/database`, `rediss://…` for TLS, `unix:///path`.
-        *options* are those of the constructor. Raises `ValueError` for a URL that redis-py can't
-        use.
+        *url*: `redis://[user:password@]host:port/database`, `rediss://…` for TLS, `unix:///path`,
+        `redis+cluster://host:port,host:port`, `redis+sentinel://host:port,host:port/service/database`
+        (`docs/deployment.md` has all of it). *options* are those of the constructor. Raises
+        `ValueError` for a URL that describes no Redis.
         """
-        try:
-            redis = Redis.from_url(
-                url, driver_info=DriverInfo().add_upstream_driver(_NAME, version(_NAME))
-            )
-            # Refuses options that nobody knows; connects nowhere.
-            private_pool(redis).make_connection()  # type: ignore[no-untyped-call]
-        except (ValueError, TypeError):
-            redis = None
-        if redis is None or not _names_a_database(url):
-            # What exactly is wrong is not repeated: it may be a part of the password.
-            raise ValueError(
-                "SessionStore.from_url: this is not a Redis URL. Use redis://host:6379/0, "
-                "rediss://host:6379/0 or unix:///path/to/redis.sock, with options that redis-py "
-                "knows, a database number, and special characters of the password escaped "
-                "(%2F for /, %23 for #)."
-            )
-        store = cls(redis, **options)
+        store = cls(client_from_url(url), **options)
         store._owns_redis = True
         return store
 
@@ -176,6 +190,17 @@ class SessionStore:
         await self.users.drain()
         await self._wire.drain()
 
+    async def check(self) -> CheckReport:
+        """
+        Look at the deployment: version, persistence, eviction, replicas, permissions, Search,
+        clock, Cluster and Sentinels, and the client that was handed in.
+
+        For a start-up log, an alert, or `asgi-redis-session doctor`. Takes as long as *timeout* at
+        the most for each server, and raises nothing for what it finds.
+        """
+        levels = (self.durability, self.end_durability)
+        return await examine(self._wire, levels, is_own=self._owns_redis)
+
     @property
     def stats(self) -> Stats:
         """Counters of this process, as they stand now."""
@@ -194,8 +219,16 @@ class SessionStore:
         return await self.peek(handle)
 
     async def revoke(self, handle: str) -> bool:
-        """End the session of this handle; whether there was one. Raises `SessionUnavailable`."""
-        return is_handle(handle) and await self.end((handle,))
+        """
+        End the session of this handle; whether there was one.
+
+        Raises `SessionUnavailable`, and `DurabilityNotReached` if it has ended, but may come back.
+        """
+        promise = Promise(self.end_durability)
+        ended = is_handle(handle) and await self.end((handle,), promise)
+        if promise.shortfall is not None:
+            raise promise.shortfall
+        return ended
 
     # --- Verbs of a session (see `session.Store`) ---
 
@@ -217,13 +250,17 @@ class SessionStore:
         slide: bool,
         presented: bool = False,
         side: bool = False,
+        names: Sequence[str] | None = None,
     ) -> Record | None:
-        arguments = self._load_arguments("all", slide=slide)
+        arguments = self._load_arguments("all" if names is None else "some", slide=slide)
+        if names is not None:
+            names = (*_DESCRIPTION, *names)
+            arguments = (*arguments, *names)
         if len(handles) == 1:  # nearly always; a coroutine less than `_find`
             handle = handles[0]
             reply = await self._ask(_LOAD, handles, arguments, idempotent=True, side=side)
             if reply[1] <= 0:
-                self._tell_absent(handles, [reply], presented=presented)
+                self._tell_absent([(handle, reply)], presented=presented)
                 return None
         else:
             handle, found = await self._find(handles, arguments, presented=presented, side=side)
@@ -231,7 +268,8 @@ class SessionStore:
                 return None
             reply = found
         try:
-            values, raws, metadata = decode_pairs(reply[3])
+            pairs = reply[3] if names is None else _pairs(names, reply[3])
+            values, raws, metadata = decode_pairs(pairs)
             return Record(handle, reply[1], reply[2], values=values, raws=raws, metadata=metadata)
         except (CorruptValue, ValueError) as error:
             self._corrupt(handle, str(error))
@@ -270,12 +308,24 @@ class SessionStore:
                 self._counted.refreshes_dropped += 1
 
     async def increment(
-        self, handles: tuple[str, ...], name: str, amount: int, *, slide: bool
+        self,
+        handles: tuple[str, ...],
+        name: str,
+        amount: int,
+        promise: Promise,
+        *,
+        slide: bool,
     ) -> int | None:
         """HINCRBY, if the hash exists."""
-        arguments = (self.lifetime.idle_ms, int(slide), name, amount, self.limits.fields)
+        field = self.index.checked.get(name)
+        if field is not None:
+            field.check(amount)
+        shadow = "" if field is None else field.shadow
+        highest = EXACT if isinstance(field, Num) else ""
+        bounds = (self.limits.fields, shadow, highest)
+        arguments = (self.lifetime.idle_ms, int(slide), name, amount, *bounds)
         for handle in handles:
-            reply = await self._ask(_INCREMENT, (handle,), arguments)
+            reply = await self._ask(_INCREMENT, (handle,), arguments, promise=promise)
             if reply[1] == _FULL:
                 raise SessionValueError(
                     f"session[{name!r}]: a session holds at most {self.limits.fields} fields. "
@@ -286,7 +336,7 @@ class SessionStore:
                 if not isinstance(digits, bytes):
                     raise SessionValueError(
                         f"session[{name!r}] can't be incremented: it holds no 64-bit integer, or "
-                        "the sum would not fit one."
+                        "the sum would not fit one (2^53 in a field that is indexed as a Num)."
                     )
                 return int(digits)
         return None
@@ -303,7 +353,7 @@ class SessionStore:
     async def save(self, record: Record, changes: Changes, *, slide: bool) -> Record | None:
         """HSET, HDEL and TTL in one script, if the hash still exists."""
         arguments = self._save_arguments(record, changes, slide=slide)
-        reply = await self._ask(_SAVE, (record.handle,), arguments)
+        reply = await self._ask(_SAVE, (record.handle,), arguments, promise=changes.promise)
         if not self._lives(record.handle, reply[1], reports_gone=True):
             return None
         self._counted.commits += 1
@@ -312,14 +362,14 @@ class SessionStore:
     async def renew(
         self, record: Record, changes: Changes, *, slide: bool
     ) -> tuple[str, Record] | None:
-        """As `save`, and RENAME to the key of a new id, in the same script."""
+        """As `save`, and to the key of a new id (on one node: in the same script)."""
         arguments = self._save_arguments(record, changes, slide=slide)
         since = None
         while True:
             session_id, handle = self._new_id()
             if record.user_id is not None:
                 since = await self.users.move(record, handle, _lifetime_ms(record))
-            reply = await self._ask(_SAVE, (record.handle, handle), arguments)
+            reply = await self._move(_SAVE, record, handle, arguments, changes)
             if reply[1] != _TAKEN:
                 break
         if not self._lives(record.handle, reply[1], reports_gone=True):
@@ -327,7 +377,7 @@ class SessionStore:
                 await self.users.release(record.user_id, handle)
             return None
         old, record.handle = record.handle, handle
-        if record.user_id is not None and not await self._keep_place(record, old, since):
+        if record.user_id is not None and not await self._keep_place(record, changes, old, since):
             return None
         self._counted.commits += 1
         self._wire.emit("renewed", handle)
@@ -380,29 +430,52 @@ class SessionStore:
             self._tell_gone(login.handle)
             return None
         listed = record is not None and login.keeps and record.user_id is not None
-        if not await self._keep_place(saved, record.handle if record and listed else None):
+        replaced = record.handle if record and listed else None
+        if not await self._keep_place(saved, changes, replaced):
             return None
         if record is not None and not login.keeps:
-            await self.end((record.handle,))
+            await self.end((record.handle,), changes.promise)
         self._wire.emit("logged_in", login.handle)
         return saved
 
-    async def end(self, handles: tuple[str, ...]) -> bool:
+    async def end(
+        self, handles: tuple[str, ...], promise: Promise | None = None, *, side: bool = False
+    ) -> bool:
         """Delete the hash, then give its place back; whether it existed."""
         for handle in handles:
-            user_id = await self._end(handle)
+            user_id = await self._end(handle, promise, side=side)
             if user_id is not None:
                 if user_id:
-                    await self.users.release(user_id, handle)
+                    await self.users.release(user_id, handle, side=side)
                 return True
         return False
 
-    # --- What a user's index asks (see `users.Sessions`) ---
+    # --- What a user's index and a search ask (see `users.Sessions`, `search.Sessions`) ---
 
-    async def peek(self, handle: str) -> SessionInfo | None:
-        """A session without using it."""
-        record = await self._read((handle,), slide=False, side=True)
+    async def peek(self, handle: str, names: Sequence[str] | None = None) -> SessionInfo | None:
+        """A session without using it, with all of its fields or with those of these names."""
+        record = await self._read((handle,), slide=False, side=True, names=names)
         return None if record is None else self._info(record)
+
+    async def shade(self, handle: str) -> bool:
+        """Write the shadows that a session lacks; whether it lacked any."""
+        sources, names = self.index.sources, [*self.index.sources, *self.index.shadows]
+        arguments = [*self._load_arguments("some", slide=False), *names]
+        while True:
+            reply = await self._ask(_LOAD, (handle,), arguments, idempotent=True, side=True)
+            if reply[1] <= 0:
+                return False
+            held = dict(zip(names, reply[3], strict=True))
+            wanted = self.index.cast_all(held)
+            wrong = Changes({name: raw for name, raw in wanted.items() if raw != held[name]})
+            if not wrong:
+                return False
+            pairs = wrong.sets()
+            seen = [part for n in sources for part in (n, int(held[n] is not None), held[n] or "")]
+            written = [len(sources), *seen, len(pairs), *pairs, *wrong.removes()]
+            reply = await self._ask(_SHADE, (handle,), [self.lifetime.idle_ms, *written], side=True)
+            if reply[1] != _CHANGED:  # else somebody has written meanwhile: look again
+                return bool(reply[1] > 0)
 
     async def is_alive(self, handle: str) -> bool:
         """Whether there is anything under its key that is not past its deadline."""
@@ -410,9 +483,9 @@ class SessionStore:
         reply = await self._ask(_LOAD, (handle,), arguments, idempotent=True, side=True)
         return bool(reply[1] != _GONE)
 
-    async def delete(self, handle: str) -> bool:
+    async def delete(self, handle: str, promise: Promise) -> bool:
         """Delete the hash, without regard to the index; whether it existed."""
-        return await self._end(handle, side=True) is not None
+        return await self._end(handle, promise, side=True) is not None
 
     # --- What scripts are sent and answer ---
 
@@ -421,6 +494,7 @@ class SessionStore:
         return (*(sliding if slide else still), what)
 
     def _save_arguments(self, record: Record, changes: Changes, *, slide: bool) -> list[Any]:
+        changes = self.index.cover(changes)
         lifetime, pairs = changes.lifetime, changes.sets()
         idle: int | str = ""
         deadline: int | str = ""
@@ -438,14 +512,16 @@ class SessionStore:
 
     async def _create(self, handle: str, changes: Changes, lifetime: Lifetime) -> Record | None:
         """Make the hash of an anonymous session, or of a login; None if the handle is taken."""
-        login = changes.login
+        changes, login = self.index.cover(changes), changes.login
         reply = await self._ask(
             _CREATE,
             (handle,),
             [
                 *self._span(lifetime),
-                *("" if login is None else login.user_id, *_described(login), *changes.sets()),
+                *("" if login is None else login.user_id, *_described(login)),
+                *(*self.index.about(login), *changes.sets()),
             ],
+            promise=changes.promise,
         )
         if reply[1] == _TAKEN:
             return None
@@ -456,28 +532,65 @@ class SessionStore:
         self, record: Record, changes: Changes, login: Login, lifetime: Lifetime
     ) -> Record | None:
         """Move the hash to the login's key, with a new beginning; None if it has ended."""
-        described = _described(login)
+        changes = self.index.cover(changes)
+        described = [*_described(login), *self.index.about(login)]
         pairs = [*described, *changes.sets()]
-        undescribed = [name for name in ("@agent", "@ip") if name not in described[::2]]
-        reply = await self._ask(
+        undescribed = [name for name in _OF_THE_ORIGIN if name not in described[::2]]
+        reply = await self._move(
             _LOGIN,
-            (record.handle, login.handle),
+            record,
+            login.handle,
             [
                 *(self.lifetime.idle_ms, *self._span(lifetime)),
                 *(login.user_id, len(pairs), *pairs, *changes.removes(), *undescribed),
             ],
+            changes,
         )
         if reply[1] <= 0:
             return None
         self._counted.commits += 1
         return self._begun(login.handle, reply, lifetime, login)
 
+    async def _move(
+        self,
+        script: Script,
+        record: Record,
+        handle: str,
+        arguments: Sequence[Any],
+        changes: Changes,
+    ) -> list[Any]:
+        """Change a session and give it another key: one step on one node, two in a Cluster."""
+        promise = changes.promise
+        if not self._wire.is_cluster:
+            return await self._ask(script, (record.handle, handle), arguments, promise=promise)
+        user_id = "" if changes.login is None else changes.login.user_id
+        taken = await self._ask(
+            _TAKE, (record.handle,), (self.lifetime.idle_ms, user_id), promise=promise
+        )
+        if taken[1] <= 0:
+            return taken
+        try:
+            return await self._ask(
+                _RESTORED[script], (handle,), (taken[3], *arguments), promise=promise
+            )
+        except SessionUnavailable as error:
+            if error.is_refusal and record.user_id is None:
+                # The other node is full, say. Nobody's cart is lost for that; but a user's session
+                # may have been revoked meanwhile, and must not come back.
+                await self._ask(_PUT_BACK, (record.handle,), (taken[3],))
+            raise
+
     async def _keep_place(
-        self, record: Record, replaced: str | None, since: int | None = None
+        self,
+        record: Record,
+        changes: Changes,
+        replaced: str | None,
+        since: int | None = None,
     ) -> bool:
         """Confirm the place of a hash that was just written; else the hash has to go again."""
         user_id, handle = record.user_id or "", record.handle
-        if not await self.users.confirm(user_id, handle, since, _lifetime_ms(record)):
+        lifetime_ms = _lifetime_ms(record)
+        if not await self.users.confirm(user_id, handle, since, lifetime_ms, changes.promise):
             await self._end(handle)
             self._tell_gone(handle)
             return False
@@ -485,9 +598,12 @@ class SessionStore:
             await self.users.release(user_id, replaced)
         return True
 
-    async def _end(self, handle: str, *, side: bool = False) -> str | None:
+    async def _end(
+        self, handle: str, promise: Promise | None = None, *, side: bool = False
+    ) -> str | None:
         """Delete the hash; its user ("" for nobody), or None if there was no such session."""
-        reply = await self._ask(_END, (handle,), [self.lifetime.idle_ms], side=side)
+        arguments = [self.lifetime.idle_ms]
+        reply = await self._ask(_END, (handle,), arguments, side=side, promise=promise)
         if not self._lives(handle, reply[1], reports_gone=False):
             return None
         self._wire.emit("ended", handle)
@@ -542,10 +658,13 @@ class SessionStore:
         *,
         idempotent: bool = False,
         side: bool = False,
+        promise: Promise | None = None,
     ) -> Reply[list[Any]]:
         key = self._wire.key
         keys = (key(handles[0]),) if len(handles) == 1 else [key(handle) for handle in handles]
-        return self._wire.ask(script, keys, arguments, idempotent=idempotent, side=side)
+        return self._wire.ask(
+            script, keys, arguments, idempotent=idempotent, side=side, promise=promise
+        )
 
     def _new_id(self) -> tuple[str, str]:
         session_id = secrets.token_urlsafe(32)
@@ -564,28 +683,48 @@ class SessionStore:
         made from a browser's id, so that not finding it is worth an event.
         """
         if len(handles) == 1:
-            replies = [await self._ask(_LOAD, handles, arguments, idempotent=True, side=side)]
+            reply = await self._ask(_LOAD, handles, arguments, idempotent=True, side=side)
+            replies = [(handles[0], reply)]
         else:
-            replies = await asyncio.gather(
-                *[self._ask(_LOAD, (handle,), arguments, idempotent=True) for handle in handles]
-            )
-        for handle, reply in zip(handles, replies, strict=True):
+            replies = await self._find_any(handles, arguments)
+        for handle, reply in replies:
             if reply[1] > 0:
                 return handle, reply
-        self._tell_absent(handles, replies, presented=presented)
+        self._tell_absent(replies, presented=presented)
         return handles[0], None
+
+    async def _find_any(
+        self, handles: tuple[str, ...], arguments: Sequence[Any]
+    ) -> list[tuple[str, list[Any]]]:
+        """
+        Ask for all at once. What is found need not wait for the others, which may be on another
+        node of a Cluster.
+        """
+        asked = {
+            asyncio.create_task(self._ask(_LOAD, (handle,), arguments, idempotent=True)): handle
+            for handle in handles
+        }
+        try:
+            waiting = set(asked)
+            while waiting:
+                done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                answered = [(asked[one], one.result()) for one in done if one.exception() is None]
+                if found := [(handle, reply) for handle, reply in answered if reply[1] > 0]:
+                    return found
+            return [(handle, one.result()) for one, handle in asked.items()]
+        finally:
+            for one in asked:
+                one.cancel()
 
     # --- Telling ---
 
-    def _tell_absent(
-        self, handles: Sequence[str], replies: Sequence[list[Any]], *, presented: bool
-    ) -> None:
-        for handle, reply in zip(handles, replies, strict=True):
+    def _tell_absent(self, replies: Sequence[tuple[str, list[Any]]], *, presented: bool) -> None:
+        for handle, reply in replies:
             if reply[1] == _CORRUPT:
                 self._corrupt(handle, "wrong type, or not of a version that this library reads")
                 return
         if presented:
-            self._wire.emit("unknown_id", handles[0])
+            self._wire.emit("unknown_id", replies[0][0])
 
     def _tell_gone(self, handle: str) -> None:
         self._counted.gone += 1
@@ -613,10 +752,10 @@ class SessionStore:
         self._wire.emit("conflict")
 
 
-def _names_a_database(url: str) -> bool:
-    """Whether the path of the URL is one: redis-py takes another for database 0."""
-    parts = urlsplit(url)
-    return parts.scheme == "unix" or not parts.path.strip("/") or parts.path[1:].isdecimal()
+def _pairs(names: Sequence[str], raws: Sequence[bytes | None]) -> list[bytes]:
+    """What HMGET answers, in the form of HGETALL."""
+    pairs = zip(names, raws, strict=True)
+    return [part for name, raw in pairs if raw is not None for part in (name.encode(), raw)]
 
 
 def _refuse_limit(most: int | None, on_limit: str) -> None:
@@ -626,6 +765,11 @@ def _refuse_limit(most: int | None, on_limit: str) -> None:
         )
     if on_limit not in ("evict", "reject"):
         raise ValueError(f"SessionStore(on_limit={on_limit!r}): use 'evict' or 'reject'.")
+
+
+def _refuse_level(name: str, level: object) -> None:
+    if not isinstance(level, Durability | None):
+        raise TypeError(f"{name}= takes a Durability or None, not {type(level).__name__}.")
 
 
 def _lifetime_ms(record: Record) -> int | None:

@@ -13,8 +13,9 @@ import os
 import secrets
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import redis
@@ -22,6 +23,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from .cookie import CookiePolicy
 from .devserver import DevServer
+from .errors import SearchUnavailable
 from .record import SessionInfo
 from .session import Session
 from .store import SessionStore
@@ -88,7 +90,7 @@ class SessionKit:
         self.store = SessionStore.from_url(url, **options)
         self._own = SessionStore.from_url(url, **options)
         self._portal = portal
-        self._redis = redis.Redis.from_url(url)
+        self._servers = _servers(url)
 
     def cookies(
         self,
@@ -126,7 +128,9 @@ class SessionKit:
 
     def keys(self) -> list[str]:
         """All keys of this test in Redis."""
-        return sorted(key.decode() for key in self._redis.scan_iter(f"{self.prefix}:*", count=1000))
+        pattern = f"{self.prefix}:*"
+        found = [server.scan_iter(pattern, count=1000) for server in self._servers]
+        return sorted(key.decode() for keys in found for key in keys)
 
     @contextmanager
     def count(self) -> Iterator[CommandCount]:
@@ -137,33 +141,45 @@ class SessionKit:
                 client.get("/")
             assert commands.names == ["EVALSHA"]
         """
-        counted, done, watching = CommandCount(), f"done-{secrets.token_hex(8)}", threading.Event()
-
-        def watch() -> None:
-            with redis.Redis.from_url(self.url) as client, client.monitor() as monitor:
-                watching.set()
-                for seen in monitor.listen():
-                    if done in seen["command"]:
-                        return
-                    # What a script does inside the server costs no round trip: it is shown as
-                    # "lua".
-                    if self.prefix in seen["command"] and seen["client_type"] != "lua":
-                        counted.lines.append(seen["command"])
-
-        watcher = threading.Thread(target=watch, daemon=True)
-        watcher.start()
-        watching.wait(10)
+        counted, done = CommandCount(), f"done-{secrets.token_hex(8)}"
+        watchers = []
+        for server in self._servers:
+            watching = threading.Event()
+            watcher = threading.Thread(
+                target=self._watch, args=(server, done, watching, counted.lines), daemon=True
+            )
+            watcher.start()
+            watching.wait(10)
+            watchers.append(watcher)
         try:
             yield counted
         finally:
-            self._redis.echo(done)
-            watcher.join(10)
+            for server in self._servers:
+                server.echo(done)
+            for watcher in watchers:
+                watcher.join(10)
+
+    def _watch(
+        self, server: redis.Redis, done: str, watching: threading.Event, lines: list[str]
+    ) -> None:
+        with server.monitor() as monitor:  # type: ignore[no-untyped-call]
+            watching.set()
+            for seen in monitor.listen():
+                if done in seen["command"]:
+                    return
+                # What a script does inside the server costs no round trip: it is shown as "lua".
+                if self.prefix in seen["command"] and seen["client_type"] != "lua":
+                    lines.append(seen["command"])
 
     def close(self) -> None:
-        """Delete the keys of this test and close the connections."""
-        if keys := self.keys():
-            self._redis.delete(*keys)
-        self._redis.close()
+        """Delete the keys of this test, and its index, and close the connections."""
+        if self._own.index:
+            with suppress(SearchUnavailable):
+                self._portal.call(self._own.search.drop_index)
+        for server in self._servers:
+            for key in server.scan_iter(f"{self.prefix}:*", count=1000):
+                server.delete(key)
+            server.close()
         self._portal.call(self._own.aclose)
         self._portal.call(self.store.aclose)
 
@@ -178,3 +194,18 @@ class SessionKit:
         if grant is None or grant.session_id is None:
             raise ValueError("sessions.cookies: give the session a user or at least one field.")
         return grant.session_id
+
+
+def _servers(url: str) -> list[redis.Redis]:
+    """A plain client of every server that may hold a key: of all masters of a Cluster."""
+    if "+cluster://" not in url:
+        return [redis.Redis.from_url(url)]
+    parts = urlsplit(url.replace("+cluster://", "://"))
+    user, at, hosts = parts.netloc.rpartition("@")
+
+    def at_node(place: str) -> str:
+        return parts._replace(netloc=f"{user}{at}{place}").geturl()
+
+    with redis.RedisCluster.from_url(at_node(hosts.partition(",")[0])) as cluster:
+        names = [node.name for node in cluster.get_primaries()]
+    return [redis.Redis.from_url(at_node(name)) for name in names]

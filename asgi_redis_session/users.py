@@ -22,6 +22,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import NamedTuple, Protocol
 
+from .durability import Durability, Promise
 from .errors import SessionLimitReached, SessionUnavailable, SessionValueError
 from .record import Record, SessionInfo, check_user, is_handle
 from .session import Session
@@ -78,7 +79,12 @@ class Sessions(Protocol):
         """Whether there is anything under its key, also something that can't be read."""
         ...
 
-    async def delete(self, handle: str) -> bool:
+    @property
+    def end_durability(self) -> Durability | None:
+        """How durable the end of a session must be."""
+        ...
+
+    async def delete(self, handle: str, promise: Promise) -> bool:
         """End a session, without regard to the index; whether there was one."""
         ...
 
@@ -208,16 +214,22 @@ class Users:
         return int(reply[2])
 
     async def confirm(
-        self, user_id: str, handle: str, since: int | None, lifetime_ms: int | None
+        self,
+        user_id: str,
+        handle: str,
+        since: int | None,
+        lifetime_ms: int | None,
+        promise: Promise | None,
     ) -> bool:
         """The hash is written; whether its place is still held. *since*: its login, if not now."""
         arguments = [handle, "" if since is None else since, lifetime_ms or _CENTURY_MS]
-        reply = await self._wire.ask(_CONFIRM, [self._key(user_id)], arguments)
+        reply = await self._wire.ask(_CONFIRM, [self._key(user_id)], arguments, promise=promise)
         return bool(reply[1])
 
-    async def release(self, user_id: str, handle: str) -> None:
+    async def release(self, user_id: str, handle: str, *, side: bool = False) -> None:
         """Give a place back whose session has ended."""
-        await self._wire.ask(_RELEASE, [self._key(user_id)], [handle, ""], idempotent=True)
+        key = self._key(user_id)
+        await self._wire.ask(_RELEASE, [key], [handle, ""], idempotent=True, side=side)
 
     def release_later(self, user_id: str, handle: str) -> None:
         """The same, without waiting."""
@@ -246,10 +258,27 @@ class Users:
             ended += await self._end(key, places)
 
     async def _end(self, key: str, places: Sequence[Place]) -> int:
-        """End sessions, then give their places back, each only as it was seen."""
-        results = await asyncio.gather(*[self._sessions.delete(place.handle) for place in places])
-        await self._release(key, places)
-        return sum(results)
+        """
+        End sessions, then give their places back, each only as it was seen.
+
+        What can't be ended keeps its place, and harms none of the others: its error is raised last.
+        """
+        promise = Promise(self._sessions.end_durability)
+        results = await asyncio.gather(
+            *[self._sessions.delete(place.handle, promise) for place in places],
+            return_exceptions=True,
+        )
+        failed = [result for result in results if isinstance(result, BaseException)]
+        ended = [
+            place
+            for place, result in zip(places, results, strict=True)
+            if not isinstance(result, BaseException)
+        ]
+        await self._release(key, ended)
+        for error in (*failed, promise.shortfall):
+            if error is not None:
+                raise error
+        return sum(result is True for result in results)
 
     async def _prune(self, key: str) -> int:
         """Forget places without a session; returns how many sessions there are."""

@@ -1,10 +1,10 @@
 """
 The wire: scripts out, replies in.
 
-It owns the lanes (one for each event loop), finds the lane for a script, sends the script in full
-to a server that does not know it, and turns redis-py's errors into `SessionUnavailable`. It also
-counts and tells what happens. What the scripts mean is the business of those who send them:
-`store`, `users`.
+It owns the routes (one for each event loop), sends a script on the lane that leads to its key, in
+full to a server that does not know it, follows detours, and turns redis-py's errors into
+`SessionUnavailable`. It also counts and tells what happens. What the scripts mean is the business
+of those who send them: `store`, `users`.
 """
 
 import asyncio
@@ -13,22 +13,29 @@ import logging
 import os
 import weakref
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from functools import partial
 from importlib.resources import files
 from typing import Any
 
-from redis.asyncio import Redis
+from redis.asyncio import Redis, RedisCluster
 from redis.exceptions import NoScriptError, ResponseError
 
-from .errors import SessionUnavailable
-from .lane import Lane, LaneBroken, private_pool
+from .durability import Promise
+from .errors import DurabilityNotReached, SessionUnavailable
+from .lane import LaneBroken, NotReached
+from .route import Purpose, Route, Server, Unrouted, Way, route_to
 
 __all__ = ["Script", "SessionEvent", "Stats", "Wire"]
 
 logger = logging.getLogger("asgi_redis_session")
 
 _BACKLOG = 10_000
+#: The part of its time that a command must have left to be sent again.
+_LEAST_SHARE = 0.1
+#: What is away when it is not known yet who serves a key.
+_CLUSTER = "The Redis Cluster"
 
 #: Wires whose connections a forked child must not touch: they are its parent's.
 _wires: "weakref.WeakSet[Wire]" = weakref.WeakSet()
@@ -79,30 +86,48 @@ class Script:
         self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
 
+@dataclass(slots=True)
+class _Errand:
+    """A command that did not get through at the first try."""
+
+    script: Script
+    command: tuple[Any, ...]
+    purpose: Purpose
+    deadline: float
+    #: Whether it may be sent again after a connection broke: once, and only what may run twice.
+    may_repeat: bool
+    #: The way it took last; None if there was none.
+    way: Way | None = None
+
+
 class Wire:
     """
     Everything that a store and its parts send. *timeout* in seconds.
 
-    *side* commands travel on a lane of their own, so that long lists don't delay requests.
+    *side* commands travel on a lane of their own, so that long lists don't delay requests; so do
+    plain `commands`.
     """
 
     def __init__(
         self,
-        redis: Redis,
+        redis: Redis | RedisCluster,
         *,
         prefix: str,
         timeout: float,
         on_event: Callable[[SessionEvent], None] | None,
     ) -> None:
         self.redis = redis
+        self.is_cluster = isinstance(redis, RedisCluster)
         self.prefix = prefix
         self.counted = Stats()
-        self._timeout = timeout
+        self.timeout = timeout
         self._on_event = on_event
-        self._is_down = False
+        # Addresses that did not answer last time, so that an outage is one line in the log.
+        self._down: set[str] = set()
         self._refusal = ""
-        self._lanes: dict[tuple[asyncio.AbstractEventLoop, bool], Lane] = {}
-        self._inherited: list[Lane] = []
+        self._routes: dict[asyncio.AbstractEventLoop, Route] = {}
+        self._inherited: list[Route] = []
+        self._errands: dict[asyncio.Task[None], asyncio.AbstractEventLoop] = {}
         _wires.add(self)
 
     def key(self, *parts: str) -> str:
@@ -117,32 +142,91 @@ class Wire:
         *,
         idempotent: bool = False,
         side: bool = False,
+        promise: Promise | None = None,
     ) -> list[Any]:
         """
         Run a script; returns what it answers. Raises `SessionUnavailable`.
 
-        *idempotent*: may run twice, so it is sent once more if the connection breaks.
+        *idempotent*: may run twice, so it is sent once more if the connection breaks. *promise*:
+        how durable its writes must become; a shortfall is noted there.
         """
-        lane = self._lane(side=side)
+        loop = asyncio.get_running_loop()
+        route = self._routes.get(loop) or self._new_route(loop)
         command = _command(script, keys, arguments)
-        deadline = asyncio.get_running_loop().time() + self._timeout
+        deadline = loop.time() + self.timeout
+        purpose: Purpose = "side" if side else "requests"
+        if promise is not None and promise.level is not None:
+            purpose = promise.level
+            deadline += promise.level.timeout_ms / 1000
+        lane = None
+        reply: list[Any]
         try:
             try:
+                lane = route.lane(command[3], purpose)
                 reply = await lane.submit(command, command[3], deadline)
-            except NoScriptError:
-                command = ("EVAL", script.text, *command[2:])
-                reply = await lane.submit(command, command[3], deadline)
-            except LaneBroken:
-                # A connection that died while idle is found out by using it: try once more.
-                if not idempotent or asyncio.get_running_loop().time() >= deadline:
-                    raise
-                reply = await lane.submit(command, command[3], deadline)
-        except (LaneBroken, ResponseError) as error:
-            raise self._unavailable(lane, error) from None
-        if self._is_down:
-            self._is_down = False
-            logger.warning("%s answers again.", lane.address)
+            except (LaneBroken, ResponseError) as error:
+                way = None if lane is None else Way(lane)
+                errand = _Errand(script, command, purpose, deadline, idempotent, way)
+                reply = await self._insist(route, errand, error)
+        except NotReached as short:
+            if promise is not None:
+                promise.shortfall = DurabilityNotReached(str(short))
+            return short.reply
+        if self._down and lane is not None:
+            self._note_answer(lane.address)
         return reply
+
+    async def _insist(self, route: Route, errand: _Errand, error: Exception) -> list[Any]:
+        """Do what an error asks for, again and again, while there is time."""
+        tries = 0
+        while True:
+            try:
+                errand.way = way = await self._next_way(route, errand, error, tries)
+            except (LaneBroken, ResponseError) as final:
+                raise self._unavailable(errand.way, final) from None
+            try:
+                command = errand.command
+                reply: list[Any] = await way.lane.submit(
+                    command, command[3], errand.deadline, way.prelude
+                )
+            except (LaneBroken, ResponseError) as again:
+                error, tries = again, tries + 1
+            else:
+                return reply
+
+    async def _next_way(self, route: Route, errand: _Errand, error: Exception, tries: int) -> Way:
+        """How to try again after an error; raises it if that is of no use."""
+        if isinstance(error, NoScriptError) and errand.way is not None:
+            errand.command = ("EVAL", errand.script.text, *errand.command[2:])
+            return errand.way
+        if isinstance(error, LaneBroken) and not isinstance(error, Unrouted):
+            if not errand.may_repeat:
+                route.doubt()
+                raise error
+            errand.may_repeat = False
+        way = await route.detour(errand.command[3], errand.purpose, error, tries, errand.deadline)
+        # One that is about to give up would take a whole batch of others with it.
+        if errand.deadline - asyncio.get_running_loop().time() < self.timeout * _LEAST_SHARE:
+            raise error
+        return way
+
+    async def commands(self, *commands: Sequence[Any]) -> list[Any]:
+        """
+        Send plain commands, one right behind the other: for questions that concern no single
+        session (FT.*, SCAN), whose replies can't name what they answer. Not for a Cluster.
+
+        Returns what Redis answers, in order, a `ResponseError` where it refused. Raises
+        `SessionUnavailable`.
+        """
+        loop = asyncio.get_running_loop()
+        route = self._routes.get(loop) or self._new_route(loop)
+        lane = route.lane(self.key("idx").encode(), "queries")
+        waiting = [lane.submit(command, None) for command in commands]
+        replies = await asyncio.gather(*waiting, return_exceptions=True)
+        for reply in replies:
+            if isinstance(reply, LaneBroken):
+                raise self._unavailable(Way(lane), reply)
+        return replies
 
     def post(self, script: Script, keys: Sequence[str], arguments: Sequence[Any] = ()) -> bool:
         """
@@ -150,45 +234,70 @@ class Wire:
 
         Returns False, and sends nothing, if very many commands are queued already.
         """
-        lane = self._lane()
+        loop = asyncio.get_running_loop()
+        route = self._routes.get(loop) or self._new_route(loop)
+        command = _command(script, keys, arguments)
+        deadline = loop.time() + self.timeout
+        errand = _Errand(script, command, "requests", deadline, may_repeat=False)
+        try:
+            lane = route.lane(command[3], "requests")
+        except Unrouted as error:
+            self._insist_later(route, errand, error)
+            return True
         if lane.backlog >= _BACKLOG:
             return False
-        command = _command(script, keys, arguments)
-        lane.submit(command, command[3]).add_done_callback(partial(self._posted, script, command))
+        errand.way = Way(lane)
+        reply = lane.submit(command, command[3], deadline)
+        reply.add_done_callback(partial(self._posted, route, errand))
         return True
 
-    def _posted(
-        self, script: Script, command: tuple[Any, ...], reply: "asyncio.Future[list[Any]]"
-    ) -> None:
-        if reply.cancelled():
-            return
-        error = reply.exception()
-        if isinstance(error, NoScriptError) and command[0] == b"EVALSHA":
-            command = ("EVAL", script.text, *command[2:])
-            again = self._lane().submit(command, command[3])
-            again.add_done_callback(partial(self._posted, script, command))
-        elif isinstance(error, LaneBroken | ResponseError):
-            self._unavailable(self._lane(), error)
+    def _posted(self, route: Route, errand: _Errand, reply: "asyncio.Future[list[Any]]") -> None:
+        error = None if reply.cancelled() else reply.exception()
+        if isinstance(error, LaneBroken):
+            route.doubt()
+            self._unavailable(errand.way, error)
+        elif isinstance(error, ResponseError):
+            self._insist_later(route, errand, error)
+
+    def _insist_later(self, route: Route, errand: _Errand, error: Exception) -> None:
+        """Insist on what nobody waits for."""
+
+        async def insist() -> None:
+            with suppress(SessionUnavailable):  # it has been reported
+                await self._insist(route, errand, error)
+
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(insist())
+        self._errands[task] = loop
+        task.add_done_callback(self._errands.pop)
+
+    async def servers(self) -> Sequence[Server]:
+        """Every server that this wire leads to; raises `LaneBroken` if that can't be found out."""
+        loop = asyncio.get_running_loop()
+        return await (self._routes.get(loop) or self._new_route(loop)).servers()
 
     async def drain(self) -> None:
         """Wait until every command of this event loop has been answered."""
-        for lane in self._lanes_of(asyncio.get_running_loop()):
-            await lane.drain()
+        loop = asyncio.get_running_loop()
+        if loop in self._routes:
+            await self._routes[loop].drain()
+        if errands := [task for task, theirs in self._errands.items() if theirs is loop]:
+            await asyncio.wait(errands)
 
     async def aclose(self) -> None:
         """Drain, then close this event loop's connections; they are opened again when needed."""
+        await self.drain()
         loop = asyncio.get_running_loop()
-        for lane in self._lanes_of(loop):
-            await lane.aclose()
+        if loop in self._routes:
+            await self._routes[loop].aclose()
         self._forget([loop])
 
     @property
     def stats(self) -> Stats:
         """The counters, with those of the open lanes."""
         stats = Stats(**self.counted.as_dict())
-        for lane in self._lanes.values():
-            stats.batches += lane.batches
-            stats.commands += lane.commands
+        for route in self._routes.values():
+            _count(route, stats)
         return stats
 
     def emit(self, name: str, handle: str | None = None, detail: str | None = None) -> None:
@@ -202,38 +311,48 @@ class Wire:
 
     def abandon_lanes(self) -> None:
         """In a forked child: leave the parent's connections alone, without closing them."""
-        self._inherited += self._lanes.values()
-        self._lanes = {}
+        self._inherited += self._routes.values()
+        self._routes = {}
+        self._errands = {}
 
-    def _lane(self, *, side: bool = False) -> Lane:
-        loop = asyncio.get_running_loop()
-        lane = self._lanes.get((loop, side))
-        if lane is None:
-            self._forget([known for known, _ in self._lanes if known.is_closed()])
-            lane = self._lanes[loop, side] = Lane(private_pool(self.redis), timeout=self._timeout)
-        return lane
-
-    def _lanes_of(self, loop: asyncio.AbstractEventLoop) -> list[Lane]:
-        return [lane for (known, _), lane in self._lanes.items() if known is loop]
+    def _new_route(self, loop: asyncio.AbstractEventLoop) -> Route:
+        self._forget([known for known in self._routes if known.is_closed()])
+        route = self._routes[loop] = route_to(self.redis, timeout=self.timeout)
+        return route
 
     def _forget(self, loops: Sequence[asyncio.AbstractEventLoop]) -> None:
-        for place in [place for place in self._lanes if place[0] in loops]:
-            lane = self._lanes.pop(place)
-            self.counted.batches += lane.batches
-            self.counted.commands += lane.commands
+        for loop in loops:
+            if route := self._routes.pop(loop, None):
+                _count(route, self.counted)
 
-    def _unavailable(self, lane: Lane, error: Exception) -> SessionUnavailable:
+    def _note_answer(self, address: str) -> None:
+        for answers in {address, _CLUSTER} & self._down:
+            self._down.remove(answers)
+            logger.warning("%s answers again.", answers)
+
+    def _unavailable(self, way: Way | None, error: Exception) -> SessionUnavailable:
         self.counted.errors += 1
+        address = _CLUSTER if way is None else way.lane.address
         if isinstance(error, ResponseError):
-            reason = f"{lane.address} refused the command ({_first_line(error)})"
+            reason = f"{address} refused the command ({_first_line(error)})"
             is_news, self._refusal = reason != self._refusal, reason
         else:
             reason = str(error)
-            is_news, self._is_down = not self._is_down, True
+            is_news = address not in self._down
+            self._down.add(address)
         if is_news:  # one line an outage, not one a request
             logger.error("Sessions are unavailable: %s.", reason)
         self.emit("unavailable", None, reason)
-        return SessionUnavailable(f"Sessions are unavailable: {reason}. Try again shortly.")
+        return SessionUnavailable(
+            f"Sessions are unavailable: {reason}. Try again shortly.",
+            is_refusal=isinstance(error, ResponseError),
+        )
+
+
+def _count(route: Route, stats: Stats) -> None:
+    batches, commands = route.counts()
+    stats.batches += batches
+    stats.commands += commands
 
 
 def _command(script: Script, keys: Sequence[str], arguments: Sequence[Any]) -> tuple[Any, ...]:

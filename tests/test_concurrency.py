@@ -111,6 +111,7 @@ async def test_a_slow_write_after_logout_changes_nothing(
     assert [event.name for event in events] == ["ended", "gone"]
 
 
+@pytest.mark.one_node
 async def test_1000_concurrent_requests_need_few_connections(
     sessions: SessionKit, admin: Any
 ) -> None:

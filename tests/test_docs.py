@@ -6,7 +6,9 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
-from datetime import timedelta
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +19,24 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from asgi_redis_session import CookiePolicy, Lifetime, Limits, SessionMiddleware, SessionStore
+from asgi_redis_session import (
+    CookiePolicy,
+    Durability,
+    DurabilityNotReached,
+    Lifetime,
+    Limits,
+    Num,
+    Session,
+    SessionMiddleware,
+    SessionStore,
+    Tag,
+    Text,
+)
+from asgi_redis_session.devserver import DevServer
 from asgi_redis_session.fastapi import CurrentUser, SessionDep, require_fresh
 from asgi_redis_session.testing import SessionKit
 
-from .conftest import PLAIN
+from .conftest import PLAIN, needs_search
 from .serving import serve
 
 ROOT = Path(__file__).parent.parent
@@ -37,7 +52,15 @@ BLOCKS = {
     ("README.md", "console"): 2,
     ("CONTRIBUTING.md", "sh"): 1,
     ("CONTRIBUTING.md", "python"): 1,
+    ("docs/durability.md", "python"): 1,
     ("docs/guide.md", "python"): 7,
+    # tests/test_deployment.py
+    ("docs/deployment.md", "conf"): 5,
+    ("docs/deployment.md", "console"): 1,
+    ("docs/deployment.md", "python"): 8,
+    ("docs/deployment.md", "text"): 1,
+    ("docs/search.md", "python"): 4,
+    ("docs/search.md", "sh"): 1,
 }
 
 
@@ -179,6 +202,30 @@ def test_the_guides_stores_work(session_redis_url: str) -> None:
     assert counted == ["session.unknown_id"]
 
 
+async def _keep_a_promise(prefix: str, code: str) -> dict[str, Any]:
+    """Run the page's `pay` with a server that has a replica."""
+    namespace: dict[str, Any] = {"SessionStore": SessionStore, "Durability": Durability}
+    exec(code, namespace)
+    assert namespace["store"].end_durability == Durability(replicas=1, timeout=0.5)
+    quick = {"repl-diskless-sync-delay": 0}
+    with DevServer(options=quick, search=False) as master:
+        place = {"replicaof": f"127.0.0.1 {master.port}"}
+        with DevServer(options=place, search=False):
+            async with SessionStore.from_url(master.url, prefix=prefix) as store:
+                session = await Session(store).load()
+                for _ in range(100):
+                    with suppress(DurabilityNotReached):
+                        await namespace["pay"](session)
+                        return dict(session)
+                raise AssertionError("the replica was never reached")
+
+
+def test_the_durability_pages_save_is_replicated(prefix: str) -> None:
+    """The store is made as the page shows it, and `pay` returns when a replica has the order."""
+    (code,) = blocks("docs/durability.md", "python")
+    assert asyncio.run(_keep_a_promise(prefix, code)) == {"order": 1001}
+
+
 def test_the_guides_options_are_accepted(session_redis_url: str) -> None:
     """Cookie, prefix, secrets and limits as the guide shows them."""
     app = FastAPI()
@@ -279,6 +326,67 @@ def make_app(store):
     )
     assert result.returncode == 0, result.stdout + result.stderr
     assert "1 passed" in result.stdout
+
+
+@needs_search
+def test_searchs_questions_are_answered(
+    session_redis_url: str, prefix: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Declaring, asking, and declaring anew, as docs/search.md shows it."""
+    declare, ask, metadata, redeclare = blocks("docs/search.md", "python")
+    namespace: dict[str, Any] = {
+        "Num": Num,
+        "SessionStore": SessionStore,
+        "Tag": Tag,
+        "Text": Text,
+        "UTC": UTC,
+        "datetime": datetime,
+        "ip_network": ip_network,
+        "timedelta": timedelta,
+    }
+    url = f'"{session_redis_url}",\n    prefix="{prefix}"'
+    for code in (declare.replace('"redis://localhost:6379/0"', url), ask, metadata, redeclare):
+        exec(code, namespace)
+
+    async def use() -> None:
+        async with namespace["store"] as store:
+            await namespace["deploy"]()
+            await namespace["deploy"]()
+            session = Session(store, origin=(("203.0.113.9", 1), ()))
+            await session.login("ada")
+            session.update(tenant="acme", skus=["SKU-1"], total=100.5, note="Deliver on Monday")
+            await session.save()
+            where = namespace["from_this_network"] & namespace["logged_in_today"]
+            assert await store.search.count(where & (Text("note") == "monday")) == 1
+            await namespace["redeploy"]()
+            await namespace["answers"](store.search)
+            await store.search.drop_index()
+            shown = capsys.readouterr().out.splitlines()
+            assert shown[-5:] == [
+                "1",
+                f"{session.handle} ada {{'total': 100.5}}",
+                "{'acme': 1}",
+                "{'acme': 100.5}",
+                "1",
+            ]
+            assert re.fullmatch(r"1 looked at, 0 written, to go on from 0", shown[-6])
+
+    asyncio.run(use())
+
+
+@needs_search
+def test_searchs_figures_can_be_measured(tmp_path: Path) -> None:
+    """The command that stands beside the figures runs, and prints the rows of the table."""
+    (command,) = blocks("docs/search.md", "sh")
+    words = shlex.split(command)
+    assert words[:3] == ["python", "-m", "benchmarks.search"]
+    assert words[3:-1] == ["10000", "100000", "1000000", "--plot"]
+    words = [sys.executable, *words[1:3], "500", "--plot", str(tmp_path / "search.png")]
+    run = subprocess.run(words, cwd=ROOT, check=True, capture_output=True, text=True, timeout=50)
+    rows = re.compile(r"^\| ([^|]+) \|", re.MULTILINE)
+    published = rows.findall((ROOT / "docs/search.md").read_text())
+    assert set(rows.findall(run.stdout)[1:]) <= set(published)
+    assert (tmp_path / "search.png").stat().st_size > 10_000
 
 
 def test_the_changelog_names_the_version() -> None:

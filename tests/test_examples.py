@@ -21,6 +21,9 @@ import redis
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
+from asgi_redis_session.devserver import DevServer
+
+from .conftest import needs_search
 from .serving import serve
 
 ROOT = Path(__file__).parents[1]
@@ -379,3 +382,37 @@ def test_the_shop_does_not_replace_a_port_that_was_asked_for(
     assert (process.returncode, out) == (1, "")
     assert "already in use" in error
     assert error.count("\n") == 1
+
+
+def recall(carts: int, url: str | None = None) -> "subprocess.CompletedProcess[str]":
+    environment = {name: value for name, value in os.environ.items() if name != "REDIS_URL"}
+    return subprocess.run(
+        [sys.executable, "-m", "examples.recall", str(carts)],
+        cwd=ROOT,
+        env=environment if url is None else {**environment, "REDIS_URL": url},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=50,
+    )
+
+
+@needs_search
+def test_the_recall_finds_what_a_scan_finds() -> None:
+    """The carts that Search finds, SCAN finds, and revoke ends, are the same number; then none."""
+    run = recall(3000)
+    assert run.returncode == 0, run.stderr
+    assert "█" * 40 + " 3,000 carts" in run.stdout
+    searched, scanned, ended, left = re.findall(r"(\d+) +[\d.]+ ms$", run.stdout, re.MULTILINE)
+    assert searched == scanned == ended
+    assert left == "0"
+
+
+def test_the_recall_says_what_it_needs() -> None:
+    """On a server without Redis Search: one sentence, and nothing is filled."""
+    with DevServer(search=False) as server:
+        run = recall(10, server.url)
+        assert run.returncode == 1
+        assert run.stderr.startswith("This Redis has no Search.")
+        with redis.Redis.from_url(server.url) as client:
+            assert client.dbsize() == 0

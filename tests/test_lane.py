@@ -22,7 +22,8 @@ from asgi_redis_session import (
     SessionUnavailable,
 )
 from asgi_redis_session.devserver import DevServer
-from asgi_redis_session.lane import Lane, LaneBroken, private_pool
+from asgi_redis_session.lane import Lane, LaneBroken
+from asgi_redis_session.pool import private_pool
 from asgi_redis_session.store import SCRIPTS
 
 from .gate import gate_to
@@ -45,6 +46,7 @@ def echo(key: str, value: str = "") -> tuple[list[Any], bytes]:
     return ["EVAL", ECHO, 1, key, value], key.encode()
 
 
+@pytest.mark.one_node
 async def test_one_callers_error_is_its_own(lane: Lane) -> None:
     """An error reply, and a value that can't be encoded, reach their caller only."""
     good = [lane.submit(*echo(f"k{number}", "v")) for number in range(10)]
@@ -59,6 +61,7 @@ async def test_one_callers_error_is_its_own(lane: Lane) -> None:
     assert lane.commands == 21
 
 
+@pytest.mark.one_node
 async def test_commands_gather_while_a_batch_is_on_its_way(lane: Lane) -> None:
     """What is submitted meanwhile leaves together, as one batch."""
     first = lane.submit(*echo("a"))
@@ -69,6 +72,7 @@ async def test_commands_gather_while_a_batch_is_on_its_way(lane: Lane) -> None:
     assert lane.batches == 2
 
 
+@pytest.mark.one_node
 async def test_a_reply_that_names_another_key_is_never_delivered(lane: Lane) -> None:
     """A caller gets LaneBroken, the connection goes, and the next command works."""
     wrong = lane.submit(["EVAL", ECHO, 1, "theirs", "secret"], b"mine")
@@ -79,6 +83,7 @@ async def test_a_reply_that_names_another_key_is_never_delivered(lane: Lane) -> 
     assert await lane.submit(*echo("k", "v")) == [b"k", b"v"]
 
 
+@pytest.mark.one_node
 async def test_a_stray_reply_on_the_idle_connection_is_never_read_as_ours(lane: Lane) -> None:
     """An unread reply that waits on the connection: it is thrown away before the next batch."""
     await lane.submit(*echo("k"))
@@ -99,6 +104,23 @@ async def test_a_connection_closed_while_idle_is_replaced(store: SessionStore, a
     assert (await Session(store, session_id).load())["n"] == 1
 
 
+@pytest.mark.one_node
+@pytest.mark.parametrize("ending", ["close", "reset"])
+async def test_a_write_after_an_idle_connection_was_lost(
+    session_redis_url: str, prefix: str, ending: Any
+) -> None:
+    """FIN or RST between two requests: the second does not notice, though it is a write."""
+    with gate_to(session_redis_url) as gate:
+        async with SessionStore.from_url(gate.url, prefix=prefix) as store:
+            session = await Session(store, await create(store, n=1)).load()
+            gate.cut_now(ending)
+            await asyncio.sleep(0.05)
+            await session.increment("n")
+            assert await session.still_valid()
+            await session.logout()
+
+
+@pytest.mark.one_node
 async def test_each_caller_has_a_deadline_of_its_own(session_redis_url: str) -> None:
     """A hung server: every caller gives up within the timeout, counted from its own queueing."""
     with gate_to(session_redis_url) as gate:
@@ -125,6 +147,7 @@ async def test_each_caller_has_a_deadline_of_its_own(session_redis_url: str) -> 
         await client.aclose(close_connection_pool=True)
 
 
+@pytest.mark.one_node
 async def test_cancelled_callers_never_cancel_the_batch(lane: Lane) -> None:
     """Cancelled before or after sending, the others' replies arrive."""
     replies = [lane.submit(*echo(f"k{number}", "v")) for number in range(30)]
@@ -161,6 +184,21 @@ async def test_scripts_come_back_after_script_flush(store: SessionStore, admin: 
     assert await store.revoke(handles[0])
 
 
+@pytest.mark.one_node
+async def test_a_load_that_is_tried_again_may_meet_a_server_without_scripts(
+    session_redis_url: str, prefix: str, admin: Any
+) -> None:
+    """A restarted server has cut the connection and knows no script: a load survives both."""
+    with gate_to(session_redis_url) as gate:
+        async with SessionStore.from_url(gate.url, prefix=prefix) as store:
+            session_id = await create(store, n=1)
+            admin.script_flush()
+            gate.cut("commands", 0)
+            assert (await Session(store, session_id).load())["n"] == 1
+            await Session(store, session_id).logout()
+
+
+@pytest.mark.one_node
 @pytest.mark.parametrize("made", ["pool", "blocking", "decoding", "default"])
 async def test_any_client_is_made_safe(session_redis_url: str, prefix: str, made: str) -> None:
     """Whatever a handed-in client retries, decodes or times out, the store does not."""
@@ -383,6 +421,7 @@ async def sentence(url: str, **options: Any) -> str:
         return str(error.value)
 
 
+@pytest.mark.one_node
 async def test_nobody_listens(session_redis_url: str) -> None:
     """The sentence says where nobody answered."""
     with gate_to(session_redis_url) as gate:
@@ -405,6 +444,7 @@ async def test_a_wrong_password_and_database() -> None:
         assert "database 77" in message
 
 
+@pytest.mark.one_node
 async def test_an_outage_is_one_line_in_the_log(
     session_redis_url: str, prefix: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -490,6 +530,7 @@ async def test_a_failing_on_event_harms_nobody(
     assert "on_event failed for the event 'created'" in caplog.text
 
 
+@pytest.mark.one_node
 async def test_a_taken_id_is_drawn_again(
     store: SessionStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

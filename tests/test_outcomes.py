@@ -22,12 +22,12 @@ from starlette.websockets import WebSocket
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from asgi_redis_session import SessionGone, SessionMiddleware, SessionStore, SessionUnavailable
+from asgi_redis_session import SessionGone, SessionMiddleware, SessionUnavailable
 from asgi_redis_session.starlette import load_session
 from asgi_redis_session.testing import SessionKit
 
 from .conftest import PLAIN
-from .gate import Gate, gate_to
+from .gate import Gate, Gates, gates_to
 from .serving import serve
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -39,14 +39,13 @@ class World:
     """One app behind uvicorn, one session in Redis, and the gate between them."""
 
     kit: SessionKit
-    gate: Gate
+    gate: Gate | Gates
     place: str
     cookies: dict[str, str]
     events: list[str] = field(default_factory=list)
 
     def serving(self, route: BaseRoute, **options: Any) -> Any:
-        store = SessionStore.from_url(
-            self.gate.url,
+        store = self.gate.store(
             prefix=self.kit.prefix,
             timeout=1,
             on_event=lambda event: self.events.append(event.name),
@@ -71,7 +70,7 @@ class World:
 
 @pytest.fixture(params=["wrap", "add"])
 def world(request: pytest.FixtureRequest, sessions: SessionKit) -> Iterator[World]:
-    with gate_to(sessions.url) as gate:
+    with gates_to(sessions.url) as gate:
         yield World(sessions, gate, request.param, sessions.cookies({"n": 1}, cookie=PLAIN))
 
 
@@ -386,7 +385,7 @@ def test_app_never_answers(world: World) -> None:
 
     with world.serving(Route("/", silent)) as url:
         pass
-    store = SessionStore.from_url(world.gate.url, prefix=world.kit.prefix)
+    store = world.gate.store(prefix=world.kit.prefix)
     with serve(SessionMiddleware(silent, store=store, cookie=PLAIN), lifespan="off") as url:
         response = httpx.get(url, headers={"cookie": f"session={world.cookies['session']}"})
     assert response.status_code == 500

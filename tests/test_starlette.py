@@ -33,7 +33,7 @@ from asgi_redis_session.starlette import (
 from asgi_redis_session.testing import SessionKit
 
 from .conftest import PLAIN
-from .gate import gate_to
+from .gate import gates_to
 from .serving import serve
 
 pytestmark = pytest.mark.anyio
@@ -460,8 +460,8 @@ async def test_asking_does_not_keep_a_session_alive(
 
 async def test_while_redis_is_away_the_socket_stays_open(sessions: SessionKit) -> None:
     """It works on; when Redis is back, a session that was revoked meanwhile closes it."""
-    with gate_to(sessions.url) as gate:
-        store = SessionStore.from_url(gate.url, prefix=sessions.prefix)
+    with gates_to(sessions.url) as gate:
+        store = gate.store(prefix=sessions.prefix)
         with world_of(store) as world:
             async with world.socket("echo") as (connection, handle):
                 gate.shut()
@@ -551,8 +551,8 @@ async def test_redis_away_inside_the_block_is_left_to_the_middleware(
             session["text"] = await websocket.receive_text()
             await session.save()
 
-    with gate_to(sessions.url) as gate:
-        store = SessionStore.from_url(gate.url, prefix=sessions.prefix)
+    with gates_to(sessions.url) as gate:
+        store = gate.store(prefix=sessions.prefix)
         app = Starlette(routes=[WebSocketRoute("/", save)])
         cookie = f"session={sessions.cookies({'n': 1}, cookie=PLAIN)['session']}"
         with serve(SessionMiddleware(app, store=store, cookie=PLAIN)) as url:

@@ -4,15 +4,19 @@ import asyncio
 from typing import Any
 
 import pytest
+import redis
+from anyio.from_thread import start_blocking_portal
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from asgi_redis_session import CookiePolicy, Lifetime, SessionMiddleware
+from asgi_redis_session import CookiePolicy, Lifetime, SessionMiddleware, Tag
 from asgi_redis_session.starlette import load_session
 from asgi_redis_session.testing import SessionKit
+
+from .conftest import needs_search
 
 
 @pytest.fixture
@@ -100,3 +104,19 @@ async def test_the_kit_works_inside_async_tests(sessions: SessionKit) -> None:
     await asyncio.sleep(0)
     cookies = sessions.cookies({"n": 1})
     assert sessions.read(cookies) == {"n": 1}
+
+
+@needs_search
+def test_an_index_goes_with_its_test(session_redis_url: str) -> None:
+    """The index of a kit's store is dropped with its keys; one that was never made is no matter."""
+    with start_blocking_portal() as portal:
+        for makes in (True, False):
+            kit = SessionKit(session_redis_url, portal, index=[Tag("n")])
+            kit.cookies({"n": 1})
+            if makes:
+                portal.call(kit.store.search.create_index)
+                assert portal.call(kit.store.search.count, Tag("n") == 1) == 1
+            kit.close()
+            with redis.Redis.from_url(session_redis_url) as client:
+                listed = client.execute_command("FT._LIST")
+            assert not [name for name in listed if kit.prefix.encode() in name]

@@ -5,12 +5,17 @@ if redis.call('EXISTS', KEY) == 1 then return {KEY, TAKEN} end
 
 local idle, absolute = tonumber(ARGV[1]), tonumber(ARGV[2])
 local deadline = absolute and now + absolute
--- No '@seen' yet: it would only repeat '@created'.
-redis.call('HSET', KEY, '@v', '1', '@created', now)
-if deadline then redis.call('HSET', KEY, '@deadline', deadline) end
-if ARGV[3] == '1' then redis.call('HSET', KEY, '@idle', idle) end
-if ARGV[4] ~= '' then redis.call('HSET', KEY, '@user', ARGV[4], '@auth', now) end
-write(KEY, 5, #ARGV)
+-- Everything in one step, because Redis Search indexes a session anew after each. No '@seen' yet: it would
+-- only repeat '@created'.
+local parts = {'@v', '1', '@created', now}
+local function put(...)
+  for _, part in ipairs({...}) do table.insert(parts, part) end
+end
+if deadline then put('@deadline', deadline) end
+if ARGV[3] == '1' then put('@idle', idle) end
+if ARGV[4] ~= '' then put('@user', ARGV[4], '@auth', now) end
+for i = 5, #ARGV do table.insert(parts, ARGV[i]) end
+write(KEY, parts, 1, #parts)
 
 local expires = expiry(idle, deadline)
 local done = redis.pcall('PEXPIREAT', KEY, expires)

@@ -1,5 +1,6 @@
 -- Add to an integer field of a session that exists.
--- KEYS: session. ARGV: the store's idle, slide (1 or 0), name, amount, the most fields.
+-- KEYS: session. ARGV: the store's idle, slide (1 or 0), name, amount, the most fields, the shadow of the
+-- field or '', the highest number that the index can hold or ''.
 -- Answers {key, expires, now, digits}; no digits: the field holds no integer, or would overflow.
 -- Answers {key, FULL} if the field would be one too many.
 local FULL = -4
@@ -14,6 +15,11 @@ if redis.call('HLEN', KEY) >= most and redis.call('HEXISTS', KEY, ARGV[3]) == 0 
   end
   if fields >= most then return {KEY, FULL} end
 end
+local highest = tonumber(ARGV[7])
+if highest then
+  local held = tonumber(redis.call('HGET', KEY, ARGV[3]) or 0)
+  if held and math.abs(held + ARGV[4]) > highest then return {KEY, current_expiry(KEY), now} end
+end
 local sum = redis.pcall('HINCRBY', KEY, ARGV[3], ARGV[4])
 if type(sum) == 'table' and sum.err then
   if string.find(sum.err, 'not an integer') or string.find(sum.err, 'overflow') then
@@ -21,10 +27,12 @@ if type(sum) == 'table' and sum.err then
   end
   return sum
 end
+-- As text, because Lua's numbers are exact up to 2^53 only.
+local digits = redis.call('HGET', KEY, ARGV[3])
+if ARGV[6] ~= '' then redis.call('HSET', KEY, ARGV[6], digits) end
 local expires = current_expiry(KEY)
 if ARGV[2] == '1' or expires < 0 then
   expires = expiry(idle, deadline)
   redis.call('PEXPIREAT', KEY, expires)
 end
--- As text, because Lua's numbers are exact up to 2^53 only.
-return {KEY, expires, now, redis.call('HGET', KEY, ARGV[3])}
+return {KEY, expires, now, digits}

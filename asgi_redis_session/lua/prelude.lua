@@ -14,7 +14,10 @@ end
 -- The session's idle time and deadline (nil: none); or nil and the state to answer.
 local function alive(key, store_idle)
   local meta = redis.pcall('HMGET', key, '@v', '@deadline', '@idle')
-  if meta.err then return nil, CORRUPT end
+  if meta.err then
+    if string.find(meta.err, 'WRONGTYPE', 1, true) then return nil, CORRUPT end
+    redis.call('HMGET', key, '@v')  -- a missing permission, say: raised as it is
+  end
   if meta[1] ~= '1' then
     if redis.call('EXISTS', key) == 0 then return nil, GONE end
     return nil, CORRUPT
@@ -40,9 +43,9 @@ local function current_expiry(key)
   return ttl > 0 and now + ttl or -1
 end
 
--- HSET of ARGV[first..last], in steps that Lua's unpack can carry.
-local function write(key, first, last)
+-- HSET of parts[first..last], in steps that Lua's unpack can carry.
+local function write(key, parts, first, last)
   for from = first, last, 4000 do
-    redis.call('HSET', key, unpack(ARGV, from, math.min(from + 3999, last)))
+    redis.call('HSET', key, unpack(parts, from, math.min(from + 3999, last)))
   end
 end

@@ -6,8 +6,13 @@ local idle, deadline = alive(KEY, ARGV[1])
 if not idle then return {KEY, deadline} end
 if KEYS[2] and redis.call('EXISTS', KEYS[2]) == 1 then return {KEY, TAKEN} end
 
--- What a full server may refuse comes first: nothing has been written yet if it does.
-redis.call('HSET', KEY, '@seen', now)
+-- What a full server may refuse comes first, then what a permission may be missing for: nothing is left
+-- half done.
+local last = 5 + tonumber(ARGV[5])
+if last < #ARGV then
+  redis.call('HSET', KEY, '@seen', now)
+  for i = last + 1, #ARGV do redis.call('HDEL', KEY, ARGV[i]) end
+end
 local shorter, earlier = tonumber(ARGV[3]), tonumber(ARGV[4])
 if shorter and shorter < idle then
   idle = shorter
@@ -17,9 +22,9 @@ if earlier and (not deadline or earlier < deadline) then
   deadline = earlier
   redis.call('HSET', KEY, '@deadline', deadline)
 end
-local last = 5 + tonumber(ARGV[5])
-write(KEY, 6, last)
-for i = last + 1, #ARGV do redis.call('HDEL', KEY, ARGV[i]) end
+-- In one step with the fields, because Redis Search indexes a session anew after each.
+ARGV[4], ARGV[5] = '@seen', now
+write(KEY, ARGV, 4, last)
 
 local expires = expiry(idle, deadline)
 local current = current_expiry(KEY)

@@ -16,8 +16,9 @@ end
 
 -- Add a place, and let the set live at least as long as the session may.
 local function add(handle, score, lifetime)
+  local ttl = redis.call('PTTL', KEY)
   redis.call('ZADD', KEY, score, handle)
-  if redis.call('PTTL', KEY) < lifetime then
+  if ttl < lifetime then
     local done = redis.pcall('PEXPIREAT', KEY, now + lifetime)
     if done ~= 1 then
       -- A set without a TTL must never stay, whatever the reason (a missing permission, say).

@@ -1,0 +1,163 @@
+"""
+Filters: questions about sessions, as an app writes them and as Redis Search reads them.
+
+A filter is made by comparing a `Tag`, `Num` or `Text` (`index`), and becomes the text of a query
+that holds names of fields and of parameters, and no value. Pure.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+__all__ = ["Filter", "Has", "Query", "Within"]
+
+
+class Query:
+    """The parameters of a query, and the names by which its text calls them."""
+
+    def __init__(self, alias: Callable[[Any], str]) -> None:
+        #: What a field is called in the text; refuses one that is not declared.
+        self.alias = alias
+        self._numbers: dict[str, str] = {}
+
+    def name(self, value: str) -> str:
+        """What a value is called in the text."""
+        return f"$p{self._numbers.setdefault(value, str(len(self._numbers)))}"
+
+    @property
+    def params(self) -> list[str]:
+        """The parameters as an FT command takes them."""
+        pairs = [part for value, n in self._numbers.items() for part in (f"p{n}", value)]
+        return ["PARAMS", str(len(pairs)), *pairs] if pairs else []
+
+
+class Filter:
+    """
+    A question about sessions: made by comparing a `Tag`, `Num` or `Text`, combined with `&`, `|`
+    and `~`. What is not true of a session is what `~` finds, so also sessions that lack the field.
+    """
+
+    __slots__ = ()
+
+    def text(self, query: Query) -> str:
+        """The filter in the query language."""
+        raise NotImplementedError
+
+    def __and__(self, other: object) -> "Filter":
+        return _combined(_And, self, other)
+
+    def __or__(self, other: object) -> "Filter":
+        return _combined(_Or, self, other)
+
+    def __invert__(self) -> "Filter":
+        return self.part if isinstance(self, _Not) else _Not(self)
+
+    def __bool__(self) -> NoReturn:
+        raise TypeError(
+            "A filter is neither true nor false before Redis is asked. Combine filters with &, | "
+            "and ~, each comparison in parentheses, instead of and, or, not, in, a < b < c."
+        )
+
+
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
+class Has(Filter):
+    """The field has all tags of at least one of these alternatives."""
+
+    field: Any
+    alternatives: tuple[tuple[str, ...], ...]
+    operator: str
+    operands: tuple[Any, ...]
+
+    def text(self, query: Query) -> str:  # noqa: D102  (as in Filter)
+        field = f"@{query.alias(self.field)}"
+        if all(len(tags) == 1 for tags in self.alternatives):
+            # "%" is no tag that was ever spelled: nothing is one of no values.
+            names = [query.name(tag) for (tag,) in self.alternatives] or [query.name("%")]
+            return f"{field}:{{{'|'.join(names)}}}"
+        joined = [
+            f"({' '.join(f'{field}:{{{query.name(tag)}}}' for tag in tags)})"
+            for tags in self.alternatives
+        ]
+        return f"({'|'.join(joined)})"
+
+    def __repr__(self) -> str:
+        return _written(self.field, self.operator, self.operands)
+
+
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
+class Within(Filter):
+    """The field's number is in one of these ranges, as the query language writes their ends."""
+
+    field: Any
+    ranges: tuple[tuple[str, str], ...]
+    operator: str
+    operands: tuple[Any, ...]
+
+    def text(self, query: Query) -> str:  # noqa: D102  (as in Filter)
+        field = f"@{query.alias(self.field)}"
+        # The range from 1 to 0 is empty: nothing is one of no numbers.
+        texts = [
+            f"{field}:[{_end(low, query)} {_end(high, query)}]"
+            for low, high in self.ranges or (("1", "0"),)
+        ]
+        return texts[0] if len(texts) == 1 else f"({'|'.join(texts)})"
+
+    def __repr__(self) -> str:
+        return _written(self.field, self.operator, self.operands)
+
+
+def _written(field: Any, operator: str, operands: tuple[Any, ...]) -> str:
+    shown = ", ".join(map(repr, operands))
+    return (
+        f"{field!r}{operator}({shown})" if operator[0] == "." else f"{field!r} {operator} {shown}"
+    )
+
+
+def _end(end: str, query: Query) -> str:
+    if end.endswith("inf"):
+        return end
+    return f"({query.name(end[1:])}" if end.startswith("(") else query.name(end)
+
+
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
+class _And(Filter):
+    parts: tuple[Filter, ...]
+
+    def text(self, query: Query) -> str:
+        return f"({' '.join(part.text(query) for part in self.parts)})"
+
+    def __repr__(self) -> str:
+        return " & ".join(f"({part!r})" for part in self.parts)
+
+
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
+class _Or(Filter):
+    parts: tuple[Filter, ...]
+
+    def text(self, query: Query) -> str:
+        return f"({'|'.join(part.text(query) for part in self.parts)})"
+
+    def __repr__(self) -> str:
+        return " | ".join(f"({part!r})" for part in self.parts)
+
+
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
+class _Not(Filter):
+    part: Filter
+
+    def text(self, query: Query) -> str:
+        return f"(-{self.part.text(query)})"
+
+    def __repr__(self) -> str:
+        return f"~({self.part!r})"
+
+
+def _combined(kind: type[_And] | type[_Or], left: Filter, right: object) -> Filter:
+    """Both in one flat list, however long the chain: neither we nor Redis recurse into it."""
+    if not isinstance(right, Filter):
+        raise TypeError(
+            f"A filter can't be combined with {type(right).__name__}. Put each comparison in "
+            'parentheses, as in (Tag("tenant") == "acme") & (Num("total") > 9).'
+        )
+    parts = [part.parts if isinstance(part, kind) else (part,) for part in (left, right)]
+    return kind(tuple(part for group in parts for part in group))

@@ -1,0 +1,13 @@
+-- In a Cluster, the first half of a move to another key: take the session away from its old one. Whoever
+-- gets it is the only one.
+-- KEYS: session. ARGV: the store's idle, the user who logs in or '' for a renewal.
+-- Answers {key, expires, now, the session for restore.lua}, or FOREIGN if it is another user's.
+local FOREIGN = -3
+local idle, state = alive(KEY, ARGV[1])
+if not idle then return {KEY, state} end
+local user = redis.call('HGET', KEY, '@user')
+if ARGV[2] ~= '' and user and user ~= ARGV[2] then return {KEY, FOREIGN} end
+
+local fields, expires = redis.call('HGETALL', KEY), current_expiry(KEY)
+redis.call('DEL', KEY)
+return {KEY, expires, now, cmsgpack.pack(expires, fields)}
