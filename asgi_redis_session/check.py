@@ -108,8 +108,10 @@ class _Facts:
     """What one server has said."""
 
     server: str
-    info: Mapping[str, Any]
-    settings: Mapping[str, str]
+    #: Whether the store takes it for a node of a Cluster.
+    is_node: bool
+    info: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, str] = field(default_factory=dict)
     #: Why something could not be seen.
     unseen: list[str] = field(default_factory=list)
     #: The server's clock minus ours, in seconds.
@@ -162,7 +164,7 @@ async def _examine(wire: Wire, server: Server, levels: Sequence[Durability]) -> 
         return [_unreached(server.name, reason)]
     finally:
         with suppress(RedisError, OSError):
-            await client.aclose()
+            await server.pool.aclose()  # the client's aclose would forget its Sentinels
     notes = [
         *_role(facts),
         *_version(facts),
@@ -190,9 +192,9 @@ def _unreached(server: str, reason: str) -> Finding:
 
 
 async def _facts(client: Redis, server: Server, wire: Wire, levels: Sequence[Durability]) -> _Facts:
-    facts = _Facts(server.name, {}, {})
+    facts = _Facts(server.name, wire.is_cluster)
     facts.info = await _try(facts, client, "INFO") or {}
-    if facts.number("cluster_enabled"):
+    if wire.is_cluster:
         state = await _try(facts, client, "CLUSTER INFO")
         facts.info = {**facts.info, **(state or {})}
     facts.settings = await _settings(facts, client)
@@ -207,9 +209,7 @@ async def _facts(client: Redis, server: Server, wire: Wire, levels: Sequence[Dur
         facts.unseen.append("FT._LIST")
     except ResponseError:
         facts.search = False
-    facts.missing = await _missing(
-        client, server, wire, levels, is_cluster=bool(facts.number("cluster_enabled"))
-    )
+    facts.missing = await _missing(client, server, wire, levels)
     return facts
 
 
@@ -238,7 +238,7 @@ async def _settings(facts: _Facts, client: Redis) -> dict[str, str]:
 
 
 async def _missing(
-    client: Redis, server: Server, wire: Wire, levels: Sequence[Durability], *, is_cluster: bool
+    client: Redis, server: Server, wire: Wire, levels: Sequence[Durability]
 ) -> list[str]:
     """The commands that the store's user may not run."""
     while not server.serves(key := wire.key(f"check-{secrets.token_hex(8)}")):
@@ -246,7 +246,7 @@ async def _missing(
     soon = str(int((time.time() + 60) * 1000))
     probes = [*PROBES, *[("WAITAOF", "0", "0", "1") for level in levels if level.fsync]]
     probes += [("WAIT", "0", "1") for level in levels if not level.fsync]
-    if is_cluster:  # there a session moves by two scripts
+    if wire.is_cluster:  # there a session moves by two scripts
         probes = [probe for probe in probes if probe[0] != "RENAME"] + [("ASKING",)]
     missing: list[str] = []
     for name, *rest in probes:
@@ -275,6 +275,12 @@ def _role(facts: _Facts) -> _Notes:
             "role",
             "problem",
             "It is a replica: nothing can be written. Connect to the master, or by Sentinel.",
+        )
+    if facts.number("cluster_enabled") and not facts.is_node:
+        yield _Note(
+            "role",
+            "problem",
+            "It is a node of a Cluster, and has some of the sessions only: use redis+cluster://.",
         )
 
 

@@ -19,6 +19,7 @@ __all__ = ["Fields"]
 #: What Redis holds of a field after a commit that nobody heard of. No value is encoded so.
 _UNKNOWN = b"\xff"
 _NOTHING: dict[str, bytes] = {}
+_NONE: frozenset[str] = frozenset()
 
 
 class Fields(MutableMapping[str, Any]):
@@ -40,7 +41,7 @@ class Fields(MutableMapping[str, Any]):
         # None: nothing is staged.
         self._changes: Changes | None = None
         # Fields whose list or dict the app holds, so that it may have changed unseen.
-        self._live: set[str] = set()
+        self._live: frozenset[str] = _NONE
         # While a commit is on its way, whatever is staged comes after it.
         self._is_sending = False
 
@@ -57,7 +58,7 @@ class Fields(MutableMapping[str, Any]):
     def __getitem__(self, name: str) -> Any:
         value = self._readable()[name]
         if type(value) is list or type(value) is dict:
-            self._live.add(name)
+            self._live |= {name}
         return value
 
     def __setitem__(self, name: str, value: Any) -> None:
@@ -67,16 +68,16 @@ class Fields(MutableMapping[str, Any]):
         self._refuse_one_more(name)
         values[name] = value
         if type(value) is list or type(value) is dict:
-            self._live.add(name)
+            self._live |= {name}
         else:
-            self._live.discard(name)
+            self._live -= {name}
         self._stage(name, encoded)
         if self._changes is not None:
             self._changes.clears = False
 
     def __delitem__(self, name: str) -> None:
         del self._writable()[name]
-        self._live.discard(name)
+        self._live -= {name}
         self._stage(name, None)
 
     def __iter__(self) -> Iterator[str]:
@@ -195,12 +196,14 @@ class Fields(MutableMapping[str, Any]):
         return encoded
 
     def _refuse_too_large(self, staged: dict[str, bytes | None]) -> None:
-        before = sum(map(len, self._raws.values()))
-        growth = sum(
-            len(raw or b"") - len(self._raws.get(name, b"")) for name, raw in staged.items()
-        )
+        raws, growth = self._raws, 0
+        for name, raw in staged.items():
+            growth += len(raw or b"") - len(raws.get(name, b""))
         # A session that is too large already may still shrink.
-        if growth > 0 and before + growth > self._limits.session_bytes:
+        if growth <= 0:
+            return
+        before = sum(map(len, raws.values()))
+        if before + growth > self._limits.session_bytes:
             raise SessionValueError(
                 f"The session's values take {before + growth} bytes, more than "
                 f"{self._limits.session_bytes}. Store less, or raise "

@@ -185,6 +185,9 @@ class _Exchange:
             logger.exception("A change made after the response had started was not saved.")
 
     async def _commit(self) -> None:
+        if self._is_failing:
+            self._session.discard()
+            return
         try:
             # A client that goes away must not leave a half-told story: the write is one step in
             # Redis anyway, but the id of a new session should still reach the response.
@@ -192,13 +195,6 @@ class _Exchange:
                 await self._session.save()
         except SessionGone:
             pass  # the store has reported it; the response goes out without a cookie
-
-    async def _conclude(self) -> None:
-        """Write what was staged, or drop it if the response is a failure."""
-        if self._is_failing:
-            self._session.discard()
-        else:
-            await self._commit()
 
     def _begin(self) -> None:
         """The response starts: close the door for new ids."""
@@ -249,7 +245,7 @@ class _Response(_Exchange):
             return
         try:
             if session.touched:
-                await self._conclude()
+                await self._commit()
         except SessionError as error:
             await self._replace(error)
             return
@@ -306,7 +302,7 @@ class _Socket(_Exchange):
         try:
             if kind == "websocket.accept" and not self._is_started:
                 if self._session.touched:
-                    await self._conclude()
+                    await self._commit()
                 self._begin()
                 message = self._accept(message)
             elif kind == "websocket.close" and self._is_started and not self._is_failing:

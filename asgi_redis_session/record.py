@@ -241,9 +241,11 @@ class Changes:
 
     def sets(self) -> list[str | bytes]:
         """Names and values to write, as HSET takes them."""
-        return [
-            part for name, raw in self.fields.items() if raw is not None for part in (name, raw)
-        ]
+        parts: list[str | bytes] = []
+        for name, raw in self.fields.items():
+            if raw is not None:
+                parts += (name, raw)
+        return parts
 
     def removes(self) -> list[str]:
         """Names to remove, as HDEL takes them."""

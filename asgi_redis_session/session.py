@@ -565,7 +565,7 @@ class Session(Fields):
         if self._changes is not None:
             self._withdraw_login()
             self._changes = None
-        self._live.clear()
+        self._live = frozenset()
 
     def take_grant(self) -> Grant | None:
         """What the browser must be told, once; None if it has all it needs."""
@@ -658,10 +658,13 @@ class Session(Fields):
             # What is staged from here on comes after these changes, whatever becomes of them.
             self._changes, self._is_sending = None, True
             try:
-                await self._reach(self._send(changes))
+                await self._send(changes)
+                self.failure = None
             except SessionGone:
                 raise
-            except BaseException:  # cancelled, too: the changes may not have arrived
+            except BaseException as error:  # cancelled, too: the changes may not have arrived
+                if isinstance(error, SessionUnavailable):
+                    self.failure = error
                 self._restore(changes)
                 raise
             finally:
@@ -706,7 +709,7 @@ class Session(Fields):
     def _forget_data(self) -> None:
         """Another user logs in: what the session held is not theirs."""
         self._changes = None
-        self._live.clear()
+        self._live = frozenset()
         self._values, self._raws = {}, {}
 
     def _withdraw_login(self) -> None:

@@ -134,6 +134,8 @@ class SessionStore:
         _refuse_level("durability", durability)
         _refuse_level("end_durability", end_durability)
         self.lifetime = lifetime
+        idle = b"%d" % lifetime.idle_ms
+        self._spans = (idle, b"%d" % lifetime.refresh_after_ms), (idle, b"-1")
         self.limits = limits
         self.durability = durability
         self.end_durability = end_durability
@@ -488,8 +490,8 @@ class SessionStore:
     # --- What scripts are sent and answer ---
 
     def _load_arguments(self, what: str, *, slide: bool) -> tuple[Any, ...]:
-        lifetime = self.lifetime
-        return (lifetime.idle_ms, lifetime.refresh_after_ms if slide else -1, what)
+        sliding, still = self._spans
+        return (*(sliding if slide else still), what)
 
     def _save_arguments(self, record: Record, changes: Changes, *, slide: bool) -> list[Any]:
         changes = self.index.cover(changes)

@@ -196,11 +196,15 @@ class Users:
         if not reply[1]:
             raise SessionLimitReached(self._limit)
         since = int(reply[2])
-        while victims := _places(reply[3]):
-            await self._end(key, victims)
-            # Looked at again, because a victim may have been renewed or confirmed meanwhile.
-            arguments[2] = 2
-            reply = await self._wire.ask(_TAKE, [key], arguments)
+        try:
+            while victims := _places(reply[3]):
+                await self._end(key, victims)
+                # Looked at again, because a victim may have been renewed or confirmed meanwhile.
+                arguments[2] = 2
+                reply = await self._wire.ask(_TAKE, [key], arguments)
+        except BaseException:  # cancelled, too: the next try must not find this place taken
+            self.release_later(user_id, handle)
+            raise
         self._tidy_later(key)
         return since
 

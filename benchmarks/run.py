@@ -79,6 +79,8 @@ P99_LIMIT = 20_000
 #: A sample during which others had more of the machine than this is taken again.
 FOREIGN_LIMIT = 0.15
 AGAIN = 3
+#: Samples that may be taken again in one run, so that it ends on a busy machine, too.
+MOST_RETAKES = 60
 
 
 @dataclass
@@ -93,6 +95,7 @@ class Bench:
     cookies: dict[tuple[str, str], Path] = field(default_factory=dict)
     databases: dict[str, int] = field(default_factory=dict)
     rows: list[Row] = field(default_factory=list)
+    retakes: int = 0
     result: dict[str, Any] = field(default_factory=dict)
 
     # --- Setting up ---
@@ -143,8 +146,10 @@ class Bench:
         rows: list[Row] = []
         while len(rows) < AGAIN:
             rows.append(self._sample(name, load_it) | {"contender": name} | about)
-            if rows[-1]["foreign"] <= FOREIGN_LIMIT and rows[-1].get("kept_schedule", True):
+            quiet = rows[-1]["foreign"] <= FOREIGN_LIMIT and rows[-1].get("kept_schedule", True)
+            if quiet or self.retakes == MOST_RETAKES:
                 break
+            self.retakes += 1
         best = min(rows, key=lambda row: (not row.get("kept_schedule", True), row["foreign"]))
         best["taken"] = len(rows)
         self.rows.append(best)

@@ -111,6 +111,39 @@ async def test_every_session_goes_straight_to_its_node(
         await works(store, session_id)
 
 
+@pytest.mark.parametrize("protocol", [2, 3])
+async def test_either_protocol_will_do(healthy: Cluster, prefix: str, protocol: int) -> None:
+    """The topology, every verb and the check, in RESP2 and RESP3."""
+    url = f"{healthy.url}?protocol={protocol}"
+    async with SessionStore.from_url(url, prefix=prefix) as store:
+        await works(store, await create(store, n=0))
+        report = await store.check()
+        assert report.is_ok
+        assert {finding.name for finding in report.findings} >= {"version", "cluster", "clock"}
+
+
+async def test_writes_alone_find_a_new_master(prefix: str) -> None:
+    """Nothing is ever loaded: a write that fails makes the next one look again."""
+    with Cluster(3, 1) as cluster:
+        async with SessionStore.from_url(cluster.url, prefix=prefix, timeout=1) as store:
+            dead = cluster.owner("any")
+            session = await Session(store, await on(cluster, store, dead)).load()
+            assert ask(dead, "WAIT", 1, 5000) == 1
+            os.kill(dead.pid, signal.SIGKILL)
+            async with asyncio.timeout(30):
+                for number in range(1, 1000):
+                    session["n"] = number
+                    try:
+                        await session.save()
+                    except SessionUnavailable:
+                        await asyncio.sleep(0.05)
+                    else:
+                        break
+            info = await store.get(session.handle or "")
+            assert info is not None
+            assert info.fields == {"n": number}
+
+
 async def test_commands_of_all_callers_gather_for_each_node(store: SessionStore) -> None:
     """300 loads at once: a few batches for each of three nodes, not 300."""
     ids = [await create(store, n=0) for _ in range(30)]

@@ -24,6 +24,7 @@ from starlette.testclient import TestClient
 
 from asgi_redis_session import (
     Durability,
+    DurabilityNotReached,
     Session,
     SessionEvent,
     SessionMiddleware,
@@ -255,6 +256,54 @@ async def test_each_permission_is_needed_and_named(rule: str) -> None:
             assert any(refusal.search(event.detail or "") for event in events)
         with client_of(server) as client:
             assert [key for key in client.scan_iter() if client.ttl(key) < 0] == []
+
+
+def rights(purpose: str) -> list[str]:
+    """The rights that the document names in addition, for a purpose."""
+    text = (ROOT / DOCUMENT).read_text().replace("\n", " ")
+    found = re.search(rf"`([^`]+)` for {re.escape(purpose)}", text)
+    assert found, purpose
+    return found[1].split()
+
+
+async def test_durability_has_rights_of_its_own() -> None:
+    """With them writes wait; without, the doctor names them, and a write may be lost."""
+    level = Durability(fsync=True, timeout=0.2)
+    with acl_server() as server:
+        ask(server, "CONFIG SET", "appendonly", "yes")
+        async with acl_store(server, durability=level) as store:
+            assert "WAITAOF" in problems(await store.check())[0]
+            with pytest.raises(DurabilityNotReached, match="no permissions"):
+                await create(store, n=0)
+            ask(server, "ACL SETUSER", "sessions", *rights("[durability](#durability)"))
+            await create(store, n=0)
+            assert problems(await store.check()) == []
+
+
+async def test_a_cluster_has_rights_of_its_own(prefix: str) -> None:
+    """The slots and ASKING, and no RENAME; passwords are those of the URL."""
+    with Cluster(2, options={"requirepass": "hunter2", "masterauth": "hunter2"}) as cluster:
+        more = rights("a Cluster")
+        for node in cluster.nodes:
+            ask(node, *[rule for rule in ACL if rule != "+rename"], *more)
+        url = cluster.url.replace("://", "://sessions:a-long-password@")
+        async with SessionStore.from_url(url) as store:
+            session_id = await create(store, n=0)
+            key = f"session:{store.handles(session_id)[0]}"
+            migration = cluster.migrate(key, cluster.others(cluster.owner(key))[0])
+            await works(store, await create(store, n=0))
+            # A key that the source no longer has is asked for at the target.
+            assert await Session(store, session_id).fetch("n") == {"n": 0}
+            await store.revoke(store.handles(session_id)[0])
+            assert await Session(store, session_id).fetch("n") == {}
+            migration.finish()
+            assert problems(await store.check()) == []
+        wrong = url.replace("a-long-password", "wrong")
+        async with SessionStore.from_url(wrong, timeout=1) as store:
+            with pytest.raises(SessionUnavailable, match="invalid username-password") as error:
+                await create(store, n=0)
+            assert "wrong" not in str(error.value)
+            assert [finding.name for finding in (await store.check()).findings] == ["reach"]
 
 
 def test_the_probes_are_what_scripts_call() -> None:
@@ -528,6 +577,8 @@ async def test_the_doctor_sees_a_cluster_that_is_down() -> None:
     with Cluster(2, options={"cluster-require-full-coverage": "yes"}) as cluster:
         async with SessionStore.from_url(cluster.url, timeout=1) as store:
             assert "cluster" in advice(await store.check())
+            async with SessionStore.from_url(cluster.nodes[0].url) as mistaken:
+                assert "use redis+cluster://" in problems(await mistaken.check())[0]
             node = cluster.nodes[0]
             ask(node, "CLUSTER DELSLOTS", 0)
             wait_for(lambda: ask(node, "CLUSTER INFO")["cluster_state"] == "fail")

@@ -9,6 +9,7 @@ import httpx
 import pytest
 import websockets
 from starlette.applications import Starlette
+from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
@@ -29,7 +30,7 @@ from .conftest import PLAIN
 from .servers import QUICK, Cluster, ask, client_of, frozen, wait_for
 from .serving import serve
 from .test_concurrency import create
-from .test_users import granted, is_live, log_in, look
+from .test_users import granted, index_key, is_live, log_in, look
 
 pytestmark = pytest.mark.anyio
 
@@ -274,6 +275,11 @@ async def test_ending_has_a_level_of_its_own(url: str, prefix: str, pair: Pair) 
         with frozen(pair.replica):
             with pytest.raises(DurabilityNotReached):  # the oldest of three has to go
                 await log_in(store, "ann")
+            await store.drain()
+            with client_of(pair.master) as admin:  # it has; the login gives its own place back
+                seen = look(admin, prefix)
+            assert list(seen.users.values()).count("ann") == 1
+            assert len(seen.places[index_key(prefix, "ann")]) == 1
             with pytest.raises(DurabilityNotReached):
                 await sessions[1].logout()
             with pytest.raises(DurabilityNotReached):
@@ -377,3 +383,28 @@ async def test_a_response_without_its_durability_is_a_503(
             response = await client.get("/write", headers=cookie)
             assert response.status_code == 200  # a new session: that one has ended
             assert session_id not in response.headers["set-cookie"]
+
+
+async def test_a_late_commit_without_its_durability_is_logged(
+    url: str, prefix: str, pair: Pair, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A background task's change: the response stands, so does the change, and the log tells."""
+    store = SessionStore.from_url(url, prefix=prefix, durability=ONE)
+    session_id = await create(store, n=1)
+    await store.aclose()
+
+    async def endpoint(request: Request) -> Response:
+        session = await load_session(request)
+
+        async def later() -> None:
+            session["n"] = 2
+
+        return PlainTextResponse("done", background=BackgroundTask(later))
+
+    app = SessionMiddleware(Starlette(routes=[Route("/", endpoint)]), store=store, cookie=PLAIN)
+    with frozen(pair.replica), serve(app) as base:
+        async with httpx.AsyncClient(base_url=base, cookies={"session": session_id}) as client:
+            assert (await client.get("/")).status_code == 200
+    assert "may still be lost" in caplog.text
+    with client_of(pair.master) as admin:
+        assert admin.hget(f"{prefix}:{store.handles(session_id)[0]}", "n") == b"2"
