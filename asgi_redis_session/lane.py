@@ -285,6 +285,8 @@ class Lane:
             self._rest_until = self._loop.time() + _REST
             raise
         self._return_at = self._loop.time() + _CHECKOUT
+        if isinstance(self._pool, SentinelConnectionPool):  # perhaps to a new master
+            self._warn_siblings()
         return self._connection
 
     async def _look_for_master(self, pool: SentinelConnectionPool) -> None:
@@ -304,13 +306,18 @@ class Lane:
                 master = await pool.get_master_address()  # type: ignore[no-untyped-call]
                 if master != (connection.host, connection.port):
                     self._outdated = connection
-                    # One request may use several lanes: none may speak to the old master, which
-                    # no longer has what another one has ended there, or has it still.
-                    for lane in self._siblings():
-                        lane._look_at = 0.0  # noqa: SLF001
+                    self._warn_siblings()
         finally:
             self._look = None
             self._look_at = self._loop.time() + _LOOK
+
+    def _warn_siblings(self) -> None:
+        """
+        Have the others look before their next batch. One request uses several lanes: if one of them
+        spoke to the old master still, it would not find what another one has just seen on the new.
+        """
+        for lane in self._siblings():
+            lane._look_at = 0.0  # noqa: SLF001
 
     async def _is_stale(self) -> bool:
         """Whether the idle connection has ended, or has a stray reply on it."""

@@ -445,7 +445,8 @@ class SessionStore:
         for handle in handles:
             user_id = await self._end(handle, promise, side=side)
             if user_id is not None:
-                if user_id:
+                # One that may come back stays listed, so that `revoke_all` would find it.
+                if user_id and (promise is None or promise.shortfall is None):
                     await self.users.release(user_id, handle, side=side)
                 return True
         return False

@@ -266,6 +266,7 @@ class Users:
         End sessions, then give their places back, each only as it was seen.
 
         What can't be ended keeps its place, and harms none of the others: its error is raised last.
+        So does what may come back, ended less durably than was asked for: a next try finds it.
         """
         promise = Promise(self._sessions.end_durability)
         results = await asyncio.gather(
@@ -278,7 +279,8 @@ class Users:
             for place, result in zip(places, results, strict=True)
             if not isinstance(result, BaseException)
         ]
-        await self._release(key, ended)
+        if promise.shortfall is None:
+            await self._release(key, ended)
         for error in (*failed, promise.shortfall):
             if error is not None:
                 raise error
