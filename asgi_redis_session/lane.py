@@ -34,7 +34,7 @@ _CHECKOUT = 30.0
 #: who have queued meanwhile.
 _REST = 0.1
 #: How often to ask the Sentinels who the master is, and how long to wait for them (seconds).
-_LOOK, _LOOK_PATIENCE = 0.5, 0.02
+_LOOK, _LOOK_PATIENCE = 0.5, 0.1
 #: The part of a caller's time that a barrier may take.
 _BARRIER_SHARE = 0.9
 
@@ -76,7 +76,8 @@ class Lane:
     One connection, shared by all callers of one event loop.
 
     *timeout*: how long, in seconds, a caller waits at the most, connecting included. *barrier*:
-    what every batch ends with; no caller hears of a reply before it is answered.
+    what every batch ends with; no caller hears of a reply before it is answered. *siblings*: lanes
+    to the same server, which have to leave an old master when this one does.
     """
 
     __slots__ = (
@@ -93,15 +94,22 @@ class Lane:
         "_rest_until",
         "_return_at",
         "_runner",
+        "_siblings",
         "_timeout",
         "batches",
         "commands",
     )
 
     def __init__(
-        self, pool: ConnectionPool, *, timeout: float, barrier: Barrier | None = None
+        self,
+        pool: ConnectionPool,
+        *,
+        timeout: float,
+        barrier: Barrier | None = None,
+        siblings: Callable[[], Sequence["Lane"]] = tuple,
     ) -> None:
         self._pool = pool
+        self._siblings = siblings
         self._timeout = timeout
         self._barrier = barrier
         self._loop = asyncio.get_running_loop()
@@ -296,6 +304,10 @@ class Lane:
                 master = await pool.get_master_address()  # type: ignore[no-untyped-call]
                 if master != (connection.host, connection.port):
                     self._outdated = connection
+                    # One request may use several lanes: none may speak to the old master, which
+                    # no longer has what another one has ended there, or has it still.
+                    for lane in self._siblings():
+                        lane._look_at = 0.0  # noqa: SLF001
         finally:
             self._look = None
             self._look_at = self._loop.time() + _LOOK

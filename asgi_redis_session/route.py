@@ -119,10 +119,10 @@ class Route(ABC):
     def _open(self, place: Any, pool: ConnectionPool, purpose: Purpose) -> Lane:
         if isinstance(purpose, Durability):
             timeout = self._timeout + purpose.timeout_ms / 1000
-            lane = Lane(pool, timeout=timeout, barrier=purpose)
+            lane = Lane(pool, timeout=timeout, barrier=purpose, siblings=self.lanes)
         else:
             timeout = _QUERY_TIMEOUT if purpose == "queries" else self._timeout
-            lane = Lane(pool, timeout=timeout)
+            lane = Lane(pool, timeout=timeout, siblings=self.lanes)
         self._lanes[place] = lane
         return lane
 

@@ -24,7 +24,7 @@ OLD: Fields = {"n": 1, "twin": 1, "other": "x"}
 NEW: Fields = {"n": 2, "twin": 2}
 OTHER: Fields = {"who": "the other request"}
 #: In the short form: every so many bytes.
-STRIDE = 11
+STRIDE = 17
 
 
 async def _save(session: Session) -> None:
@@ -140,10 +140,13 @@ async def _cut_everywhere(world: World, verb: str, stride: int) -> Cutter:
         await cutter.cut("commands", offset, "close" if offset % 2 else "reset")
     for offset in range(0, replies + 1, stride):
         await cutter.cut("replies", offset, "close" if offset % 2 else "reset")
-    await asyncio.sleep(0.05)  # the gate hears of the last end
-    # A login also tidies the user's index, on the lane for that.
-    assert world.gate.connections == (2 if verb == "login" else 1)
-    assert world.connections() == world.gate.connections + 1  # the direct one
+    await world.store.drain()
+    lanes = 2 if verb == "login" else 1  # it looks after the user's list on a lane of its own
+    async with asyncio.timeout(10):  # until the gate and the server have heard of the last end
+        while world.gate.connections > lanes or world.connections() > lanes + 1:
+            await asyncio.sleep(0.01)
+    assert world.gate.connections == lanes
+    assert world.connections() == lanes + 1  # and the direct store's
     return cutter
 
 
