@@ -106,13 +106,13 @@ class Search(Indexing):
         """
         tag = self._tag(field)
         if exact or tag.is_ours:
-            steps = [*_live(_t=tag.shadow), *_split("_t"), *_count_per("@_w")]
+            shadow, steps = "_t", ["LOAD", "3", f"@{tag.shadow}", "AS", "_t"]
         else:
-            alias = self._index.alias(tag)
-            # Groups of whole shadows first: there are few, and only these have to be split. One is
-            # for sessions that lack the field; it is not a text, so not after "".
-            steps = [*_count_per(f"@{alias}"), "FILTER", f'@{alias} > ""', *_split(alias)]
-            steps += ["GROUPBY", "1", "@_w", "REDUCE", "SUM", "1", "@_n", "AS", "_n"]
+            shadow, steps = self._index.alias(tag), []
+        # Groups of whole shadows first: there are few, and only these have to be split. One is for
+        # sessions that lack the field, or have expired; it is not a text, so not after "".
+        steps += [*_count_per(f"@{shadow}"), "FILTER", f'@{shadow} > ""', *_split(shadow)]
+        steps += ["GROUPBY", "1", "@_w", "REDUCE", "SUM", "1", "@_n", "AS", "_n"]
         groups = await self._groups(tag, where, steps)
         return {value: int(float(number)) for value, number in groups.items()}
 
