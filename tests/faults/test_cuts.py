@@ -24,7 +24,7 @@ OLD: Fields = {"n": 1, "twin": 1, "other": "x"}
 NEW: Fields = {"n": 2, "twin": 2}
 OTHER: Fields = {"who": "the other request"}
 #: In the short form: every so many bytes.
-STRIDE = 17
+STRIDE = 29
 
 
 async def _save(session: Session) -> None:

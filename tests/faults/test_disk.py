@@ -95,7 +95,7 @@ async def _survives_cuts(server: Server, prefix: str, stride: int) -> int:
 async def test_a_cut_aof_holds_whole_commits(prefix: str) -> None:
     """The end of the log is missing: the last commit is there whole or not at all, with its TTL."""
     with Server(appendonly="yes", appendfsync="always") as server:
-        assert await _survives_cuts(server, prefix, 37) > 5
+        assert await _survives_cuts(server, prefix, 53) > 5
 
 
 @pytest.mark.long

@@ -218,7 +218,7 @@ def test_100000_requests_after_a_fork(
 
 def test_loops_that_come_and_go_during_an_outage(server: Server, prefix: str) -> None:
     """Loops in threads, some begun while Redis is away: each recovers by itself."""
-    store = SessionStore.from_url(server.url, prefix=prefix, timeout=2)
+    store = SessionStore.from_url(server.url, prefix=prefix, timeout=1)
     session_id = asyncio.run(create(store, n=0))
     failures: list[BaseException] = []
 
@@ -246,7 +246,7 @@ def test_loops_that_come_and_go_during_an_outage(server: Server, prefix: str) ->
     with server.frozen():
         for thread in threads[2:]:
             thread.start()
-        time.sleep(2.5)
+        time.sleep(1.5)
     for thread in threads:
         thread.join()
     assert failures == []
