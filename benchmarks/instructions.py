@@ -12,6 +12,7 @@ import asyncio
 import importlib
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import MutableMapping
@@ -109,6 +110,8 @@ def main() -> None:
 
         uvloop.run(drive(sys.argv[2], sys.argv[3], int(sys.argv[4])))
         return
+    if shutil.which("valgrind") is None:
+        sys.exit("valgrind is missing: install it (Debian and Ubuntu: apt-get install valgrind).")
     names = sys.argv[1:] or ["starlette", "signed_cookie", "by_hand", "starsessions_redis", "ours"]
     with DevServer(search=False) as server:
         print("| | read | write |\n| --- | --- | --- |")

@@ -14,10 +14,10 @@ pytestmark = pytest.mark.anyio
 BUDGET = {
     "untouched": (0, 25, 47, 2),
     "read": (1, 179, 100, 25),
-    "write": (2, 376, 197, 24),
-    "nested": (2, 412, 233, 24),
-    "fetch": (1, 176, 96, 29),
-    "increment": (1, 177, 97, 29),
+    "write": (2, 368, 191, 23),
+    "nested": (2, 404, 227, 23),
+    "fetch": (1, 175, 96, 28),
+    "increment": (1, 176, 97, 28),
 }
 
 

@@ -1,6 +1,7 @@
 """Every command and every block of code in the documents is run here, and shows what they say."""
 
 import asyncio
+import gc
 import re
 import shlex
 import subprocess
@@ -42,7 +43,7 @@ from .serving import serve
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", *sorted(
     str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("*.md")
-)]  # fmt: skip
+), "benchmarks/README.md"]  # fmt: skip
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 #: How many blocks of each kind this module runs; a new one must be added here, and run.
@@ -54,6 +55,8 @@ BLOCKS = {
     ("CONTRIBUTING.md", "python"): 1,
     ("docs/durability.md", "python"): 1,
     ("docs/guide.md", "python"): 7,
+    ("docs/performance.md", "python"): 1,
+    ("benchmarks/README.md", "sh"): 1,
     # tests/test_deployment.py
     ("docs/deployment.md", "conf"): 5,
     ("docs/deployment.md", "console"): 1,
@@ -90,7 +93,7 @@ def test_every_relative_link_leads_somewhere(document: str) -> None:
     "command",
     [
         line
-        for document in ("README.md", "CONTRIBUTING.md")
+        for document in ("README.md", "CONTRIBUTING.md", "benchmarks/README.md")
         for block in blocks(document, "sh")
         for line in block.splitlines()
     ],
@@ -392,3 +395,19 @@ def test_searchs_figures_can_be_measured(tmp_path: Path) -> None:
 def test_the_changelog_names_the_version() -> None:
     """There is a section for what is coming."""
     assert "## Unreleased" in (ROOT / "CHANGELOG.md").read_text()
+
+
+@pytest.mark.anyio
+async def test_the_recipe_against_pauses_works() -> None:
+    """The lifespan of docs/performance.md freezes what exists, and collects the rest less often."""
+    (code,) = blocks("docs/performance.md", "python")
+    namespace: dict[str, Any] = {}
+    exec(code, namespace)
+    thresholds = gc.get_threshold()
+    try:
+        async with namespace["lifespan"](object()):
+            assert gc.get_freeze_count() > 10_000
+            assert gc.get_threshold() == (50_000, 20, 100)
+    finally:
+        gc.unfreeze()
+        gc.set_threshold(*thresholds)
