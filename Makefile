@@ -48,6 +48,7 @@ counts: $(VENV)/.installed ## what each kind of request costs: Redis commands, r
 
 faults: $(VENV)/.installed ## the long runs: kill, cut, hang and fail over, and count what is lost (20 minutes)
 	@$(VENV)/bin/python -m pytest -q -m long tests/faults $(ARGS) </dev/null
+
 bench: $(VENV)/.installed .bench/ready ## all contenders side by side (about 10 minutes), published in benchmarks/
 	@$(VENV)/bin/python -m benchmarks.run </dev/null
 
