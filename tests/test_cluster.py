@@ -384,9 +384,11 @@ async def test_revoke_all_ends_what_it_can_reach(healthy: Cluster, prefix: str) 
                 await store.users.revoke_all("ann")
             assert [await is_live(store, one) for one in others] == [False] * 3
         await asyncio.to_thread(healthy.await_healthy)
-        assert await is_live(store, theirs)
-        assert await store.users.revoke_all("ann") >= 1
+        # The hung node may have found the command in its socket when it woke up, and done it.
+        was_live = await is_live(store, theirs)
+        assert await store.users.revoke_all("ann") >= was_live
         assert not await is_live(store, theirs)
+        assert await store.users.count("ann") == 0
 
 
 async def test_an_older_secret_on_a_hung_node_hinders_nobody(healthy: Cluster, prefix: str) -> None:
