@@ -17,12 +17,12 @@ from typing import Any, Literal, Self, TypeVar
 
 from redis.asyncio import Redis, RedisCluster
 
-from .check import CheckReport, examine
+from .check import CheckReport, Finding, examine
 from .codec import CorruptValue, decode, decode_pairs
 from .device import label_of
 from .durability import Durability, Promise
 from .duration import milliseconds
-from .errors import SessionUnavailable, SessionValueError
+from .errors import SessionError, SessionUnavailable, SessionValueError
 from .index import EXACT, Field, Index, Num, Tag
 from .record import (
     Changes,
@@ -192,14 +192,33 @@ class SessionStore:
 
     async def check(self) -> CheckReport:
         """
-        Look at the deployment: version, persistence, eviction, replicas, permissions, Search,
-        clock, Cluster and Sentinels, and the client that was handed in.
+        Look at the deployment: version, persistence, eviction, replicas, permissions, Search and
+        its index, clock, Cluster and Sentinels, and the client that was handed in.
 
         For a start-up log, an alert, or `asgi-redis-session doctor`. Takes as long as *timeout* at
         the most for each server, and raises nothing for what it finds.
         """
         levels = (self.durability, self.end_durability)
-        return await examine(self._wire, levels, is_own=self._owns_redis)
+        report = await examine(self._wire, levels, is_own=self._owns_redis)
+        if not self.index or any(finding.name == "reach" for finding in report.findings):
+            return report
+        return CheckReport(findings=(*report.findings, await self._check_index()))
+
+    async def _check_index(self) -> Finding:
+        try:
+            status = await self.search.status()
+        except SessionError as error:
+            return Finding(name="index", level="problem", message=str(error))
+        if status.failures:
+            return Finding(
+                name="index",
+                level="problem",
+                message=f"{status.failures} hashes could not be indexed: something else writes to "
+                f"our keys. See 'Index Errors' of `redis-cli FT.INFO {status.name}`.",
+            )
+        return Finding(
+            name="index", level="ok", message=f"{status.documents} sessions are indexed."
+        )
 
     @property
     def stats(self) -> Stats:

@@ -752,6 +752,26 @@ async def test_create_index_can_be_called_again(shop: SessionStore) -> None:
 
 
 @needs_search
+async def test_check_looks_at_the_index(shop: SessionStore, admin: Any) -> None:
+    """It says how many are indexed, what could not be, and that there is no index."""
+
+    async def finding() -> tuple[str, str]:
+        (found,) = [one for one in (await shop.check()).findings if one.name == "index"]
+        return found.level, found.message
+
+    await put(shop, tenant="acme")
+    assert await finding() == ("ok", "1 sessions are indexed.")
+    planted = f"{shop.prefix}:{'0' * 32}"
+    admin.hset(planted, mapping={"@v": 1, "@created": "then"})
+    admin.pexpire(planted, 60_000)
+    level, message = await finding()
+    assert level == "problem"
+    assert message.startswith("1 hashes could not be indexed")
+    await shop.search.drop_index()
+    assert (await finding())[0] == "problem"
+
+
+@needs_search
 async def test_a_changed_declaration_is_noticed(session_redis_url: str, prefix: str) -> None:
     """It is said, by create_index and by every question, until the index is rebuilt."""
     async with indexed(session_redis_url, prefix) as old:
