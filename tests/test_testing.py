@@ -107,6 +107,7 @@ async def test_the_kit_works_inside_async_tests(sessions: SessionKit) -> None:
 
 
 @needs_search
+@pytest.mark.one_node
 def test_an_index_goes_with_its_test(session_redis_url: str) -> None:
     """The index of a kit's store is dropped with its keys; one that was never made is no matter."""
     with start_blocking_portal() as portal:
