@@ -32,7 +32,7 @@ logger = logging.getLogger("asgi_redis_session")
 _TIMEOUT_MS = 10_000
 _POLL = 0.02
 #: Keys looked at by one SCAN, and sessions rewritten in one batch: each less than a millisecond.
-_SCAN_COUNT, _SHADE_BATCH = 100, 25
+_SCAN_COUNT, _SHADE_BATCH = 50, 10
 _MOST_PASSES = 5
 
 _NOTHING = (
