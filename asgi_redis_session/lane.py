@@ -133,16 +133,16 @@ class Lane:
 
     def submit(
         self,
-        command: Sequence[Any],
+        packed: bytes,
         echo: bytes | None,
         deadline: float | None = None,
         prelude: bytes = b"",
     ) -> "asyncio.Future[Any]":
         """
-        Queue one command whose reply is a list that begins with *echo*; await the result. None: a
-        command that does not name itself in its reply, on a lane that carries no user's data.
+        Queue one command, packed, whose reply is a list that begins with *echo*; await the result.
+        None: a command that does not name itself in its reply, on a lane that carries no user's
+        data.
 
-        The command is encoded here, so that a value that can't be fails its own caller only.
         The future raises redis-py's `ResponseError` if Redis answers with an error, and
         `LaneBroken` if no answer can be had before *deadline* (event-loop time); `NotReached` if
         the lane has a barrier and that is not reached. *prelude*: a packed command that has to
@@ -151,9 +151,9 @@ class Lane:
         if deadline is None:
             deadline = self._loop.time() + self._timeout
         reply: asyncio.Future[Any] = self._loop.create_future()
-        packed = prelude + pack_command(command if type(command) is tuple else tuple(command))
+        call = (prelude + packed, echo, reply, deadline, bool(prelude))
         # As `_Call(…)`, without the Python function that a named tuple has for that.
-        self._pending.append(tuple.__new__(_Call, (packed, echo, reply, deadline, bool(prelude))))
+        self._pending.append(tuple.__new__(_Call, call))
         if self._runner is None:
             self._runner = self._loop.create_task(self._run())
         return reply

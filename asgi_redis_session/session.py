@@ -589,8 +589,8 @@ class Session(Fields):
             return
         self.discard()
         self._record, self._handles = record, (record.handle,)
-        # Taken over, not copied: a record is read once.
-        self._values, self._raws = record.values, record.raws
+        # Not copied: a record is read once.
+        self._take_over(record.values, record.pairs)
 
     def _mark_reached(self) -> None:
         """Redis was there, and has slid the TTL: once is enough, unless this is a socket."""
@@ -608,13 +608,13 @@ class Session(Fields):
         self.discard()
         self._id = self._record = None
         self._handles = ()
-        self._values, self._raws = {}, {}
+        self._take_over({})
         self._is_stand_in = False
 
     def _become_stand_in(self) -> None:
         self.discard()
         self._record = None
-        self._values, self._raws = {}, {}
+        self._take_over({})
         self._is_stand_in = True
 
     async def _reach(self, verb: Awaitable[_T]) -> _T:
@@ -710,7 +710,7 @@ class Session(Fields):
         """Another user logs in: what the session held is not theirs."""
         self._changes = None
         self._live = frozenset()
-        self._values, self._raws = {}, {}
+        self._take_over({})
 
     def _withdraw_login(self) -> None:
         if self._changes is not None and self._changes.login is not None:
@@ -735,7 +735,7 @@ class Session(Fields):
     def _learn(self, name: str, total: int) -> None:
         if self._values is not None and self._record is not None:
             self._values[name] = total
-            self._raws[name] = b"%d" % total
+            self._stored()[name] = b"%d" % total
 
     def _increment_staged(self, name: str, amount: int) -> int:
         current = self.get(name, 0)
