@@ -204,7 +204,7 @@ class Lane:
                 data = b"".join([call.packed for call in batch])
                 if self._barrier is None:
                     await connection.send_packed_command(data)
-                    await self._read(connection, batch, _resolve)
+                    await self._read(connection, batch)
                 else:
                     await self._exchange_held(connection, data, batch, self._barrier, deadline)
             self.batches += 1
@@ -241,25 +241,36 @@ class Lane:
             answer = error
         missing = barrier.shortfall(answer)
         for call, reply in held:
+            if call.reply.done():
+                continue
             if missing is None:
-                _resolve(call, reply)
-            elif not call.reply.done():
+                call.reply.set_result(reply)
+            else:
                 call.reply.set_exception(NotReached(reply, f"{self.address} {missing}"))
 
     async def _read(
-        self, connection: Any, batch: list[_Call], deliver: Callable[[_Call, list[Any]], None]
+        self,
+        connection: Any,
+        batch: list[_Call],
+        deliver: Callable[[_Call, Any], None] | None = None,
     ) -> None:
+        """Read all replies; *deliver* takes them, else their callers hear of them at once."""
         for call in batch:
-            if call.has_prelude:
+            _, echo, reply, _, has_prelude = call
+            if has_prelude:
                 await connection.read_response()
             try:
                 answer = await connection.read_response()
             except ResponseError as error:
                 self._refuse(call, error)
                 continue
-            if not _is_of(call, answer):
+            is_theirs = type(answer) is list and answer and answer[0] == echo
+            if not is_theirs and echo is not None:
                 raise LaneBroken("a reply belongs to another command")
-            deliver(call, answer)
+            if deliver is not None:
+                deliver(call, answer)
+            elif not reply.done():
+                reply.set_result(answer)
 
     def _refuse(self, call: _Call, error: ResponseError) -> None:
         if "READONLY" in str(error):  # a master that was demoted: look for the new one
@@ -367,18 +378,6 @@ def address_of(pool: ConnectionPool) -> str:
         return f"the Redis master {pool.service_name!r}"
     where = options.get("path") or f"{options.get('host')}:{options.get('port')}"
     return f"Redis at {where}, database {options.get('db') or 0},"
-
-
-def _is_of(call: _Call, answer: Any) -> bool:
-    """Whether the reply names what its caller asked for, or needs not."""
-    if call.echo is None:
-        return True
-    return type(answer) is list and bool(answer) and answer[0] == call.echo
-
-
-def _resolve(call: _Call, answer: Any) -> None:
-    if not call.reply.done():
-        call.reply.set_result(answer)
 
 
 def _fail(calls: Sequence[_Call], reason: str) -> None:

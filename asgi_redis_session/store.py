@@ -263,9 +263,9 @@ class SessionStore:
         """Read the whole hash and slide its TTL, in one script."""
         self._counted.loads += 1
         script = self._prepared["all", slide]
-        if len(handles) == 1:  # nearly always; a coroutine less than `_find`
+        if len(handles) == 1:  # nearly always, so spare the ways over `_find` and `_ask`
             handle = handles[0]
-            reply = await self._ask(script, handles, idempotent=True)
+            reply = await self._wire.ask(script, (self._wire.key(handle),), idempotent=True)
         else:
             handle, reply = await self._find(handles, script)
         if reply[1] <= 0:
@@ -756,7 +756,7 @@ class SessionStore:
             "with `redis-cli HGETALL %s`, or delete it.",
             handle,
             reason,
-            self._wire.key(handle),
+            f"{self.prefix}:{handle}",
         )
         self._wire.emit("corrupt", handle, reason)
 

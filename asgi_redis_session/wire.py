@@ -104,10 +104,10 @@ class Prepared(Script):
 
     __slots__ = ("_arguments", "_head", "_tail")
 
-    def __init__(self, script: Script, arguments: Sequence[Any], key: str) -> None:
+    def __init__(self, script: Script, arguments: Sequence[Any], key: bytes) -> None:
         self.text, self.sha = script.text, script.sha
         self._arguments = arguments
-        blank = b"\0" * len(key.encode())
+        blank = b"\0" * len(key)
         self._head, self._tail = script.packed((blank,), arguments).split(blank)
 
     def packed(self, keys: Sequence[bytes], _arguments: Sequence[Any]) -> bytes:
@@ -154,6 +154,7 @@ class Wire:
         self.redis = redis
         self.is_cluster = isinstance(redis, RedisCluster)
         self.prefix = prefix
+        self._before = f"{prefix}:".encode()
         self.counted = Stats()
         self.timeout = timeout
         self._on_event = on_event
@@ -165,14 +166,14 @@ class Wire:
         self._errands: dict[asyncio.Task[None], asyncio.AbstractEventLoop] = {}
         _wires.add(self)
 
-    def key(self, *parts: str) -> str:
-        """The name of a key of ours."""
-        return self.prefix + ":" + (parts[0] if len(parts) == 1 else ":".join(parts))
+    def key(self, name: str) -> bytes:
+        """A key of ours."""
+        return self._before + name.encode()
 
     async def ask(
         self,
         script: Script,
-        keys: Sequence[str],
+        keys: Sequence[bytes],
         arguments: Sequence[Any] = (),
         *,
         idempotent: bool = False,
@@ -187,8 +188,7 @@ class Wire:
         """
         loop = asyncio.get_running_loop()
         route = self._routes.get(loop) or self._new_route(loop)
-        names = tuple(map(str.encode, keys))
-        key, packed = names[0], script.packed(names, arguments)
+        key, packed = keys[0], script.packed(keys, arguments)
         deadline = loop.time() + self.timeout
         purpose: Purpose = "side" if side else "requests"
         if promise is not None and promise.level is not None:
@@ -203,7 +203,7 @@ class Wire:
             except (LaneBroken, ResponseError) as error:
                 way = None if lane is None else Way(lane)
                 errand = _Errand(
-                    script, names, arguments, packed, purpose, deadline, idempotent, way
+                    script, keys, arguments, packed, purpose, deadline, idempotent, way
                 )
                 reply = await self._insist(route, errand, error)
         except NotReached as short:
@@ -257,7 +257,7 @@ class Wire:
         """
         loop = asyncio.get_running_loop()
         route = self._routes.get(loop) or self._new_route(loop)
-        lane = route.lane(self.key("idx").encode(), "queries")
+        lane = route.lane(self.key("idx"), "queries")
         waiting = [lane.submit(_pack(*command), None) for command in commands]
         replies = await asyncio.gather(*waiting, return_exceptions=True)
         for reply in replies:
@@ -265,7 +265,7 @@ class Wire:
                 raise self._unavailable(Way(lane), reply)
         return replies
 
-    def post(self, script: Script, keys: Sequence[str], arguments: Sequence[Any] = ()) -> bool:
+    def post(self, script: Script, keys: Sequence[bytes], arguments: Sequence[Any] = ()) -> bool:
         """
         Run a script that nobody waits for; what goes wrong is counted and reported.
 
@@ -273,18 +273,17 @@ class Wire:
         """
         loop = asyncio.get_running_loop()
         route = self._routes.get(loop) or self._new_route(loop)
-        names = tuple(map(str.encode, keys))
-        packed, deadline = script.packed(names, arguments), loop.time() + self.timeout
-        errand = _Errand(script, names, arguments, packed, "requests", deadline, may_repeat=False)
+        packed, deadline = script.packed(keys, arguments), loop.time() + self.timeout
+        errand = _Errand(script, keys, arguments, packed, "requests", deadline, may_repeat=False)
         try:
-            lane = route.lane(names[0], "requests")
+            lane = route.lane(keys[0], "requests")
         except Unrouted as error:
             self._insist_later(route, errand, error)
             return True
         if lane.backlog >= _BACKLOG:
             return False
         errand.way = Way(lane)
-        reply = lane.submit(packed, names[0], deadline)
+        reply = lane.submit(packed, keys[0], deadline)
         reply.add_done_callback(partial(self._posted, route, errand))
         return True
 
