@@ -36,7 +36,7 @@ _LITERALS: dict[bytes, bool | None] = {b"true": True, b"false": False, b"null": 
 _NAMED = frozenset({"true", "false", "null", "NaN", "Infinity"})
 _NAMED_BYTES = frozenset({b"NaN", b"Infinity"})
 _TAGS = frozenset("'\"{[-0123456789")
-_QUOTE, _DOUBLE_QUOTE = b"'\""
+_QUOTE, _DOUBLE_QUOTE, _AT = b"'\"@"
 _STRUCTURED = frozenset(b"{[-0123456789")
 #: First bytes of what is not plain text, or might not be.
 _TELLING = frozenset(bytes([first]) for first in _STRUCTURED | frozenset(b"'\"tfnNI")) | {b""}
@@ -149,23 +149,23 @@ def decode_fields(pairs: Sequence[bytes]) -> dict[str, Any]:
     try:
         # The dearest part of a load: a short way for plain text, which most values are.
         for name, raw in zip(parts, parts, strict=True):
-            if name[:1] != b"@":
+            if name[0] != _AT:
                 values[name.decode()] = decode(raw) if raw[:1] in _TELLING else raw.decode()
-    except UnicodeDecodeError:
-        raise CorruptValue("a field's name or text is not UTF-8") from None
+    except (UnicodeDecodeError, IndexError):
+        raise CorruptValue("a field's name or text is not UTF-8, or it has no name") from None
     return values
 
 
 def raw_fields(pairs: Sequence[bytes]) -> dict[str, bytes]:
     """The bytes that `decode_fields` makes these values of."""
     parts = iter(pairs)
-    return {name.decode(): raw for name, raw in zip(parts, parts, strict=True) if name[:1] != b"@"}
+    return {name.decode(): raw for name, raw in zip(parts, parts, strict=True) if name[0] != _AT}
 
 
 def metadata_of(pairs: Sequence[bytes]) -> dict[bytes, bytes]:
     """What is ours in a hash: the names that start with `@`."""
     parts = iter(pairs)
-    return {name: raw for name, raw in zip(parts, parts, strict=True) if name[:1] == b"@"}
+    return {name: raw for name, raw in zip(parts, parts, strict=True) if name[0] == _AT}
 
 
 def check_name(name: object) -> str:
