@@ -21,12 +21,11 @@ from .errors import SessionValueError
 
 __all__ = [
     "CorruptValue",
+    "by_name",
     "check_name",
     "decode",
     "decode_fields",
     "encode",
-    "metadata_of",
-    "raw_fields",
 ]
 
 _to_json = msgspec.json.Encoder().encode
@@ -156,16 +155,9 @@ def decode_fields(pairs: Sequence[bytes]) -> dict[str, Any]:
     return values
 
 
-def raw_fields(pairs: Sequence[bytes]) -> dict[str, bytes]:
-    """The bytes that `decode_fields` makes these values of."""
-    parts = iter(pairs)
-    return {name.decode(): raw for name, raw in zip(parts, parts, strict=True) if name[0] != _AT}
-
-
-def metadata_of(pairs: Sequence[bytes]) -> dict[bytes, bytes]:
-    """What is ours in a hash: the names that start with `@`."""
-    parts = iter(pairs)
-    return {name: raw for name, raw in zip(parts, parts, strict=True) if name[0] == _AT}
+def by_name(pairs: Sequence[bytes]) -> dict[bytes, bytes]:
+    """The same as a dict of names and values as they stand there, ours included."""
+    return dict(zip(pairs[::2], pairs[1::2], strict=True))
 
 
 def check_name(name: object) -> str:

@@ -9,7 +9,7 @@ nothing about ids or lifetimes.
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from typing import Any, Self
 
-from .codec import check_name, decode, encode, raw_fields
+from .codec import by_name, check_name, decode, encode
 from .errors import SessionValueError
 from .index import Field
 from .record import Changes, Limits
@@ -45,9 +45,9 @@ class Fields(MutableMapping[str, Any]):
         # None: not loaded.
         self._values: dict[str, Any] | None = None
         # What Redis returned: names and bytes in turn. And what it holds, as far as we know, by
-        # name; None: not listed yet, since nobody has asked.
+        # name, with our metadata; None: nobody has asked yet.
         self._pairs: Sequence[bytes] = ()
-        self._raws: dict[str, bytes] | None = None
+        self._raws: dict[bytes, bytes] | None = None
         # None: nothing is staged.
         self._changes: Changes | None = None
         # Fields whose list or dict the app holds, so that it may have changed unseen.
@@ -156,20 +156,20 @@ class Fields(MutableMapping[str, Any]):
         return changes
 
     def _is_as_stored(self, name: str, value: Any) -> bool:
-        stored = self._stored().get(name)
+        stored = self._stored().get(name.encode())
         return stored not in (None, _UNKNOWN) and bool(decode(stored or b"") == value)
 
     def _stage(self, name: str, encoded: bytes | None) -> None:
         # Equal bytes: `1`, `True` and `1.0` differ, as their types do.
-        if encoded != self._stored().get(name) or self._is_sending:
+        if encoded != self._stored().get(name.encode()) or self._is_sending:
             self._stage_changes().fields[name] = encoded
         elif self._changes is not None:
             self._changes.fields.pop(name, None)
 
-    def _stored(self) -> dict[str, bytes]:
+    def _stored(self) -> dict[bytes, bytes]:
         """What Redis holds of each field, as far as we know."""
         if self._raws is None:
-            self._raws = raw_fields(self._pairs)
+            self._raws = by_name(self._pairs)
         return self._raws
 
     def _take_over(self, values: dict[str, Any], pairs: Sequence[bytes] = ()) -> None:
@@ -186,19 +186,19 @@ class Fields(MutableMapping[str, Any]):
         stored = self._stored()
         for name, raw in sent.fields.items():
             if raw is None:
-                stored.pop(name, None)
+                stored.pop(name.encode(), None)
             else:
-                stored[name] = raw
+                stored[name.encode()] = raw
         later = self._changes
         if later is not None:
             later.fields = {
-                name: raw for name, raw in later.fields.items() if raw != stored.get(name)
+                name: raw for name, raw in later.fields.items() if raw != stored.get(name.encode())
             }
 
     def _restore(self, changes: Changes) -> None:
         """What was sent may be in Redis or not: it is staged again, below what came later."""
         self._changes = changes.before(self._changes or Changes())
-        self._stored().update(dict.fromkeys(changes.fields, _UNKNOWN))
+        self._stored().update((name.encode(), _UNKNOWN) for name in changes.fields)
 
     def _encode(self, name: str, value: Any) -> bytes:
         limits = self._limits
@@ -217,18 +217,18 @@ class Fields(MutableMapping[str, Any]):
         return encoded
 
     def _refuse_too_large(self, staged: dict[str, bytes | None]) -> None:
-        raws, growth = self._stored(), 0
+        stored, limit, growth = self._stored(), self._limits.session_bytes, 0
         for name, raw in staged.items():
-            growth += len(raw or b"") - len(raws.get(name, b""))
-        # A session that is too large already may still shrink.
-        if growth <= 0:
+            growth += len(raw or b"") - len(stored.get(name.encode(), b""))
+        # A session that is too large already may still shrink. And mostly it is enough to look
+        # roughly, metadata included.
+        if growth <= 0 or sum(map(len, stored.values())) + growth <= limit:
             return
-        before = sum(map(len, raws.values()))
-        if before + growth > self._limits.session_bytes:
+        before = sum(len(raw) for name, raw in stored.items() if not name.startswith(b"@"))
+        if before + growth > limit:
             raise SessionValueError(
-                f"The session's values take {before + growth} bytes, more than "
-                f"{self._limits.session_bytes}. Store less, or raise "
-                "Limits(session_bytes=...)."
+                f"The session's values take {before + growth} bytes, more than {limit}. "
+                "Store less, or raise Limits(session_bytes=...)."
             )
 
     def _refuse_one_more(self, name: str) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from .codec import decode_fields, metadata_of
+from .codec import by_name, decode_fields
 from .durability import Promise
 from .duration import milliseconds
 from .errors import SessionValueError
@@ -120,11 +120,11 @@ class Record:
     """
     What Redis holds of one session. Instants are milliseconds of the Redis clock.
 
-    *pairs*: its hash as Redis lists it. *values* are the user's fields, *metadata* ours; that those
-    are what we write, `lua/prelude.lua` has seen to. Raises `CorruptValue` for other bytes.
+    *pairs*: its hash as Redis lists it. *values* are the user's fields; of ours, `lua/prelude.lua`
+    has seen to it that they are what we write. Raises `CorruptValue` for other bytes.
     """
 
-    __slots__ = ("_metadata", "expires_ms", "handle", "now_ms", "pairs", "values")
+    __slots__ = ("_raws", "expires_ms", "handle", "now_ms", "pairs", "values")
 
     def __init__(
         self, handle: str, expires_ms: int, now_ms: int, pairs: Sequence[bytes] = ()
@@ -134,14 +134,14 @@ class Record:
         self.now_ms = now_ms
         self.pairs = pairs
         self.values = decode_fields(pairs)
-        self._metadata: dict[bytes, bytes] | None = None
+        self._raws: dict[bytes, bytes] | None = None
 
     @property
-    def metadata(self) -> dict[bytes, bytes]:
-        """Our own fields; sorted out when somebody asks, as few requests do."""
-        if self._metadata is None:
-            self._metadata = metadata_of(self.pairs)
-        return self._metadata
+    def raws(self) -> dict[bytes, bytes]:
+        """The hash by names; made when somebody asks, as few requests do."""
+        if self._raws is None:
+            self._raws = by_name(self.pairs)
+        return self._raws
 
     @property
     def created_ms(self) -> int:
@@ -170,12 +170,12 @@ class Record:
 
     def shorten(self, idle_ms: int, deadline_ms: int | None) -> None:
         """Take over a lifetime that was just written."""
-        self.metadata[b"@idle"] = b"%d" % idle_ms
+        self.raws[b"@idle"] = b"%d" % idle_ms
         if deadline_ms is not None:
-            self.metadata[b"@deadline"] = b"%d" % deadline_ms
+            self.raws[b"@deadline"] = b"%d" % deadline_ms
 
     def _count(self, name: bytes) -> int | None:
-        raw = self.metadata.get(name)
+        raw = self.raws.get(name)
         return None if raw is None else int(raw)
 
     @property
@@ -185,7 +185,7 @@ class Record:
 
     def text(self, name: bytes) -> str | None:
         """A text among the metadata; None if there is none."""
-        raw = self.metadata.get(name)
+        raw = self.raws.get(name)
         return None if raw is None else raw.decode(errors="replace")
 
 

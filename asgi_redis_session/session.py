@@ -349,9 +349,14 @@ class Session(Fields):
         Raises `SessionGone`, `SessionUnavailable`, `DurabilityNotReached` (the write stands), and
         `SessionValueError` for a nested value that can't be stored.
         """
-        async with self._turn:
+        turn = self._turn
+        if not turn.take():
+            await turn.wait()
+        try:
             if self._values is not None:
                 await self._commit(durability)
+        finally:
+            turn.leave()
 
     async def logout(self) -> None:
         """
@@ -744,7 +749,7 @@ class Session(Fields):
     def _learn(self, name: str, total: int) -> None:
         if self._values is not None and self._record is not None:
             self._values[name] = total
-            self._stored()[name] = b"%d" % total
+            self._stored()[name.encode()] = b"%d" % total
 
     def _increment_staged(self, name: str, amount: int) -> int:
         current = self.get(name, 0)

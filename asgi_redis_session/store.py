@@ -351,7 +351,8 @@ class SessionStore:
     async def save(self, record: Record, changes: Changes, *, slide: bool) -> Record | None:
         """HSET, HDEL and TTL in one script, if the hash still exists."""
         arguments = self._save_arguments(record, changes, slide=slide)
-        reply = await self._ask(_SAVE, (record.handle,), arguments, promise=changes.promise)
+        keys = (self._wire.key(record.handle),)
+        reply = await self._wire.ask(_SAVE, keys, arguments, promise=changes.promise)
         if not self._lives(record.handle, reply[1], reports_gone=True):
             return None
         self._counted.commits += 1
