@@ -50,6 +50,7 @@ end
 
 function init(args)
   for line in io.lines(args[2]) do cookies[#cookies + 1] = line end
+  math.randomseed(os.time())
   if #cookies > 0 then position = math.random(#cookies) end
   kind = KINDS[args[1]]
   request = one_kind
