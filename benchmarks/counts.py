@@ -6,8 +6,8 @@ What one request costs, in counts that do not depend on the machine.
 For each kind of request, alone and 50 at once: Redis commands and batches (round trips of the
 lane), Python function calls (ours, redis-py's and asyncio's; no ASGI server), blocks of memory that
 are taken from Python's allocator, whether they are given back or not, objects that the collector
-has to look at because requests hold them while they wait for Redis, and objects that a request
-leaves to the collector when it is over.
+has to look at because requests hold them while they wait for Redis, and objects that only the
+collector can free when a request is over.
 """
 
 import asyncio
@@ -94,12 +94,11 @@ class Meter:
             calls += event == "call"
 
         sys.setprofile(count)
-        tracked = gc.get_count()[0]
         try:
             await self._drive(cookies, at_once)
         finally:
             sys.setprofile(None)
-            tracked = gc.get_count()[0] - tracked
+            left = gc.collect()
             gc.enable()
         after = self._store.stats
         blocks = await self._blocks(cookies, at_once)
@@ -110,7 +109,7 @@ class Meter:
             "calls": round(calls / REQUESTS, 1),
             "blocks": round(blocks / REQUESTS, 1),
             "objects held": round(held / at_once, 1),
-            "left for the collector": round(tracked / REQUESTS, 2),
+            "left for the collector": round(left / REQUESTS, 2),
         }
 
     async def _drive(self, cookies: list[bytes], at_once: int) -> None:

@@ -16,6 +16,11 @@ from .rates import P99_LIMIT, Limit, Verdict, by_rate, proven, verdict
 
 HERE = Path(__file__).parent
 LATEST = HERE / "results" / "latest.json"
+DOCUMENTS = [
+    HERE / "README.md",
+    HERE.parent / "README.md",
+    HERE.parent / "docs" / "performance.md",
+]
 SECTION = re.compile(r"(<!-- benchmark (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 #: A sample during which others had more of the machine than this is disturbed.
 FOREIGN_LIMIT = 0.15
@@ -502,13 +507,8 @@ def publish(result: dict[str, Any]) -> None:
     LATEST.parent.mkdir(exist_ok=True)
     LATEST.write_text(json.dumps(result, indent=1) + "\n")
     plots(result, HERE / "plots")
-    for document in (
-        HERE / "README.md",
-        HERE.parent / "README.md",
-        HERE.parent / "docs" / "performance.md",
-    ):
-        if document.exists():
-            document.write_text(SECTION.sub(lambda m: fill_in(m, result), document.read_text()))
+    for document in DOCUMENTS:
+        document.write_text(SECTION.sub(lambda m: fill_in(m, result), document.read_text()))
 
 
 def fill_in(section: re.Match[str], result: dict[str, Any]) -> str:
