@@ -95,7 +95,7 @@ class Meter:
 
         sys.setprofile(count)
         try:
-            await self._drive(cookies, at_once)
+            await self.drive(cookies, at_once)
         finally:
             sys.setprofile(None)
             left = gc.collect()
@@ -112,7 +112,7 @@ class Meter:
             "left for the collector": round(left / REQUESTS, 2),
         }
 
-    async def _drive(self, cookies: list[bytes], at_once: int) -> None:
+    async def drive(self, cookies: list[bytes], at_once: int) -> None:
         for _ in range(REQUESTS // at_once):
             if at_once == 1:
                 await self.request(cookies[0])
@@ -125,7 +125,7 @@ class Meter:
         gc.disable()
         with nothing_given_back():
             before = sys.getallocatedblocks()
-            await self._drive(cookies, at_once)
+            await self.drive(cookies, at_once)
             taken = sys.getallocatedblocks() - before
         gc.enable()
         return taken
@@ -179,27 +179,32 @@ async def _send(message: Any) -> None:
     return None
 
 
+async def make_sessions(store: SessionStore, number: int, data: dict[str, Any]) -> dict[bytes, str]:
+    """Store so many sessions; returns the handle of each by its cookie."""
+    made = {}
+    for _ in range(number):
+        session = await Session(store).load()
+        session.update(data)
+        await session.save()
+        grant = session.take_grant()
+        assert grant is not None
+        made[f"session={grant.session_id}".encode()] = session.handle or ""
+    return made
+
+
 async def measure(url: str) -> dict[str, dict[str, dict[str, float]]]:
     """All counts, by kind of request and by number of requests at once."""
     async with SessionStore.from_url(url, prefix="counts") as store:
-        cookies, handles = [], []
-        for _ in range(50):
-            session = await Session(store).load()
-            session.update(FIELDS)
-            await session.save()
-            grant = session.take_grant()
-            assert grant is not None
-            cookies.append(f"session={grant.session_id}".encode())
-            handles.append(session.handle)
+        made = await make_sessions(store, 50, FIELDS)
         result = {
             kind.__name__: {
-                str(at_once): await Meter(store, kind).measure(cookies, at_once)
+                str(at_once): await Meter(store, kind).measure([*made], at_once)
                 for at_once in (1, 50)
             }
             for kind in KINDS
         }
-        for handle in handles:
-            await store.revoke(handle or "")
+        for handle in made.values():
+            await store.revoke(handle)
         return result
 
 

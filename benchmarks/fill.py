@@ -80,13 +80,13 @@ def bytes_each(target: Worker, redis: Redis, size: str, count: int) -> int:
     assert target.contender.clone is not None
     redis.flushdb()
     dump = template(target, redis, size)
-    before = _used(redis)
+    before = used(redis)
     copy(redis, target.contender.clone, dump, count)
-    each = round((_used(redis) - before) / count)
+    each = round((used(redis) - before) / count)
     redis.flushdb()
     return each
 
 
-def _used(redis: Redis) -> int:
+def used(redis: Redis) -> int:
     used: Any = redis.info("memory")
     return int(used["used_memory"])

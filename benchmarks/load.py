@@ -49,6 +49,12 @@ def cpu_ns(pid: int) -> int:
     )
 
 
+def family(pid: int) -> list[int]:
+    """A process and all that it has started."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [pid, *(found for child in children for found in family(int(child)))]
+
+
 def machine_busy_ns() -> int:
     """The processor time that anybody on this machine has had."""
     user, nice, system, _, _, irq, softirq, steal, *_ = map(
@@ -115,12 +121,12 @@ class Worker:
         except urllib.error.HTTPError as reply:
             return reply.code, reply.read().decode(), reply.headers.get("set-cookie", "")
 
-    def ready(self) -> None:
+    def ready(self, cpus: set[int] = WORKER_CPUS) -> None:
         """Wait until it answers; from then on it stays on its processor."""
         for _ in range(1200):
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", self.port)) == 0:
-                    return pin(self.pid, WORKER_CPUS)
+                    return pin(self.pid, cpus)
             if self.process.poll() is not None:
                 break
             time.sleep(0.05)
@@ -141,7 +147,9 @@ def _free_port() -> int:
 
 
 @contextmanager
-def worker(contender: Contender, redis_url: str, *, gc: str = "usual") -> Iterator[Worker]:
+def worker(
+    contender: Contender, redis_url: str, *, gc: str = "usual", workers: int = 1
+) -> Iterator[Worker]:
     """
     Serve a contender from its environment: one worker, uvloop, httptools, no access log. Several
     can be started at once; wait for each with `Worker.ready`.
@@ -153,7 +161,7 @@ def worker(contender: Contender, redis_url: str, *, gc: str = "usual") -> Iterat
             *(str(ROOT / contender.environment / "bin" / "python"), "-m", "uvicorn"),
             *(f"benchmarks.contenders.{contender.name}:app", "--port", str(port)),
             *("--loop", "uvloop", "--http", "httptools", "--no-access-log"),
-            *("--log-level", "critical", "--backlog", "4096"),
+            *("--log-level", "critical", "--backlog", "4096", "--workers", str(workers)),
         ],
         cwd=ROOT,
         env=os.environ | {"BENCH_REDIS_URL": redis_url, "BENCH_GC": gc},
@@ -213,6 +221,11 @@ def opened(
     figures["rate"] = figures["answered"] / figures["seconds"]
     figures["kept_schedule"] = figures["lag"]["99"] <= MOST_LAG
     return figures
+
+
+def warm_up(target: Worker, cookies: Path) -> None:
+    """What is made once, such as a pool's connections, is made before anything is measured."""
+    opened(target, "read", cookies, rate=50_000, seconds=0.01, connections=64)
 
 
 def _load(*command: str) -> str:

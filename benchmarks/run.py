@@ -57,7 +57,7 @@ FULL = Plan(
     sessions=100_000,
     big_sessions=20_000,
     rounds=5,
-    seconds=2,
+    seconds=1,
     more_rounds=3,
     connections=(1, 8, 256, 1000),
     rates=Ladder(
@@ -128,6 +128,7 @@ class Bench:
         for size, cookies in filled.items():
             path = self.cookies[name, size] = self.folder / f"{name}.{size}"
             path.write_text("\n".join(cookies) + "\n")
+        load.warm_up(self.workers[name], self.cookies[name, "small"])
 
     # --- Measuring ---
 
