@@ -1,6 +1,7 @@
 """What decides over the figures of `benchmarks/`: no figure here is measured."""
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -151,3 +152,29 @@ def test_the_published_tables_are_those_of_the_published_run() -> None:
         text = document.read_text()
         for section in report.SECTION.finditer(text):
             assert report.fill_in(section, result) == section[0], (document.name, section[2])
+
+
+def test_the_advised_settings_do_what_is_said() -> None:
+    """`benchmarks.advice` runs as docs/performance.md says; the rows are those of its tables."""
+    command = [sys.executable, "-m", "benchmarks.advice", "refresh_after", "listpack"]
+    run = subprocess.run(
+        [*command, "--rounds", "1"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=50,
+    )
+    rows = {
+        name: [float(cell.replace(",", "")) for cell in cells.split("|")]
+        for name, cells in re.findall(r"^\| (`[^`]+`) \| (.*) \|$", run.stdout, re.MULTILINE)
+    }
+    (writes, bytes_, _), (fewer, less, _) = (rows[f"`refresh_after={n}`"] for n in (0, 60))
+    assert (writes, fewer) == (1, 0)
+    assert bytes_ > 50
+    assert less < 1
+    spread_out, compact = (rows[f"`hash-max-listpack-value {n}`"][0] for n in (64, 2048))
+    assert compact < 0.85 * spread_out
+    text = (ROOT / "docs/performance.md").read_text()
+    assert "`python -m benchmarks.advice`" in text
+    assert all(f"| {name} | " in text for name in rows)
