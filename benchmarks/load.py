@@ -186,7 +186,8 @@ def closed(
     """wrk: each connection sends its next request when it has its answer."""
     output = _load(
         *("wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--timeout", "10s"),
-        *("-s", str(ROOT / "benchmarks" / "wrk.lua"), target.url, "--", workload, str(cookies)),
+        *("-s", str(ROOT / "benchmarks" / "wrk.lua"), target.url, "--"),
+        *(workload, str(cookies), str(connections)),
     )
     line = next((line for line in output.splitlines() if line.startswith("JSON")), None)
     if line is None:
