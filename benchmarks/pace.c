@@ -198,10 +198,11 @@ int main(int argc, char **argv) {
         }
         if (scheduled - sent > most_queued) most_queued = scheduled - sent;
         if (scheduled == total && time > last + DRAIN_SECONDS) break;
-        if (scheduled < total) {
-            struct itimerspec at = {.it_value = {(time_t)due, (long)(fmod(due, 1) * 1e9)}};
-            timerfd_settime(timer, TFD_TIMER_ABSTIME, &at, NULL);
-        }
+        /* Once the last is due, the timer must be disarmed: while it says so, nobody sleeps. */
+        struct itimerspec at = {.it_value = {0}};
+        if (scheduled < total)
+            at.it_value = (struct timespec){(time_t)due, (long)(fmod(due, 1) * 1e9)};
+        timerfd_settime(timer, TFD_TIMER_ABSTIME, &at, NULL);
         int ready = epoll_wait(epoll_fd, events, MAX_EVENTS, 100);
         for (int i = 0; i < ready; i++)
             if (events[i].data.u32 != UINT32_MAX) receive((int)events[i].data.u32);
