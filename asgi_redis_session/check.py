@@ -252,7 +252,7 @@ async def _missing(
     for name, *rest in probes:
         if name in _MAKERS and {"DEL", "PEXPIREAT"} <= set(missing):
             continue
-        arguments = [part.replace("{key}", key).replace("{soon}", soon) for part in rest]
+        arguments = [part.replace("{key}", key.decode()).replace("{soon}", soon) for part in rest]
         try:
             await client.execute_command(name, *arguments)  # type: ignore[no-untyped-call]
         except NoPermissionError:

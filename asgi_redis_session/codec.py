@@ -12,13 +12,22 @@ The first byte tells the type, so that every value comes back equal and of the s
 Everything else is refused, at any depth. No I/O here, and nothing about sessions.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from .errors import SessionValueError
 
-__all__ = ["CorruptValue", "check_name", "decode", "decode_pairs", "encode"]
+__all__ = [
+    "CorruptValue",
+    "check_name",
+    "decode",
+    "decode_fields",
+    "encode",
+    "metadata_of",
+    "raw_fields",
+]
 
 _to_json = msgspec.json.Encoder().encode
 _from_json = msgspec.json.Decoder().decode
@@ -133,28 +142,30 @@ def decode(raw: bytes) -> Any:
     return text
 
 
-def decode_pairs(
-    reply: list[bytes],
-) -> tuple[dict[str, Any], dict[str, bytes], dict[bytes, bytes]]:
-    """
-    Split a hash as Redis lists it (name, value, name, value …) into the user's values, the
-    bytes these were made from, and our metadata (names that start with `@`).
-    """
+def decode_fields(pairs: Sequence[bytes]) -> dict[str, Any]:
+    """The user's values of a hash as Redis lists it: names and values in turn."""
     values: dict[str, Any] = {}
-    raws: dict[str, bytes] = {}
-    metadata: dict[bytes, bytes] = {}
-    pairs = iter(reply)
+    parts = iter(pairs)
     try:
         # The dearest part of a load: a short way for plain text, which most values are.
-        for name, raw in zip(pairs, pairs, strict=True):
-            if name[:1] == b"@":
-                metadata[name] = raw
-            else:
-                raws[text := name.decode()] = raw
-                values[text] = decode(raw) if raw[:1] in _TELLING else raw.decode()
+        for name, raw in zip(parts, parts, strict=True):
+            if name[:1] != b"@":
+                values[name.decode()] = decode(raw) if raw[:1] in _TELLING else raw.decode()
     except UnicodeDecodeError:
         raise CorruptValue("a field's name or text is not UTF-8") from None
-    return values, raws, metadata
+    return values
+
+
+def raw_fields(pairs: Sequence[bytes]) -> dict[str, bytes]:
+    """The bytes that `decode_fields` makes these values of."""
+    parts = iter(pairs)
+    return {name.decode(): raw for name, raw in zip(parts, parts, strict=True) if name[:1] != b"@"}
+
+
+def metadata_of(pairs: Sequence[bytes]) -> dict[bytes, bytes]:
+    """What is ours in a hash: the names that start with `@`."""
+    parts = iter(pairs)
+    return {name: raw for name, raw in zip(parts, parts, strict=True) if name[:1] == b"@"}
 
 
 def check_name(name: object) -> str:

@@ -6,10 +6,10 @@ unseen, so it is encoded again and compared when changes are collected. No I/O h
 nothing about ids or lifetimes.
 """
 
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from typing import Any, Self
 
-from .codec import check_name, decode, encode
+from .codec import check_name, decode, encode, raw_fields
 from .errors import SessionValueError
 from .index import Field
 from .record import Changes, Limits
@@ -18,7 +18,6 @@ __all__ = ["Fields"]
 
 #: What Redis holds of a field after a commit that nobody heard of. No value is encoded so.
 _UNKNOWN = b"\xff"
-_NOTHING: dict[str, bytes] = {}
 _NONE: frozenset[str] = frozenset()
 
 
@@ -29,15 +28,26 @@ class Fields(MutableMapping[str, Any]):
     `Session` says, by `_readable` and `_writable`, whether they may be used now.
     """
 
-    __slots__ = ("_changes", "_checked", "_is_sending", "_limits", "_live", "_raws", "_values")
+    __slots__ = (
+        "_changes",
+        "_checked",
+        "_is_sending",
+        "_limits",
+        "_live",
+        "_pairs",
+        "_raws",
+        "_values",
+    )
 
     def __init__(self, limits: Limits, checked: Mapping[str, Field]) -> None:
         self._limits = limits
         self._checked = checked
         # None: not loaded.
         self._values: dict[str, Any] | None = None
-        # What Redis holds, as far as we know; a dict of its own once it is loaded.
-        self._raws: dict[str, bytes] = _NOTHING
+        # What Redis returned: names and bytes in turn. And what it holds, as far as we know, by
+        # name; None: not listed yet, since nobody has asked.
+        self._pairs: Sequence[bytes] = ()
+        self._raws: dict[str, bytes] | None = None
         # None: nothing is staged.
         self._changes: Changes | None = None
         # Fields whose list or dict the app holds, so that it may have changed unseen.
@@ -146,15 +156,25 @@ class Fields(MutableMapping[str, Any]):
         return changes
 
     def _is_as_stored(self, name: str, value: Any) -> bool:
-        stored = self._raws.get(name)
+        stored = self._stored().get(name)
         return stored not in (None, _UNKNOWN) and bool(decode(stored or b"") == value)
 
     def _stage(self, name: str, encoded: bytes | None) -> None:
         # Equal bytes: `1`, `True` and `1.0` differ, as their types do.
-        if encoded != self._raws.get(name) or self._is_sending:
+        if encoded != self._stored().get(name) or self._is_sending:
             self._stage_changes().fields[name] = encoded
         elif self._changes is not None:
             self._changes.fields.pop(name, None)
+
+    def _stored(self) -> dict[str, bytes]:
+        """What Redis holds of each field, as far as we know."""
+        if self._raws is None:
+            self._raws = raw_fields(self._pairs)
+        return self._raws
+
+    def _take_over(self, values: dict[str, Any], pairs: Sequence[bytes] = ()) -> None:
+        """These are the values from now on, and what Redis returned for them."""
+        self._values, self._pairs, self._raws = values, pairs, None
 
     def _stage_changes(self) -> Changes:
         if self._changes is None:
@@ -163,21 +183,22 @@ class Fields(MutableMapping[str, Any]):
 
     def _settle(self, sent: Changes) -> None:
         """What was sent is in Redis now; what was staged meanwhile may be there already."""
+        stored = self._stored()
         for name, raw in sent.fields.items():
             if raw is None:
-                self._raws.pop(name, None)
+                stored.pop(name, None)
             else:
-                self._raws[name] = raw
+                stored[name] = raw
         later = self._changes
         if later is not None:
             later.fields = {
-                name: raw for name, raw in later.fields.items() if raw != self._raws.get(name)
+                name: raw for name, raw in later.fields.items() if raw != stored.get(name)
             }
 
     def _restore(self, changes: Changes) -> None:
         """What was sent may be in Redis or not: it is staged again, below what came later."""
         self._changes = changes.before(self._changes or Changes())
-        self._raws.update(dict.fromkeys(changes.fields, _UNKNOWN))
+        self._stored().update(dict.fromkeys(changes.fields, _UNKNOWN))
 
     def _encode(self, name: str, value: Any) -> bytes:
         limits = self._limits
@@ -196,7 +217,7 @@ class Fields(MutableMapping[str, Any]):
         return encoded
 
     def _refuse_too_large(self, staged: dict[str, bytes | None]) -> None:
-        raws, growth = self._raws, 0
+        raws, growth = self._stored(), 0
         for name, raw in staged.items():
             growth += len(raw or b"") - len(raws.get(name, b""))
         # A session that is too large already may still shrink.

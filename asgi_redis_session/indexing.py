@@ -107,7 +107,7 @@ class Indexing:
         self._wire = wire
         self._shades = shades
         self._index = index
-        self._alias = wire.key("idx")
+        self._alias = f"{wire.prefix}:idx"
         self._timeout_ms = _TIMEOUT_MS
 
     async def create_index(

@@ -133,16 +133,16 @@ class Lane:
 
     def submit(
         self,
-        command: Sequence[Any],
+        packed: bytes,
         echo: bytes | None,
         deadline: float | None = None,
         prelude: bytes = b"",
     ) -> "asyncio.Future[Any]":
         """
-        Queue one command whose reply is a list that begins with *echo*; await the result. None: a
-        command that does not name itself in its reply, on a lane that carries no user's data.
+        Queue one command, packed, whose reply is a list that begins with *echo*; await the result.
+        None: a command that does not name itself in its reply, on a lane that carries no user's
+        data.
 
-        The command is encoded here, so that a value that can't be fails its own caller only.
         The future raises redis-py's `ResponseError` if Redis answers with an error, and
         `LaneBroken` if no answer can be had before *deadline* (event-loop time); `NotReached` if
         the lane has a barrier and that is not reached. *prelude*: a packed command that has to
@@ -151,9 +151,9 @@ class Lane:
         if deadline is None:
             deadline = self._loop.time() + self._timeout
         reply: asyncio.Future[Any] = self._loop.create_future()
-        packed = prelude + pack_command(command if type(command) is tuple else tuple(command))
+        call = (prelude + packed, echo, reply, deadline, bool(prelude))
         # As `_Call(…)`, without the Python function that a named tuple has for that.
-        self._pending.append(tuple.__new__(_Call, (packed, echo, reply, deadline, bool(prelude))))
+        self._pending.append(tuple.__new__(_Call, call))
         if self._runner is None:
             self._runner = self._loop.create_task(self._run())
         return reply
@@ -204,7 +204,7 @@ class Lane:
                 data = b"".join([call.packed for call in batch])
                 if self._barrier is None:
                     await connection.send_packed_command(data)
-                    await self._read(connection, batch, _resolve)
+                    await self._read(connection, batch)
                 else:
                     await self._exchange_held(connection, data, batch, self._barrier, deadline)
             self.batches += 1
@@ -241,25 +241,36 @@ class Lane:
             answer = error
         missing = barrier.shortfall(answer)
         for call, reply in held:
+            if call.reply.done():
+                continue
             if missing is None:
-                _resolve(call, reply)
-            elif not call.reply.done():
+                call.reply.set_result(reply)
+            else:
                 call.reply.set_exception(NotReached(reply, f"{self.address} {missing}"))
 
     async def _read(
-        self, connection: Any, batch: list[_Call], deliver: Callable[[_Call, list[Any]], None]
+        self,
+        connection: Any,
+        batch: list[_Call],
+        deliver: Callable[[_Call, Any], None] | None = None,
     ) -> None:
+        """Read all replies; *deliver* takes them, else their callers hear of them at once."""
         for call in batch:
-            if call.has_prelude:
+            _, echo, reply, _, has_prelude = call
+            if has_prelude:
                 await connection.read_response()
             try:
                 answer = await connection.read_response()
             except ResponseError as error:
                 self._refuse(call, error)
                 continue
-            if not _is_of(call, answer):
+            is_theirs = type(answer) is list and answer and answer[0] == echo
+            if not is_theirs and echo is not None:
                 raise LaneBroken("a reply belongs to another command")
-            deliver(call, answer)
+            if deliver is not None:
+                deliver(call, answer)
+            elif not reply.done():
+                reply.set_result(answer)
 
     def _refuse(self, call: _Call, error: ResponseError) -> None:
         if "READONLY" in str(error):  # a master that was demoted: look for the new one
@@ -367,18 +378,6 @@ def address_of(pool: ConnectionPool) -> str:
         return f"the Redis master {pool.service_name!r}"
     where = options.get("path") or f"{options.get('host')}:{options.get('port')}"
     return f"Redis at {where}, database {options.get('db') or 0},"
-
-
-def _is_of(call: _Call, answer: Any) -> bool:
-    """Whether the reply names what its caller asked for, or needs not."""
-    if call.echo is None:
-        return True
-    return type(answer) is list and bool(answer) and answer[0] == call.echo
-
-
-def _resolve(call: _Call, answer: Any) -> None:
-    if not call.reply.done():
-        call.reply.set_result(answer)
 
 
 def _fail(calls: Sequence[_Call], reason: str) -> None:

@@ -99,7 +99,7 @@ class SessionMiddleware:
         kind = scope["type"]
         if kind == "lifespan":
             await self._lifespan(scope, receive, send)
-        elif kind not in ("http", "websocket") or isinstance(scope.get("session"), Session):
+        elif kind not in ("http", "websocket") or _is_served(scope):
             await self.app(scope, receive, send)
         else:
             session = scope["session"] = self._session(scope)
@@ -107,7 +107,7 @@ class SessionMiddleware:
             autoload = self.autoload
             try:
                 if autoload and (autoload is True or autoload(scope)):
-                    await session.ensure_loaded()
+                    await session.load_unseen()
                 await self.app(scope, exchange.watching(receive), exchange.send)
             except Exception as error:
                 if not await exchange.fail(error):
@@ -359,6 +359,12 @@ class _Socket(_Exchange):
     async def _close(self, code: int) -> None:
         self._is_ours = True
         await self._send({"type": "websocket.close", "code": code, "reason": ""})
+
+
+def _is_served(scope: Scope) -> bool:
+    """Whether a middleware of ours further out has given it a session."""
+    # Mostly there is none, and asking an abstract class about None is dear.
+    return "session" in scope and isinstance(scope["session"], Session)
 
 
 async def _nothing() -> None:

@@ -6,10 +6,12 @@ No I/O and no clock: instants come from Redis.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from .codec import decode_fields, metadata_of
 from .durability import Promise
 from .duration import milliseconds
 from .errors import SessionValueError
@@ -19,11 +21,6 @@ __all__ = ["Changes", "Grant", "Lifetime", "Limits", "Login", "Record", "Session
 _USER_BITS = 4096
 #: 128 bits in hex: the only form that a handle has.
 _HANDLE = re.compile(r"[0-9a-f]{32}")
-
-#: Instants and lengths among the metadata, in milliseconds.
-_COUNTS = frozenset({b"@auth", b"@created", b"@deadline", b"@idle", b"@seen"})
-#: Enough until the year 5138, and exact in Lua.
-_MS_DIGITS = 14
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,32 +120,28 @@ class Record:
     """
     What Redis holds of one session. Instants are milliseconds of the Redis clock.
 
-    *values* are the user's fields, *raws* the bytes that they were decoded from, *metadata* ours.
-    Raises `ValueError` for metadata that is not what we write.
+    *pairs*: its hash as Redis lists it. *values* are the user's fields, *metadata* ours; that those
+    are what we write, `lua/prelude.lua` has seen to. Raises `CorruptValue` for other bytes.
     """
 
-    __slots__ = ("expires_ms", "handle", "metadata", "now_ms", "raws", "values")
+    __slots__ = ("_metadata", "expires_ms", "handle", "now_ms", "pairs", "values")
 
     def __init__(
-        self,
-        handle: str,
-        expires_ms: int,
-        now_ms: int,
-        *,
-        values: dict[str, Any],
-        raws: dict[str, bytes],
-        metadata: dict[bytes, bytes],
+        self, handle: str, expires_ms: int, now_ms: int, pairs: Sequence[bytes] = ()
     ) -> None:
         self.handle = handle
         self.expires_ms = expires_ms
         self.now_ms = now_ms
-        self.values = values
-        self.raws = raws
-        self.metadata = metadata
-        # As strict as lua/prelude.lua. They become numbers when somebody asks for them.
-        for name, raw in metadata.items():
-            if name in _COUNTS and (len(raw) > _MS_DIGITS or not raw.isdigit()):
-                raise ValueError(f"{name.decode()} is not a count of milliseconds")
+        self.pairs = pairs
+        self.values = decode_fields(pairs)
+        self._metadata: dict[bytes, bytes] | None = None
+
+    @property
+    def metadata(self) -> dict[bytes, bytes]:
+        """Our own fields; sorted out when somebody asks, as few requests do."""
+        if self._metadata is None:
+            self._metadata = metadata_of(self.pairs)
+        return self._metadata
 
     @property
     def created_ms(self) -> int:

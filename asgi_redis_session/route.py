@@ -64,7 +64,7 @@ class Server(NamedTuple):
 
     name: str
     pool: ConnectionPool
-    serves: Callable[[str], bool]
+    serves: Callable[[bytes], bool]
 
 
 class Route(ABC):
@@ -335,8 +335,8 @@ class _ClusterRoute(Route):
             servers.append(Server(address_of(pool), pool, partial(self._is_master, node)))
         return servers
 
-    def _is_master(self, node: _Node, key: str) -> bool:
-        return self._masters[key_slot(key.encode())] == node
+    def _is_master(self, node: _Node, key: bytes) -> bool:
+        return self._masters[key_slot(key)] == node
 
     def counts(self) -> tuple[int, int]:
         batches, commands = super().counts()

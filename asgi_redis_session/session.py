@@ -5,7 +5,7 @@ No I/O here, no clock and no Redis: whatever needs the server goes through `Stor
 """
 
 import asyncio
-from collections.abc import Awaitable, Generator, Sequence
+from collections.abc import Awaitable, Coroutine, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NoReturn, Protocol, Self, TypeVar
 
@@ -134,10 +134,9 @@ class Store(Protocol):
 
 
 class _AtOnce:
-    """Awaiting it takes no time."""
+    """Awaiting it takes no time: it gives an iterator that has ended, without a Python function."""
 
-    def __await__(self) -> Generator[None, None, None]:
-        yield from ()
+    __await__: Any = iter(()).__iter__
 
 
 _AT_ONCE = _AtOnce()
@@ -157,20 +156,28 @@ class _Turn:
         self._waiting: list[asyncio.Future[None]] | None = None
 
     def __aenter__(self) -> Awaitable[None]:
-        if self._is_taken:
-            return self._queue()
-        self._is_taken = True
-        return _AT_ONCE
+        return _AT_ONCE if self.take() else self.wait()
 
     def __aexit__(self, *_: object) -> Awaitable[None]:
+        self.leave()
+        return _AT_ONCE
+
+    def take(self) -> bool:
+        """Take it, if nobody has it."""
+        was_free = not self._is_taken
+        self._is_taken = True
+        return was_free
+
+    def leave(self) -> None:
+        """Give it back."""
         self._is_taken = False
         # All of them look again, so none is forgotten if the first is cancelled just now.
         for waiting in self._waiting or ():
             if not waiting.done():
                 waiting.set_result(None)
-        return _AT_ONCE
 
-    async def _queue(self) -> None:
+    async def wait(self) -> None:
+        """Take it as soon as that is possible."""
         if self._waiting is None:
             self._waiting = []
         while self._is_taken:
@@ -249,7 +256,7 @@ class Session(Fields):
 
     # --- Verbs that act now ---
 
-    async def load(self) -> Self:
+    def load(self) -> Coroutine[Any, Any, Self]:
         """
         Read the session from Redis, once, and slide its TTL; returns itself.
 
@@ -257,24 +264,16 @@ class Session(Fields):
         expired or unreadable session is simply empty. Raises `SessionUnavailable`.
         """
         self._accessed = True
-        if self._values is None:
-            async with self._turn:
-                if self._values is None:
-                    await self._load()
-        return self
+        return self._load()
 
-    async def ensure_loaded(self) -> None:
-        """Load without counting as access by the app: for the middleware's `autoload`."""
-        async with self._turn:
-            if self._values is None:
-                await self._load()
-
-    async def reload(self) -> Self:
+    def reload(self) -> Coroutine[Any, Any, Self]:
         """Forget all staged changes and read the session again. Raises `SessionUnavailable`."""
         self._accessed = True
-        async with self._turn:
-            await self._load()
-        return self
+        return self._load(again=True)
+
+    def load_unseen(self) -> Coroutine[Any, Any, Self]:
+        """Load without counting as access by the app: for the middleware's `autoload`."""
+        return self._load()
 
     async def fetch(self, *names: str) -> dict[str, Any]:
         """
@@ -389,9 +388,8 @@ class Session(Fields):
         if self._sealed:
             raise SessionTooLate
         self._accessed = True
+        await self._load()
         async with self._turn:
-            if self._values is None:
-                await self._load()
             self._writable()
             record, pending = self._record, self._login
             replaced = [known.handle for known in (record, pending) if known is not None]
@@ -574,23 +572,34 @@ class Session(Fields):
 
     # --- Inside ---
 
-    async def _load(self) -> None:
-        if self._id is None:
-            self._become_new()
-            return
+    async def _load(self, *, again: bool = False) -> Self:
+        if self._values is not None and not again:
+            return self
+        turn = self._turn
+        if not turn.take():
+            await turn.wait()
         try:
-            record = await self._store.load(self._keys(), slide=self._slide)
+            if self._values is None or again:
+                if self._id is None:
+                    self._become_new()
+                else:
+                    self._become(await self._store.load(self._keys(), slide=self._slide))
         except SessionUnavailable as error:
             self._do_without(error)
-            return
+        finally:
+            turn.leave()
+        return self
+
+    def _become(self, record: Record | None) -> None:
+        """Take over what Redis holds; None: nothing."""
         self._mark_reached()
         if record is None:
             self._become_new()
             return
         self.discard()
         self._record, self._handles = record, (record.handle,)
-        # Taken over, not copied: a record is read once.
-        self._values, self._raws = record.values, record.raws
+        # Not copied: a record is read once.
+        self._take_over(record.values, record.pairs)
 
     def _mark_reached(self) -> None:
         """Redis was there, and has slid the TTL: once is enough, unless this is a socket."""
@@ -608,13 +617,13 @@ class Session(Fields):
         self.discard()
         self._id = self._record = None
         self._handles = ()
-        self._values, self._raws = {}, {}
+        self._take_over({})
         self._is_stand_in = False
 
     def _become_stand_in(self) -> None:
         self.discard()
         self._record = None
-        self._values, self._raws = {}, {}
+        self._take_over({})
         self._is_stand_in = True
 
     async def _reach(self, verb: Awaitable[_T]) -> _T:
@@ -710,7 +719,7 @@ class Session(Fields):
         """Another user logs in: what the session held is not theirs."""
         self._changes = None
         self._live = frozenset()
-        self._values, self._raws = {}, {}
+        self._take_over({})
 
     def _withdraw_login(self) -> None:
         if self._changes is not None and self._changes.login is not None:
@@ -735,7 +744,7 @@ class Session(Fields):
     def _learn(self, name: str, total: int) -> None:
         if self._values is not None and self._record is not None:
             self._values[name] = total
-            self._raws[name] = b"%d" % total
+            self._stored()[name] = b"%d" % total
 
     def _increment_staged(self, name: str, amount: int) -> int:
         current = self.get(name, 0)

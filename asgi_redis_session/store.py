@@ -18,7 +18,7 @@ from typing import Any, Literal, Self, TypeVar
 from redis.asyncio import Redis, RedisCluster
 
 from .check import CheckReport, Finding, examine
-from .codec import CorruptValue, decode, decode_pairs
+from .codec import CorruptValue, decode
 from .device import label_of
 from .durability import Durability, Promise
 from .duration import milliseconds
@@ -38,7 +38,7 @@ from .search import Search
 from .session import Origin
 from .url import client_from_url
 from .users import Users
-from .wire import Script, SessionEvent, Stats, Wire
+from .wire import Prepared, Script, SessionEvent, Stats, Wire
 
 __all__ = ["SessionStore"]
 
@@ -46,6 +46,7 @@ logger = logging.getLogger("asgi_redis_session")
 
 #: The states that a script answers instead of an instant; see `lua/prelude.lua`.
 _GONE, _CORRUPT, _TAKEN, _FULL, _CHANGED = 0, -1, -2, -4, -5
+_UNREADABLE = "wrong type, or not of a version that this library reads"
 _PREFIX = re.compile(r"[A-Za-z0-9_.-]+(:[A-Za-z0-9_.-]+)*")
 _SECRET_LENGTH = 16
 #: What `peek` reads of a session beside the fields that it is asked for.
@@ -135,7 +136,7 @@ class SessionStore:
         _refuse_level("end_durability", end_durability)
         self.lifetime = lifetime
         idle = b"%d" % lifetime.idle_ms
-        self._spans = (idle, b"%d" % lifetime.refresh_after_ms), (idle, b"-1")
+        self._spans = {True: (idle, b"%d" % lifetime.refresh_after_ms), False: (idle, b"-1")}
         self.limits = limits
         self.durability = durability
         self.end_durability = end_durability
@@ -145,6 +146,7 @@ class SessionStore:
         seconds = milliseconds("SessionStore(timeout)", timeout) / 1000
         self._wire = Wire(redis, prefix=prefix, timeout=seconds, on_event=on_event)
         self._counted = self._wire.counted
+        self._prepared = self._prepare()
         self.users = Users(self._wire, self, limit=max_sessions_per_user, evict=on_limit == "evict")
         self.search = Search(self._wire, self, self.index)
         self._owns_redis = False
@@ -257,50 +259,28 @@ class SessionStore:
             return (_digest(self._secrets[0], session_id),)
         return tuple([_digest(secret, session_id) for secret in self._secrets])
 
-    def load(self, handles: tuple[str, ...], *, slide: bool) -> Reply[Record | None]:
+    async def load(self, handles: tuple[str, ...], *, slide: bool) -> Record | None:
         """Read the whole hash and slide its TTL, in one script."""
         self._counted.loads += 1
-        return self._read(handles, slide=slide, presented=True)
-
-    async def _read(
-        self,
-        handles: tuple[str, ...],
-        *,
-        slide: bool,
-        presented: bool = False,
-        side: bool = False,
-        names: Sequence[str] | None = None,
-    ) -> Record | None:
-        arguments = self._load_arguments("all" if names is None else "some", slide=slide)
-        if names is not None:
-            names = (*_DESCRIPTION, *names)
-            arguments = (*arguments, *names)
-        if len(handles) == 1:  # nearly always; a coroutine less than `_find`
+        script = self._prepared["all", slide]
+        if len(handles) == 1:  # nearly always, so spare the ways over `_find` and `_ask`
             handle = handles[0]
-            reply = await self._ask(_LOAD, handles, arguments, idempotent=True, side=side)
-            if reply[1] <= 0:
-                self._tell_absent([(handle, reply)], presented=presented)
-                return None
+            reply = await self._wire.ask(script, (self._wire.key(handle),), idempotent=True)
         else:
-            handle, found = await self._find(handles, arguments, presented=presented, side=side)
-            if found is None:
-                return None
-            reply = found
-        try:
-            pairs = reply[3] if names is None else _pairs(names, reply[3])
-            values, raws, metadata = decode_pairs(pairs)
-            return Record(handle, reply[1], reply[2], values=values, raws=raws, metadata=metadata)
-        except (CorruptValue, ValueError) as error:
-            self._corrupt(handle, str(error))
+            handle, reply = await self._find(handles, script)
+        if reply[1] <= 0:
+            self._tell_absent(handle, reply[1])
             return None
+        return self._record(handle, reply, reply[3])
 
     async def fetch(
         self, handles: tuple[str, ...], names: tuple[str, ...], *, slide: bool
     ) -> dict[str, Any] | None:
         """Read named fields and slide the TTL, in one script."""
-        arguments = self._load_arguments("some" if names else "none", slide=slide)
-        handle, reply = await self._find(handles, (*arguments, *names), presented=True)
-        if reply is None:
+        script, arguments = self._picking(names, slide=slide)
+        handle, reply = await self._find(handles, script, arguments)
+        if reply[1] <= 0:
+            self._tell_absent(handle, reply[1])
             return None
         try:
             return {
@@ -314,14 +294,13 @@ class SessionStore:
 
     async def exists(self, handles: tuple[str, ...]) -> bool:
         """Whether the hash is there and not past its deadline."""
-        _, reply = await self._find(handles, self._load_arguments("none", slide=False))
-        return reply is not None
+        handle, reply = await self._find(handles, self._prepared["none", False])
+        return self._lives(handle, reply[1], reports_gone=False)
 
     def refresh(self, handles: tuple[str, ...]) -> None:
         """Slide the TTL without waiting. Dropped when very many commands are queued already."""
         for handle in handles:
-            arguments = self._load_arguments("none", slide=True)
-            if self._wire.post(_LOAD, (self._wire.key(handle),), arguments):
+            if self._wire.post(self._prepared["none", True], (self._wire.key(handle),)):
                 self._counted.refreshes += 1
             else:
                 self._counted.refreshes_dropped += 1
@@ -474,15 +453,25 @@ class SessionStore:
 
     async def peek(self, handle: str, names: Sequence[str] | None = None) -> SessionInfo | None:
         """A session without using it, with all of its fields or with those of these names."""
-        record = await self._read((handle,), slide=False, side=True, names=names)
+        if names is None:
+            reply = await self._ask(
+                self._prepared["all", False], (handle,), idempotent=True, side=True
+            )
+        else:
+            names = (*_DESCRIPTION, *names)
+            script, arguments = self._picking(names, slide=False)
+            reply = await self._ask(script, (handle,), arguments, idempotent=True, side=True)
+        if not self._lives(handle, reply[1], reports_gone=False):
+            return None
+        record = self._record(handle, reply, reply[3] if names is None else _pairs(names, reply[3]))
         return None if record is None else self._info(record)
 
     async def shade(self, handle: str) -> bool:
         """Write the shadows that a session lacks; whether it lacked any."""
         sources, names = self.index.sources, [*self.index.sources, *self.index.shadows]
-        arguments = [*self._load_arguments("some", slide=False), *names]
+        script, arguments = self._picking(names, slide=False)
         while True:
-            reply = await self._ask(_LOAD, (handle,), arguments, idempotent=True, side=True)
+            reply = await self._ask(script, (handle,), arguments, idempotent=True, side=True)
             if reply[1] <= 0:
                 return False
             held = dict(zip(names, reply[3], strict=True))
@@ -499,8 +488,8 @@ class SessionStore:
 
     async def is_alive(self, handle: str) -> bool:
         """Whether there is anything under its key that is not past its deadline."""
-        arguments = self._load_arguments("none", slide=False)
-        reply = await self._ask(_LOAD, (handle,), arguments, idempotent=True, side=True)
+        script = self._prepared["none", False]
+        reply = await self._ask(script, (handle,), idempotent=True, side=True)
         return bool(reply[1] != _GONE)
 
     async def delete(self, handle: str, promise: Promise) -> bool:
@@ -509,9 +498,27 @@ class SessionStore:
 
     # --- What scripts are sent and answer ---
 
-    def _load_arguments(self, what: str, *, slide: bool) -> tuple[Any, ...]:
-        sliding, still = self._spans
-        return (*(sliding if slide else still), what)
+    def _record(self, handle: str, reply: list[Any], pairs: Sequence[bytes]) -> Record | None:
+        try:
+            return Record(handle, reply[1], reply[2], pairs)
+        except CorruptValue as error:
+            self._corrupt(handle, str(error))
+            return None
+
+    def _prepare(self) -> dict[tuple[str, bool], Prepared]:
+        """Loads of all fields and of none, with the slide and without."""
+        key = self._wire.key(_digest(None, ""))
+        return {
+            (what, slide): Prepared(_LOAD, (*self._spans[slide], what), key)
+            for what in ("all", "none")
+            for slide in (True, False)
+        }
+
+    def _picking(self, names: Sequence[str], *, slide: bool) -> tuple[Script, Sequence[Any]]:
+        """The load of these fields."""
+        if not names:
+            return self._prepared["none", slide], ()
+        return _LOAD, (*self._spans[slide], "some", *names)
 
     def _save_arguments(self, record: Record, changes: Changes, *, slide: bool) -> list[Any]:
         changes = self.index.cover(changes)
@@ -634,14 +641,14 @@ class SessionStore:
     ) -> Record:
         """The record of a session that has just begun."""
         _, expires, now = reply
-        metadata = {b"@v": b"1", b"@created": b"%d" % now}
+        pairs = [b"@v", b"1", b"@created", b"%d" % now]
         if lifetime.absolute_ms is not None:
-            metadata[b"@deadline"] = b"%d" % (now + lifetime.absolute_ms)
+            pairs += (b"@deadline", b"%d" % (now + lifetime.absolute_ms))
         if lifetime.idle_ms != self.lifetime.idle_ms:
-            metadata[b"@idle"] = b"%d" % lifetime.idle_ms
+            pairs += (b"@idle", b"%d" % lifetime.idle_ms)
         if login is not None:
-            metadata |= {b"@user": login.user_id.encode(), b"@auth": b"%d" % now}
-        return Record(handle, expires, now, values={}, raws={}, metadata=metadata)
+            pairs += (b"@user", login.user_id.encode(), b"@auth", b"%d" % now)
+        return Record(handle, expires, now, pairs)
 
     def _saved(self, record: Record, reply: list[Any], changes: Changes) -> Record:
         _, record.expires_ms, record.now_ms, idle_ms, deadline_ms = reply
@@ -674,7 +681,7 @@ class SessionStore:
         self,
         script: Script,
         handles: tuple[str, ...],
-        arguments: Sequence[Any],
+        arguments: Sequence[Any] = (),
         *,
         idempotent: bool = False,
         side: bool = False,
@@ -691,37 +698,24 @@ class SessionStore:
         return session_id, _digest(self._secrets[0], session_id)
 
     async def _find(
-        self,
-        handles: tuple[str, ...],
-        arguments: Sequence[Any],
-        *,
-        presented: bool = False,
-        side: bool = False,
-    ) -> tuple[str, list[Any] | None]:
-        """
-        Ask for a session under each name that it may have, in one batch. *presented*: the name is
-        made from a browser's id, so that not finding it is worth an event.
-        """
+        self, handles: tuple[str, ...], script: Script, arguments: Sequence[Any] = ()
+    ) -> tuple[str, list[Any]]:
+        """Ask for a session under each name that it may have: the name and reply that count."""
         if len(handles) == 1:
-            reply = await self._ask(_LOAD, handles, arguments, idempotent=True, side=side)
-            replies = [(handles[0], reply)]
-        else:
-            replies = await self._find_any(handles, arguments)
-        for handle, reply in replies:
-            if reply[1] > 0:
-                return handle, reply
-        self._tell_absent(replies, presented=presented)
-        return handles[0], None
+            return handles[0], await self._ask(script, handles, arguments, idempotent=True)
+        replies = await self._find_any(handles, script, arguments)
+        # What is there, else what can't be read, else the newest name.
+        return min(replies, key=lambda found: (found[1][1] <= 0, found[1][1] != _CORRUPT))
 
     async def _find_any(
-        self, handles: tuple[str, ...], arguments: Sequence[Any]
+        self, handles: tuple[str, ...], script: Script, arguments: Sequence[Any]
     ) -> list[tuple[str, list[Any]]]:
         """
         Ask for all at once. What is found need not wait for the others, which may be on another
         node of a Cluster.
         """
         asked = {
-            asyncio.create_task(self._ask(_LOAD, (handle,), arguments, idempotent=True)): handle
+            asyncio.create_task(self._ask(script, (handle,), arguments, idempotent=True)): handle
             for handle in handles
         }
         try:
@@ -738,13 +732,12 @@ class SessionStore:
 
     # --- Telling ---
 
-    def _tell_absent(self, replies: Sequence[tuple[str, list[Any]]], *, presented: bool) -> None:
-        for handle, reply in replies:
-            if reply[1] == _CORRUPT:
-                self._corrupt(handle, "wrong type, or not of a version that this library reads")
-                return
-        if presented:
-            self._wire.emit("unknown_id", replies[0][0])
+    def _tell_absent(self, handle: str, state: int) -> None:
+        """A browser's id leads to no session, which is worth an event."""
+        if state == _CORRUPT:
+            self._corrupt(handle, _UNREADABLE)
+        else:
+            self._wire.emit("unknown_id", handle)
 
     def _tell_gone(self, handle: str) -> None:
         self._counted.gone += 1
@@ -752,7 +745,7 @@ class SessionStore:
 
     def _lives(self, handle: str, state: int, *, reports_gone: bool) -> bool:
         if state == _CORRUPT:
-            self._corrupt(handle, "wrong type, or not of a version that this library reads")
+            self._corrupt(handle, _UNREADABLE)
         elif state == _GONE and reports_gone:
             self._tell_gone(handle)
         return state > 0
@@ -763,7 +756,7 @@ class SessionStore:
             "with `redis-cli HGETALL %s`, or delete it.",
             handle,
             reason,
-            self._wire.key(handle),
+            f"{self.prefix}:{handle}",
         )
         self._wire.emit("corrupt", handle, reason)
 

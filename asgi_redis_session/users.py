@@ -247,11 +247,11 @@ class Users:
 
     # --- Inside ---
 
-    def _key(self, user_id: str | int) -> str:
+    def _key(self, user_id: str | int) -> bytes:
         digest = hashlib.sha256(check_user(user_id).encode()).hexdigest()[:32]
-        return self._wire.key("user", digest)
+        return self._wire.key(f"user:{digest}")
 
-    async def _revoke_all(self, key: str, *spare: str) -> int:
+    async def _revoke_all(self, key: bytes, *spare: str) -> int:
         ended, until = 0, ""
         while True:
             arguments = ["until", until, _PAGE, *spare]
@@ -261,7 +261,7 @@ class Users:
                 return ended
             ended += await self._end(key, places)
 
-    async def _end(self, key: str, places: Sequence[Place]) -> int:
+    async def _end(self, key: bytes, places: Sequence[Place]) -> int:
         """
         End sessions, then give their places back, each only as it was seen.
 
@@ -286,7 +286,7 @@ class Users:
                 raise error
         return sum(result is True for result in results)
 
-    async def _prune(self, key: str) -> int:
+    async def _prune(self, key: bytes) -> int:
         """Forget places without a session; returns how many sessions there are."""
         live, offset = 0, 0
         while True:
@@ -297,7 +297,7 @@ class Users:
             live += len(places) - dead
             offset += len(places) - released
 
-    def _tidy_later(self, key: str) -> None:
+    def _tidy_later(self, key: bytes) -> None:
         """Forget dead places among some, without waiting: a node that is away delays no login."""
 
         async def tidy() -> None:
@@ -309,7 +309,7 @@ class Users:
         self._tidying[task] = loop
         task.add_done_callback(self._tidying.pop)
 
-    async def _forget(self, key: str, now: int, places: Sequence[Place]) -> tuple[int, int]:
+    async def _forget(self, key: bytes, now: int, places: Sequence[Place]) -> tuple[int, int]:
         """Give back places without a session; how many have none, and how many were given back."""
         dead = await self._dead(places)
         gone = [p for p in dead if p.is_confirmed or now - p.taken_ms > _ABANDONED]
@@ -320,12 +320,12 @@ class Users:
         alive = await asyncio.gather(*[self._sessions.is_alive(p.handle) for p in places])
         return [place for place, lives in zip(places, alive, strict=True) if not lives]
 
-    async def _page(self, key: str, which: str, offset: int, limit: int) -> tuple[int, _Places]:
+    async def _page(self, key: bytes, which: str, offset: int, limit: int) -> tuple[int, _Places]:
         arguments = [which, offset, limit]
         reply = await self._wire.ask(_LIST, [key], arguments, idempotent=True, side=True)
         return int(reply[1]), _places(reply[2])
 
-    async def _release(self, key: str, places: Sequence[Place]) -> int:
+    async def _release(self, key: bytes, places: Sequence[Place]) -> int:
         if not places:
             return 0
         arguments = [part for place in places for part in place]

@@ -19,6 +19,7 @@ from functools import partial
 from importlib.resources import files
 from typing import Any
 
+from hiredis import pack_command
 from redis.asyncio import Redis, RedisCluster
 from redis.exceptions import NoScriptError, ResponseError
 
@@ -27,7 +28,7 @@ from .errors import DurabilityNotReached, SessionUnavailable
 from .lane import LaneBroken, NotReached
 from .route import Purpose, Route, Server, Unrouted, Way, route_to
 
-__all__ = ["Script", "SessionEvent", "Stats", "Wire"]
+__all__ = ["Prepared", "Script", "SessionEvent", "Stats", "Wire"]
 
 logger = logging.getLogger("asgi_redis_session")
 
@@ -85,13 +86,47 @@ class Script:
         self.text = "".join([(folder / f"{name}.lua").read_text() for name in names])
         self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
+    def packed(self, keys: Sequence[bytes], arguments: Sequence[Any]) -> bytes:
+        """The command as Redis reads it."""
+        return _pack(b"EVALSHA", self.sha, len(keys), *keys, *arguments)
+
+    def in_full(self, keys: Sequence[bytes], arguments: Sequence[Any]) -> bytes:
+        """The same, for a server that doesn't know the script."""
+        return _pack(b"EVAL", self.text, len(keys), *keys, *arguments)
+
+
+class Prepared(Script):
+    """
+    A script on one key, with arguments that are always the same: packed once, but for the key.
+
+    Packing is the dearest part of sending. *key*: any one of the keys, which are all of one length.
+    """
+
+    __slots__ = ("_arguments", "_head", "_tail")
+
+    def __init__(self, script: Script, arguments: Sequence[Any], key: bytes) -> None:
+        self.text, self.sha = script.text, script.sha
+        self._arguments = arguments
+        blank = b"\0" * len(key)
+        self._head, self._tail = script.packed((blank,), arguments).split(blank)
+
+    def packed(self, keys: Sequence[bytes], _arguments: Sequence[Any]) -> bytes:
+        """As that of a script."""
+        return b"%b%b%b" % (self._head, keys[0], self._tail)
+
+    def in_full(self, keys: Sequence[bytes], _arguments: Sequence[Any]) -> bytes:
+        """As that of a script."""
+        return super().in_full(keys, self._arguments)
+
 
 @dataclass(slots=True)
 class _Errand:
     """A command that did not get through at the first try."""
 
     script: Script
-    command: tuple[Any, ...]
+    keys: Sequence[bytes]
+    arguments: Sequence[Any]
+    packed: bytes
     purpose: Purpose
     deadline: float
     #: Whether it may be sent again after a connection broke: once, and only what may run twice.
@@ -119,6 +154,7 @@ class Wire:
         self.redis = redis
         self.is_cluster = isinstance(redis, RedisCluster)
         self.prefix = prefix
+        self._before = f"{prefix}:".encode()
         self.counted = Stats()
         self.timeout = timeout
         self._on_event = on_event
@@ -130,14 +166,14 @@ class Wire:
         self._errands: dict[asyncio.Task[None], asyncio.AbstractEventLoop] = {}
         _wires.add(self)
 
-    def key(self, *parts: str) -> str:
-        """The name of a key of ours."""
-        return self.prefix + ":" + (parts[0] if len(parts) == 1 else ":".join(parts))
+    def key(self, name: str) -> bytes:
+        """A key of ours."""
+        return self._before + name.encode()
 
     async def ask(
         self,
         script: Script,
-        keys: Sequence[str],
+        keys: Sequence[bytes],
         arguments: Sequence[Any] = (),
         *,
         idempotent: bool = False,
@@ -152,7 +188,7 @@ class Wire:
         """
         loop = asyncio.get_running_loop()
         route = self._routes.get(loop) or self._new_route(loop)
-        command = _command(script, keys, arguments)
+        key, packed = keys[0], script.packed(keys, arguments)
         deadline = loop.time() + self.timeout
         purpose: Purpose = "side" if side else "requests"
         if promise is not None and promise.level is not None:
@@ -162,11 +198,13 @@ class Wire:
         reply: list[Any]
         try:
             try:
-                lane = route.lane(command[3], purpose)
-                reply = await lane.submit(command, command[3], deadline)
+                lane = route.lane(key, purpose)
+                reply = await lane.submit(packed, key, deadline)
             except (LaneBroken, ResponseError) as error:
                 way = None if lane is None else Way(lane)
-                errand = _Errand(script, command, purpose, deadline, idempotent, way)
+                errand = _Errand(
+                    script, keys, arguments, packed, purpose, deadline, idempotent, way
+                )
                 reply = await self._insist(route, errand, error)
         except NotReached as short:
             if promise is not None:
@@ -185,9 +223,8 @@ class Wire:
             except (LaneBroken, ResponseError) as final:
                 raise self._unavailable(errand.way, final) from None
             try:
-                command = errand.command
                 reply: list[Any] = await way.lane.submit(
-                    command, command[3], errand.deadline, way.prelude
+                    errand.packed, errand.keys[0], errand.deadline, way.prelude
                 )
             except (LaneBroken, ResponseError) as again:
                 error, tries = again, tries + 1
@@ -197,14 +234,14 @@ class Wire:
     async def _next_way(self, route: Route, errand: _Errand, error: Exception, tries: int) -> Way:
         """How to try again after an error; raises it if that is of no use."""
         if isinstance(error, NoScriptError) and errand.way is not None:
-            errand.command = ("EVAL", errand.script.text, *errand.command[2:])
+            errand.packed = errand.script.in_full(errand.keys, errand.arguments)
             return errand.way
         if isinstance(error, LaneBroken) and not isinstance(error, Unrouted):
             if not errand.may_repeat:
                 route.doubt()
                 raise error
             errand.may_repeat = False
-        way = await route.detour(errand.command[3], errand.purpose, error, tries, errand.deadline)
+        way = await route.detour(errand.keys[0], errand.purpose, error, tries, errand.deadline)
         # One that is about to give up would take a whole batch of others with it.
         if errand.deadline - asyncio.get_running_loop().time() < self.timeout * _LEAST_SHARE:
             raise error
@@ -220,15 +257,15 @@ class Wire:
         """
         loop = asyncio.get_running_loop()
         route = self._routes.get(loop) or self._new_route(loop)
-        lane = route.lane(self.key("idx").encode(), "queries")
-        waiting = [lane.submit(command, None) for command in commands]
+        lane = route.lane(self.key("idx"), "queries")
+        waiting = [lane.submit(_pack(*command), None) for command in commands]
         replies = await asyncio.gather(*waiting, return_exceptions=True)
         for reply in replies:
             if isinstance(reply, LaneBroken):
                 raise self._unavailable(Way(lane), reply)
         return replies
 
-    def post(self, script: Script, keys: Sequence[str], arguments: Sequence[Any] = ()) -> bool:
+    def post(self, script: Script, keys: Sequence[bytes], arguments: Sequence[Any] = ()) -> bool:
         """
         Run a script that nobody waits for; what goes wrong is counted and reported.
 
@@ -236,18 +273,17 @@ class Wire:
         """
         loop = asyncio.get_running_loop()
         route = self._routes.get(loop) or self._new_route(loop)
-        command = _command(script, keys, arguments)
-        deadline = loop.time() + self.timeout
-        errand = _Errand(script, command, "requests", deadline, may_repeat=False)
+        packed, deadline = script.packed(keys, arguments), loop.time() + self.timeout
+        errand = _Errand(script, keys, arguments, packed, "requests", deadline, may_repeat=False)
         try:
-            lane = route.lane(command[3], "requests")
+            lane = route.lane(keys[0], "requests")
         except Unrouted as error:
             self._insist_later(route, errand, error)
             return True
         if lane.backlog >= _BACKLOG:
             return False
         errand.way = Way(lane)
-        reply = lane.submit(command, command[3], deadline)
+        reply = lane.submit(packed, keys[0], deadline)
         reply.add_done_callback(partial(self._posted, route, errand))
         return True
 
@@ -349,16 +385,15 @@ class Wire:
         )
 
 
+def _pack(*parts: Any) -> bytes:
+    packed: bytes = pack_command(parts)
+    return packed
+
+
 def _count(route: Route, stats: Stats) -> None:
     batches, commands = route.counts()
     stats.batches += batches
     stats.commands += commands
-
-
-def _command(script: Script, keys: Sequence[str], arguments: Sequence[Any]) -> tuple[Any, ...]:
-    if len(keys) == 1:
-        return (b"EVALSHA", script.sha, b"1", keys[0].encode(), *arguments)
-    return (b"EVALSHA", script.sha, len(keys), *[key.encode() for key in keys], *arguments)
 
 
 def _first_line(error: Exception) -> str:

@@ -266,7 +266,7 @@ async def test_tryagain_is_waited_out(healthy: Cluster, store: SessionStore) -> 
     script = Script("users_prelude", "place_find")
     script.text = "return {KEYS[1], redis.call('EXISTS', KEYS[1], KEYS[2])}"
     script.sha = "0" * 40
-    asked = asyncio.create_task(store._wire.ask(script, keys))
+    asked = asyncio.create_task(store._wire.ask(script, [key.encode() for key in keys]))
     while errors_of(healthy, "TRYAGAIN") == 0:
         assert not asked.done()
         await asyncio.sleep(0.02)

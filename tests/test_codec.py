@@ -18,7 +18,15 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from asgi_redis_session import SessionEvent, SessionStore, SessionValueError
-from asgi_redis_session.codec import CorruptValue, check_name, decode, decode_pairs, encode
+from asgi_redis_session.codec import (
+    CorruptValue,
+    check_name,
+    decode,
+    decode_fields,
+    encode,
+    metadata_of,
+    raw_fields,
+)
 
 from .page import Page
 from .values import NASTY_TEXTS, containers, is_helpful, names, nested, same, texts, values
@@ -393,10 +401,12 @@ def test_damaged_encodings_are_decoded_or_corrupt(raw: bytes) -> None:
 @given(st.lists(st.tuples(st.binary(max_size=8), st.binary(max_size=8)), max_size=6))
 def test_a_hash_of_arbitrary_bytes_is_decoded_or_corrupt(pairs: list[tuple[bytes, bytes]]) -> None:
     """A whole hash either splits into values and metadata, or raises `CorruptValue`."""
+    reply = [part for pair in pairs for part in pair]
     try:
-        found, raws, metadata = decode_pairs([part for pair in pairs for part in pair])
+        found = decode_fields(reply)
     except CorruptValue:
         return
+    raws, metadata = raw_fields(reply), metadata_of(reply)
     assert found.keys() == raws.keys()
     assert all(not name.startswith("@") for name in found)
     assert all(name.startswith(b"@") for name in metadata)
@@ -408,10 +418,10 @@ def test_a_hash_of_arbitrary_bytes_is_decoded_or_corrupt(pairs: list[tuple[bytes
 def test_a_hash_of_ours_comes_back_whole(fields: dict[str, Any]) -> None:
     """Fields and metadata come apart again, in the order in which Redis lists them."""
     reply = [part for name, value in fields.items() for part in (name.encode(), encode(value))]
-    found, raws, metadata = decode_pairs([b"@v", b"1", *reply, b"@created", b"7"])
-    assert same(found, fields)
-    assert raws == {name: encode(value) for name, value in fields.items()}
-    assert metadata == {b"@v": b"1", b"@created": b"7"}
+    reply = [b"@v", b"1", *reply, b"@created", b"7"]
+    assert same(decode_fields(reply), fields)
+    assert raw_fields(reply) == {name: encode(value) for name, value in fields.items()}
+    assert metadata_of(reply) == {b"@v": b"1", b"@created": b"7"}
 
 
 # --- Names ---

@@ -13,7 +13,7 @@ end
 
 -- The session's idle time and deadline (nil: none); or nil and the state to answer.
 local function alive(key, store_idle)
-  local meta = redis.pcall('HMGET', key, '@v', '@deadline', '@idle')
+  local meta = redis.pcall('HMGET', key, '@v', '@deadline', '@idle', '@created', '@auth', '@seen')
   if meta.err then
     if string.find(meta.err, 'WRONGTYPE', 1, true) then return nil, CORRUPT end
     redis.call('HMGET', key, '@v')  -- a missing permission, say: raised as it is
@@ -22,8 +22,11 @@ local function alive(key, store_idle)
     if redis.call('EXISTS', key) == 0 then return nil, GONE end
     return nil, CORRUPT
   end
+  for i = 2, 6 do
+    if meta[i] and not ms(meta[i]) then return nil, CORRUPT end
+  end
   local deadline, idle = ms(meta[2]), ms(meta[3] or store_idle)
-  if (meta[2] and not deadline) or not idle or idle == 0 then return nil, CORRUPT end
+  if not idle or idle == 0 then return nil, CORRUPT end
   if deadline and deadline <= now then
     redis.call('DEL', key)
     return nil, GONE
