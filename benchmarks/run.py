@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -117,6 +117,16 @@ class Bench:
         self.databases[name] = len(self.databases)
         url = f"redis://127.0.0.1:{self.server.port}/{self.databases[name]}"
         self.workers[name] = self.stack.enter_context(load.worker(contender, url, gc=gc))
+
+    @contextmanager
+    def guests(self) -> Iterator[None]:
+        """Workers that are added in here end with it, instead of idling beside later ones."""
+        stack, workers = self.stack, dict(self.workers)
+        try:
+            with ExitStack() as self.stack:
+                yield
+        finally:
+            self.stack, self.workers = stack, workers
 
     def redis(self, name: str) -> Redis:
         return Redis(port=self.server.port, db=self.databases[name])
@@ -281,27 +291,29 @@ def fixed_rates(bench: Bench) -> None:
 def collector(bench: Bench) -> None:
     """What gc.freeze() and higher thresholds do, to every contender alike."""
     names = [(base, gc, f"{base}@{gc}") for base in report.COLLECTED for gc in bench.plan.gc]
-    for base, gc, name in names:
-        bench.add(BY_NAME[base], name, gc)
-    for _, _, name in names:
-        bench.workers[name].ready()
-        bench.fill(name, small=bench.plan.sessions)
-    for number, (_, _, name) in rounds(bench.plan.more_rounds, names):
-        for workload in ("read", "write"):
-            bench.closed(name, workload, 64, bench.plan.seconds, round=number)
+    with bench.guests():
+        for base, gc, name in names:
+            bench.add(BY_NAME[base], name, gc)
+        for _, _, name in names:
+            bench.workers[name].ready()
+            bench.fill(name, small=bench.plan.sessions)
+        for number, (_, _, name) in rounds(bench.plan.more_rounds, names):
+            for workload in ("read", "write"):
+                bench.closed(name, workload, 64, bench.plan.seconds, round=number)
 
 
 def growth(bench: Bench) -> None:
     """Does a load take longer where many sessions are stored?"""
     names = [f"ours#{count}" for count in bench.plan.stored]
-    for name in names:
-        bench.add(BY_NAME["ours"], name)
-    for name, count in zip(names, bench.plan.stored, strict=True):
-        bench.workers[name].ready()
-        bench.fill(name, small=count)
-    for number, name in rounds(bench.plan.rounds, names):
-        for connections in (1, 64):
-            bench.closed(name, "read", connections, 1, round=number, part="growth")
+    with bench.guests():
+        for name in names:
+            bench.add(BY_NAME["ours"], name)
+        for name, count in zip(names, bench.plan.stored, strict=True):
+            bench.workers[name].ready()
+            bench.fill(name, small=count)
+        for number, name in rounds(bench.plan.rounds, names):
+            for connections in (1, 64):
+                bench.closed(name, "read", connections, 1, round=number, part="growth")
 
 
 def memory(bench: Bench) -> None:
