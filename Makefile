@@ -43,7 +43,7 @@ matrix: $(VENV)/.installed $(OLDEST)/.installed ## run the tests on old and new 
 	@echo "== a Cluster of three Redis 7.4, newest redis-py, RESP3"
 	@SESSION_TEST_SERVER=cluster SESSION_TEST_PROTOCOL=3 $(VENV)/bin/python -m pytest -q $(ARGS) $(ON_CLUSTER) </dev/null
 
-counts: $(VENV)/.installed ## what each kind of request costs: Redis commands, round trips, Python calls
+counts: $(VENV)/.installed ## what each kind of request costs: Redis commands, round trips, Python calls, memory blocks
 	@$(VENV)/bin/python -m benchmarks.counts </dev/null
 
 faults: $(VENV)/.installed ## the long runs: kill, cut, hang and fail over, and count what is lost (20 minutes)
@@ -52,7 +52,7 @@ faults: $(VENV)/.installed ## the long runs: kill, cut, hang and fail over, and 
 bench: $(VENV)/.installed .bench/ready ## all contenders side by side (about 10 minutes), published in benchmarks/
 	@$(VENV)/bin/python -m benchmarks.run </dev/null
 
-bench-quick: $(VENV)/.installed .bench/ready ## the same in a minute or two, to look at; publishes nothing
+bench-quick: $(VENV)/.installed .bench/ready ## the same in about a minute, to look at; publishes nothing
 	@$(VENV)/bin/python -m benchmarks.run --quick </dev/null
 
 coverage: $(VENV)/.installed ## run every test and show what none of them reaches

@@ -7,6 +7,7 @@ CPU is what the kernel has counted for a process (/proc, in nanoseconds), so it 
 import json
 import os
 import resource
+import secrets
 import shutil
 import socket
 import subprocess
@@ -15,8 +16,8 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -48,6 +49,12 @@ def cpu_ns(pid: int) -> int:
     )
 
 
+def family(pid: int) -> list[int]:
+    """A process and all that it has started."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [pid, *(found for child in children for found in family(int(child)))]
+
+
 def machine_busy_ns() -> int:
     """The processor time that anybody on this machine has had."""
     user, nice, system, _, _, irq, softirq, steal, *_ = map(
@@ -61,13 +68,44 @@ def pin(pid: int, cpus: set[int]) -> None:
         os.sched_setaffinity(int(thread.name), cpus)
 
 
+#: A process that has less of a processor than this for so long (s) has nothing left to do.
+IDLE_SHARE, IDLE_SECONDS = 0.1, 0.03
+MOST_WAIT = 20.0
+
+
+def settle(pids: Mapping[str, int]) -> None:
+    """
+    Return when none of these processes works any more: what one load has left in the queue must
+    not be worked off while the next is measured.
+    """
+    until = time.monotonic() + MOST_WAIT
+    while busy := _busy(pids):
+        if time.monotonic() > until:
+            raise SystemExit(
+                f"{busy[0]} still works {MOST_WAIT:g} s after its load has ended; "
+                "nothing beside it could be measured."
+            )
+
+
+def _busy(pids: Mapping[str, int]) -> list[str]:
+    before, begun = {name: cpu_ns(pid) for name, pid in pids.items()}, time.monotonic_ns()
+    time.sleep(IDLE_SECONDS)
+    idle = IDLE_SHARE * (time.monotonic_ns() - begun)
+    return [name for name, pid in pids.items() if cpu_ns(pid) - before[name] > idle]
+
+
 @dataclass
 class Worker:
-    """A uvicorn process that serves one contender."""
+    """A uvicorn process that serves one contender, from `ready` on."""
 
     contender: Contender
-    pid: int
     port: int
+    process: subprocess.Popen[bytes]
+    complaints: IO[bytes]
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
 
     @property
     def url(self) -> str:
@@ -83,30 +121,55 @@ class Worker:
         except urllib.error.HTTPError as reply:
             return reply.code, reply.read().decode(), reply.headers.get("set-cookie", "")
 
+    def ready(self, cpus: set[int] = WORKER_CPUS) -> None:
+        """Wait until it answers; from then on it stays on its processor."""
+        for _ in range(1200):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return pin(self.pid, cpus)
+            if self.process.poll() is not None:
+                break
+            time.sleep(0.05)
+        self.complaints.seek(0)
+        error = self.complaints.read().decode().strip().splitlines()
+        raise SystemExit(f"A contender did not start: {error[-1] if error else 'no reason given'}")
+
+
+#: Below every system's range for outgoing connections, so that none takes the port meanwhile.
+_PORTS = range(10_000, 20_000)
+
+
+def _free_port() -> int:
+    while True:
+        with suppress(OSError), socket.create_server(("127.0.0.1", secrets.choice(_PORTS))) as free:
+            port: int = free.getsockname()[1]
+            return port
+
 
 @contextmanager
-def worker(contender: Contender, redis_url: str, *, gc: str = "") -> Iterator[Worker]:
-    """Serve a contender from its environment: one worker, uvloop, httptools, no access log."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+def worker(
+    contender: Contender, redis_url: str, *, gc: str = "usual", workers: int = 1
+) -> Iterator[Worker]:
+    """
+    Serve a contender from its environment: one worker, uvloop, httptools, no access log. Several
+    can be started at once; wait for each with `Worker.ready`.
+    """
+    port = _free_port()
     complaints = tempfile.TemporaryFile()  # noqa: SIM115  (a pipe would fill up)
     process = subprocess.Popen(
         [
             *(str(ROOT / contender.environment / "bin" / "python"), "-m", "uvicorn"),
             *(f"benchmarks.contenders.{contender.name}:app", "--port", str(port)),
             *("--loop", "uvloop", "--http", "httptools", "--no-access-log"),
-            *("--log-level", "critical", "--backlog", "4096"),
+            *("--log-level", "critical", "--backlog", "4096", "--workers", str(workers)),
         ],
         cwd=ROOT,
         env=os.environ | {"BENCH_REDIS_URL": redis_url, "BENCH_GC": gc},
         stdin=subprocess.DEVNULL,
         stderr=complaints,
     )
-    running = Worker(contender, process.pid, port)
     try:
-        _wait_for(process, port, complaints)
-        pin(process.pid, WORKER_CPUS)
-        yield running
+        yield Worker(contender, port, process, complaints)
     finally:
         process.terminate()
         try:
@@ -117,28 +180,14 @@ def worker(contender: Contender, redis_url: str, *, gc: str = "") -> Iterator[Wo
         complaints.close()
 
 
-def _wait_for(process: subprocess.Popen[bytes], port: int, complaints: IO[bytes]) -> None:
-    for _ in range(600):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        if process.poll() is not None:
-            break
-        time.sleep(0.05)
-    process.kill()
-    process.wait()
-    complaints.seek(0)
-    error = complaints.read().decode().strip().splitlines()
-    raise SystemExit(f"A contender did not start: {error[-1] if error else 'no reason given'}")
-
-
 def closed(
     target: Worker, workload: str, cookies: Path, *, connections: int, seconds: float
 ) -> dict[str, Any]:
     """wrk: each connection sends its next request when it has its answer."""
     output = _load(
         *("wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--timeout", "10s"),
-        *("-s", str(ROOT / "benchmarks" / "wrk.lua"), target.url, "--", workload, str(cookies)),
+        *("-s", str(ROOT / "benchmarks" / "wrk.lua"), target.url, "--"),
+        *(workload, str(cookies), str(connections)),
     )
     line = next((line for line in output.splitlines() if line.startswith("JSON")), None)
     if line is None:
@@ -146,6 +195,8 @@ def closed(
     figures: dict[str, Any] = json.loads(line.removeprefix("JSON"))
     figures["errors"] += figures.pop("timeouts")
     figures["rate"] = figures["requests"] / figures["seconds"]
+    # When wrk leaves, each connection has a request on its way, which the worker still answers.
+    figures["handled"] = figures["requests"] + connections
     return figures
 
 
@@ -166,11 +217,16 @@ def opened(
         )
     )
     unanswered = figures["scheduled"] - figures["answered"]
-    figures["requests"] = figures["answered"]
+    figures["requests"], figures["handled"] = figures["answered"], figures["sent"]
     figures["errors"] = figures.pop("refused") + unanswered
     figures["rate"] = figures["answered"] / figures["seconds"]
     figures["kept_schedule"] = figures["lag"]["99"] <= MOST_LAG
     return figures
+
+
+def warm_up(target: Worker, cookies: Path) -> None:
+    """What is made once, such as a pool's connections, is made before anything is measured."""
+    opened(target, "read", cookies, rate=50_000, seconds=0.01, connections=64)
 
 
 def _load(*command: str) -> str:

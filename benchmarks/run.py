@@ -12,13 +12,12 @@ import argparse
 import importlib.metadata
 import os
 import platform
-import random
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,12 +27,12 @@ from redis import Redis
 
 from asgi_redis_session.devserver import DevServer
 
-from . import load, report, verify
+from . import fill, load, report, verify
 from .contenders import BY_NAME, CONTENDERS, Contender
 from .load import Worker
+from .rates import Ladder, by_rate
 
 Row = dict[str, Any]
-SIZES = ("small", "big", "cart")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,46 +40,58 @@ class Plan:
     """How long and how often."""
 
     sessions: int
+    big_sessions: int
     rounds: int
     seconds: float
     more_rounds: int
     connections: Sequence[int]
-    rates: Sequence[int]
+    rates: Ladder
     stored: Sequence[int]
-    gc: bool
+    gc: Sequence[str]
     contenders: Sequence[Contender]
+    #: Samples that may be taken again in one run, so that it ends on a busy machine, too.
+    retakes: int
 
 
 FULL = Plan(
     sessions=100_000,
+    big_sessions=20_000,
     rounds=5,
-    seconds=2,
+    seconds=1,
     more_rounds=3,
     connections=(1, 8, 256, 1000),
-    rates=(500, 1000, 1500, 2000, 3000, 4000, 5000, 6000, 7000, 8000, 9000, 10_000, 11_000, 12_000),
+    rates=Ladder(
+        rates=(
+            *(500, 600, 700, 850, 1000, 1200, 1400, 1700, 2000, 2400, 2800, 3400),
+            *(4000, 4800, 5600, 6800, 8000, 9500, 11_000, 13_500, 16_000),
+        ),
+        stride=4,
+        rounds=3,
+        tries=5,
+    ),
     stored=(1_000, 100_000, 1_000_000),
-    gc=True,
+    gc=("usual", "freeze", "freeze+thresholds"),
     contenders=CONTENDERS,
+    retakes=60,
 )
 QUICK = Plan(
-    sessions=10_000,
+    sessions=5_000,
+    big_sessions=0,
     rounds=1,
     seconds=1,
     more_rounds=0,
     connections=(1000,),
-    rates=(1000, 4000),
+    rates=Ladder(rates=(1000, 3000), stride=1, rounds=1, tries=1),
     stored=(),
-    gc=False,
+    gc=(),
     contenders=[c for c in CONTENDERS if c.main or c.name == "fastapi_bare"],
+    retakes=5,
 )
 OPEN_CONNECTIONS = 512
-OPEN_SECONDS = 2.0
-P99_LIMIT = 20_000
-#: A sample during which others had more of the machine than this is taken again.
-FOREIGN_LIMIT = 0.15
+#: A sample at a fixed rate has this many requests, and lasts this long (s), within these bounds.
+OPEN_REQUESTS, OPEN_SECONDS = 1500, (1.5, 3.0)
+#: A disturbed sample is taken so often, and the quietest kept.
 AGAIN = 3
-#: Samples that may be taken again in one run, so that it ends on a busy machine, too.
-MOST_RETAKES = 60
 
 
 @dataclass
@@ -100,44 +111,34 @@ class Bench:
 
     # --- Setting up ---
 
-    def add(self, contender: Contender, name: str = "", gc: str = "") -> Worker:
-        """Start a worker on a database of its own."""
+    def add(self, contender: Contender, name: str = "", gc: str = "usual") -> None:
+        """Begin to start a worker, on a database of its own."""
         name = name or contender.name
         self.databases[name] = len(self.databases)
         url = f"redis://127.0.0.1:{self.server.port}/{self.databases[name]}"
         self.workers[name] = self.stack.enter_context(load.worker(contender, url, gc=gc))
-        return self.workers[name]
+
+    @contextmanager
+    def guests(self) -> Iterator[None]:
+        """Workers that are added in here end with it, instead of idling beside later ones."""
+        stack, workers = self.stack, dict(self.workers)
+        try:
+            with ExitStack() as self.stack:
+                yield
+        finally:
+            self.stack, self.workers = stack, workers
 
     def redis(self, name: str) -> Redis:
         return Redis(port=self.server.port, db=self.databases[name])
 
-    def fill(self, name: str, size: str, count: int) -> None:
-        """
-        Store *count* sessions: one made by the contender itself, and copies of exactly its bytes
-        under ids of their own. Their cookies are what the load sends.
-        """
-        target, clone = self.workers[name], self.workers[name].contender.clone
-        path = self.cookies[name, size] = self.folder / f"{name}.{size}"
-        if clone is None:
-            path.write_text("none\n")
-            return
+    def fill(self, name: str, **sizes: int) -> None:
+        """Store so many sessions of each size; their cookies are what the load sends."""
         with self.redis(name) as redis:
-            before: Any = (
-                set(redis.keys()) if target.contender.in_redis and count < 10**6 else set()
-            )
-            first = verify.cookie_of(target.request("POST", f"/start/{size}")[2])
-            cookies = [first]
-            if target.contender.in_redis:
-                now: Any = redis.keys()
-                (key,) = set(now) - before
-                cookies += _restore(redis, clone, redis.dump(key), count - 1)
-            elif size == "small":
-                cookies += [clone()[0] for _ in range(count - 1)]
-        random.Random(1).shuffle(cookies)
-        path.write_text("\n".join(cookies[:100_000]) + "\n")
-        body = target.request("GET", "/read" if size == "small" else "/show", cookies[-1])[1]
-        if size == "small" and body != "ada":
-            raise SystemExit(f"{name}: a copied session is not found.")
+            filled = fill.fill(self.workers[name], redis, sizes)
+        for size, cookies in filled.items():
+            path = self.cookies[name, size] = self.folder / f"{name}.{size}"
+            path.write_text("\n".join(cookies) + "\n")
+        load.warm_up(self.workers[name], self.cookies[name, "small"])
 
     # --- Measuring ---
 
@@ -146,30 +147,39 @@ class Bench:
         rows: list[Row] = []
         while len(rows) < AGAIN:
             rows.append(self._sample(name, load_it) | {"contender": name} | about)
-            quiet = rows[-1]["foreign"] <= FOREIGN_LIMIT and rows[-1].get("kept_schedule", True)
-            if quiet or self.retakes == MOST_RETAKES:
+            if rows[-1]["foreign"] <= report.FOREIGN_LIMIT or self.retakes == self.plan.retakes:
                 break
             self.retakes += 1
-        best = min(rows, key=lambda row: (not row.get("kept_schedule", True), row["foreign"]))
+        best = min(rows, key=lambda row: row["foreign"])
         best["taken"] = len(rows)
         self.rows.append(best)
         return best
 
     def _sample(self, name: str, load_it: Callable[[Worker], dict[str, Any]]) -> Row:
+        """
+        Begins and ends with everybody idle. So the CPU and the commands are those of all requests
+        that were sent, those included whose answers came too late for the load to count them.
+        """
         target = self.workers[name]
         with self.redis(name) as redis:
+            self.settle()
             before, redis_before = load.cpu_ns(target.pid), load.cpu_ns(self.server.pid)
-            own_before, machine_before = self._own_ns(), load.machine_busy_ns()
-            commands, begun = _processed(redis), time.monotonic_ns()
+            commands = _processed(redis)
+            own_before, machine_before = self._own_ns(target), load.machine_busy_ns()
+            begun = time.monotonic_ns()
             row = load_it(target)
             elapsed = time.monotonic_ns() - begun
-            own, machine = self._own_ns() - own_before, load.machine_busy_ns() - machine_before
-            requests = max(1, row["requests"])
+            own, machine = (
+                self._own_ns(target) - own_before,
+                load.machine_busy_ns() - machine_before,
+            )
             clients: Any = redis.client_list()
+            self.settle()
+            handled = max(1, row["handled"])
             return row | {
-                "cpu_us": (load.cpu_ns(target.pid) - before) / requests / 1000,
-                "redis_us": (load.cpu_ns(self.server.pid) - redis_before) / requests / 1000,
-                "redis_commands": (_processed(redis) - commands) / requests,
+                "cpu_us": (load.cpu_ns(target.pid) - before) / handled / 1000,
+                "redis_us": (load.cpu_ns(self.server.pid) - redis_before) / handled / 1000,
+                "redis_commands": (_processed(redis) - commands) / handled,
                 "redis_connections": sum(
                     client["db"] == str(self.databases[name]) for client in clients
                 )
@@ -177,9 +187,14 @@ class Bench:
                 "foreign": max(0.0, (machine - own) / elapsed),
             }
 
-    def _own_ns(self) -> int:
-        pids = [os.getpid(), self.server.pid, *(worker.pid for worker in self.workers.values())]
-        return sum(map(load.cpu_ns, pids)) + load.children_ns()
+    def settle(self) -> None:
+        load.settle({"Redis": self.server.pid} | {n: w.pid for n, w in self.workers.items()})
+
+    def _own_ns(self, target: Worker) -> int:
+        """What a sample of this worker needs; the other workers are foreign to it."""
+        return sum(map(load.cpu_ns, (os.getpid(), self.server.pid, target.pid))) + (
+            load.children_ns()
+        )
 
     def closed(
         self, name: str, workload: str, connections: int, seconds: float, **about: Any
@@ -196,15 +211,16 @@ class Bench:
             **about,
         )
 
-    def opened(self, name: str, workload: str, rate: int) -> Row:
-        return self.sample(
+    def opened(self, name: str, workload: str, rate: int) -> None:
+        least, most = OPEN_SECONDS
+        self.sample(
             name,
             lambda target: load.opened(
                 target,
                 workload,
                 self.cookies[name, "small"],
                 rate=rate,
-                seconds=OPEN_SECONDS,
+                seconds=min(most, max(least, OPEN_REQUESTS / rate)),
                 connections=OPEN_CONNECTIONS,
             ),
             mode="open",
@@ -220,7 +236,10 @@ def prepare(bench: Bench) -> None:
     """Start, verify and fill every contender."""
     bench.result["verified"] = {}
     for contender in bench.plan.contenders:
-        target = bench.add(contender)
+        bench.add(contender)
+    for contender in bench.plan.contenders:
+        target = bench.workers[contender.name]
+        target.ready()
         with bench.redis(contender.name) as redis:
             try:
                 seen = verify.verify(target, redis)
@@ -228,10 +247,11 @@ def prepare(bench: Bench) -> None:
                 raise SystemExit(verify.describe(contender, error)) from None
             redis.flushdb()
         bench.result["verified"][contender.name] = seen
-        bench.fill(contender.name, "small", bench.plan.sessions)
-        if contender.main and bench.plan.more_rounds:
-            bench.fill(contender.name, "big", 1000)
-        say(f"{contender.title}: does its work, {bench.plan.sessions} sessions stored")
+        sizes = {"small": bench.plan.sessions}
+        if contender.main and contender.in_redis and bench.plan.big_sessions:
+            sizes["big"] = bench.plan.big_sessions
+        bench.fill(contender.name, **sizes)
+        say(f"{contender.title}: does its work, {sum(sizes.values()):,} sessions stored")
 
 
 def reads_and_writes(bench: Bench) -> None:
@@ -256,66 +276,62 @@ def more_connections(bench: Bench) -> None:
 
 
 def fixed_rates(bench: Bench) -> None:
-    """Up the rates, until a contender is clearly past what it can do."""
-    for contender in [c for c in bench.plan.contenders if c.main]:
-        late = 0
-        for rate in bench.plan.rates:
-            row = bench.opened(contender.name, "read", rate)
-            late += row["latency"]["99"] > 5 * P99_LIMIT or row["errors"] > 0
-            if late == 2:
-                break
+    """A sample of each in turn, at the rate that says most, until all limits are known."""
+    names = [c.name for c in bench.plan.contenders if c.main]
+    while names:
+        for name in list(names):
+            taken = by_rate(r for r in bench.rows if (r["mode"], r["contender"]) == ("open", name))
+            rate = bench.plan.rates.next_rate(taken)
+            if rate is None:
+                names.remove(name)
+            else:
+                bench.opened(name, "read", rate)
 
 
 def collector(bench: Bench) -> None:
     """What gc.freeze() and higher thresholds do, to every contender alike."""
-    if not bench.plan.gc:
-        return
-    names = []
-    for base in report.COLLECTED:
-        for gc in ("freeze", "freeze+thresholds"):
-            names.append(f"{base}@{gc}")
-            bench.add(BY_NAME[base], names[-1], gc)
-            bench.fill(names[-1], "small", 10_000)
-    for number, name in rounds(bench.plan.more_rounds, names):
-        for workload in ("read", "write"):
-            bench.closed(name, workload, 64, bench.plan.seconds, round=number)
+    names = [(base, gc, f"{base}@{gc}") for base in report.COLLECTED for gc in bench.plan.gc]
+    with bench.guests():
+        for base, gc, name in names:
+            bench.add(BY_NAME[base], name, gc)
+        for _, _, name in names:
+            bench.workers[name].ready()
+            bench.fill(name, small=bench.plan.sessions)
+        for number, (_, _, name) in rounds(bench.plan.more_rounds, names):
+            for workload in ("read", "write"):
+                bench.closed(name, workload, 64, bench.plan.seconds, round=number)
 
 
 def growth(bench: Bench) -> None:
     """Does a load take longer where many sessions are stored?"""
     names = [f"ours#{count}" for count in bench.plan.stored]
-    for name, count in zip(names, bench.plan.stored, strict=True):
-        bench.add(BY_NAME["ours"], name)
-        bench.fill(name, "small", count)
-    for number, name in rounds(bench.plan.rounds, names):
-        for connections in (1, 64):
-            bench.closed(name, "read", connections, 1, round=number, part="growth")
+    with bench.guests():
+        for name in names:
+            bench.add(BY_NAME["ours"], name)
+        for name, count in zip(names, bench.plan.stored, strict=True):
+            bench.workers[name].ready()
+            bench.fill(name, small=count)
+        for number, name in rounds(bench.plan.rounds, names):
+            for connections in (1, 64):
+                bench.closed(name, "read", connections, 1, round=number, part="growth")
 
 
 def memory(bench: Bench) -> None:
     """What Redis keeps of one session: 20,000 copies of what each contender has stored."""
-    count = 20_000
     bench.result["memory"] = {}
+    if not bench.plan.more_rounds:
+        return
     for contender in bench.plan.contenders:
-        if not contender.in_redis or contender.clone is None:
-            continue
-        target = bench.workers[contender.name]
-        with bench.redis(contender.name) as redis:
-            sizes = {}
-            for size in ("small", "cart"):
-                redis.flushdb()
-                target.request("POST", f"/start/{size}")
-                keys: Any = redis.keys()
-                dump = redis.dump(keys[0])
-                redis.flushdb()
-                before = _used(redis)
-                _restore(redis, contender.clone, dump, count)
-                sizes[size] = round((_used(redis) - before) / count)
-            redis.flushdb()
-        bench.result["memory"][contender.name] = sizes
+        if contender.in_redis:
+            target = bench.workers[contender.name]
+            with bench.redis(contender.name) as redis:
+                bench.result["memory"][contender.name] = {
+                    size: fill.bytes_each(target, redis, size, 20_000) for size in ("small", "cart")
+                }
 
 
 def run(plan: Plan) -> dict[str, Any]:
+    started = time.monotonic()
     with ExitStack() as stack:
         server = stack.enter_context(
             DevServer(search=False, options={"databases": 64, "maxclients": 10_000})
@@ -338,6 +354,7 @@ def run(plan: Plan) -> dict[str, Any]:
             part(bench)
             say(f"{part.__name__}: {time.monotonic() - begun:.0f} s")
         bench.result["meta"]["load_average_after"] = os.getloadavg()
+        bench.result["meta"]["seconds"] = round(time.monotonic() - started)
         return bench.result | {"rows": bench.rows}
 
 
@@ -352,29 +369,9 @@ def rounds(count: int, items: Sequence[Any]) -> Iterator[tuple[int, Any]]:
             yield number, item
 
 
-def _restore(
-    redis: Any, clone: Callable[[], tuple[str, str | None]], dump: Any, count: int
-) -> Iterable[str]:
-    cookies = []
-    pipe = redis.pipeline(transaction=False)
-    for number in range(count):
-        cookie, key = clone()
-        cookies.append(cookie)
-        pipe.execute_command("RESTORE", key, 3_600_000, dump)
-        if number % 1000 == 999:
-            pipe.execute()
-    pipe.execute()
-    return cookies
-
-
 def _processed(redis: Redis) -> int:
     stats: Any = redis.info("stats")
     return int(stats["total_commands_processed"])
-
-
-def _used(redis: Redis) -> int:
-    used: Any = redis.info("memory")
-    return int(used["used_memory"])
 
 
 def describe_run(server: DevServer) -> dict[str, Any]:
@@ -433,7 +430,7 @@ def main() -> None:
     load.require()
     result = run(QUICK if quick else FULL)
     if quick:
-        print(report.short_table(result))
+        print(report.quick(result))
     else:
         report.publish(result)
 

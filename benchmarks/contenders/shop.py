@@ -8,6 +8,7 @@ import gc
 import os
 from collections.abc import AsyncIterator, Callable, MutableMapping
 from contextlib import asynccontextmanager
+from itertools import count
 from typing import Any
 
 from starlette.applications import Starlette
@@ -22,6 +23,8 @@ BIG = {f"field{i:03}": f"value {i:03} of two hundred" for i in range(199)} | {"n
 CART = FIELDS | {"cart": [f"SKU-{i:04}-{i:04}" for i in range(72)]}  # 1 KB as JSON
 SIZES: dict[str, dict[str, Any]] = {"small": FIELDS, "big": BIG, "cart": CART}
 IDLE_SECONDS = 1800
+#: Each login is somebody else's: nobody has thousands of sessions.
+users = count(1)
 
 
 class Sessions:
@@ -80,7 +83,7 @@ def make_app(  # noqa: C901  (nine small endpoints)
 
     async def login(request: Request) -> Response:
         response = PlainTextResponse("in")
-        await sessions.login(request, response, "42")
+        await sessions.login(request, response, f"user {next(users)}")
         return response
 
     async def logout(request: Request) -> Response:

@@ -6,7 +6,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.responses import PlainTextResponse
 
-from .shop import FIELDS, SIZES
+from .shop import FIELDS, SIZES, users
 
 Login = Callable[[Any, str], Awaitable[None]]
 Logout = Callable[[Any], Awaitable[None]]
@@ -67,7 +67,7 @@ def add_routes(
 
     @app.post("/login", response_class=PlainTextResponse)
     async def log_in(session: dependency) -> str:
-        await login(session, "42")
+        await login(session, f"user {next(users)}")
         session.update(FIELDS)
         return "in"
 
