@@ -33,7 +33,7 @@ QUICK = {"repl-diskless-sync-delay": 0}
 def client_of(server: DevServer) -> Any:
     """A plain client of one server; the caller closes it."""
     return redis.Redis.from_url(
-        server.url, protocol=2, socket_timeout=5, retry=Retry(NoBackoff(), 0)
+        server.url, protocol=2, socket_timeout=10, retry=Retry(NoBackoff(), 0)
     )
 
 
@@ -52,7 +52,7 @@ def ask(server: DevServer, *command: Any) -> Any:
         return client.execute_command(*command)
 
 
-def wait_for(what: Callable[[], Any], seconds: float = 20) -> Any:
+def wait_for(what: Callable[[], Any], seconds: float = 100) -> Any:
     """Ask until the answer is true; errors of servers that are away count as false."""
     deadline = time.monotonic() + seconds
     answer: Any = None
@@ -293,7 +293,7 @@ class Sentinels:
                 return None
             return master
 
-        found_master: DevServer = wait_for(found, 30)
+        found_master: DevServer = wait_for(found)
         return found_master
 
     def appoint(self, master: DevServer) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import re
+import secrets
 import shlex
 import socket
 import subprocess
@@ -31,6 +32,7 @@ from asgi_redis_session import (
     SessionStore,
     SessionUnavailable,
     SessionValueError,
+    devserver,
 )
 from asgi_redis_session.check import PROBES, CheckReport
 from asgi_redis_session.devserver import DevServer
@@ -130,7 +132,7 @@ def test_doctor(tmp_path: Path) -> None:
             text=True,
             check=False,
             env={**os.environ, "COLUMNS": "200"},
-            timeout=50,
+            timeout=200,
         )
         return done.returncode, done.stdout + done.stderr
 
@@ -348,9 +350,12 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """One of those that DevServer takes: no client is given it for an outgoing connection."""
+    while True:
+        with socket.socket() as probe, suppress(OSError):
+            port = secrets.choice(devserver._PORTS)
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 @contextmanager

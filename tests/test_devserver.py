@@ -18,7 +18,7 @@ from redis import Redis
 from asgi_redis_session import devserver
 from asgi_redis_session.devserver import DevServer, DevServerError
 
-PATIENCE = 20.0
+PATIENCE = 100.0
 PROC = Path("/proc")
 ROOT = Path(devserver.__file__).parents[1]
 

@@ -147,7 +147,7 @@ class Sharded(Deployment):
         self.await_successor()
 
     def await_successor(self) -> None:
-        wait_for(lambda: ask(self._replica, "ROLE")[0] == b"master", 30)
+        wait_for(lambda: ask(self._replica, "ROLE")[0] == b"master")
 
     def end(self, how: signal.Signals) -> None:
         super().end(how)
