@@ -60,8 +60,9 @@ async def test_the_app_starts_without_redis(prefix: str) -> None:
 async def test_kill_9_during_a_request(prefix: str, moment: str) -> None:
     """503 and the cookie untouched; an acknowledged session is as it was, or has all of it."""
     with Server(appendonly="yes", appendfsync="always") as server, gate_to(server.url) as gate:
-        for script in SCRIPTS:
-            server.admin.script_load(script.text)
+        with server.admin as admin:
+            for script in SCRIPTS:
+                admin.script_load(script.text)
         async with SessionStore.from_url(gate.url, prefix=prefix, timeout=20) as store:
 
             async def fails(scope: Any, receive: Any, send: Any) -> None:
