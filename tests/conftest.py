@@ -53,7 +53,7 @@ def ports() -> Iterator[None]:
                 devserver._PORTS = whole[number::shares]  # type: ignore[misc]
                 break
         yield
-    devserver._PORTS = whole  # type: ignore[misc]
+        devserver._PORTS = whole  # type: ignore[misc]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -15,7 +15,7 @@ from asgi_redis_session import Session, SessionGone, SessionStore, SessionUnavai
 from asgi_redis_session.devserver import DevServer
 from asgi_redis_session.wire import Script
 
-from .servers import Cluster, ask, client_of, frozen, plain_client, wait_for
+from .servers import SOON_MS, Cluster, ask, client_of, frozen, plain_client, wait_for
 from .test_concurrency import create
 from .test_users import Steps, granted, is_live, log_in, look
 
@@ -39,7 +39,7 @@ def healthy(cluster: Cluster) -> Cluster:
 
 @pytest.fixture
 async def store(healthy: Cluster, prefix: str, anyio_backend: Any) -> AsyncIterator[SessionStore]:
-    async with SessionStore.from_url(healthy.url, prefix=prefix, timeout=5) as store:
+    async with SessionStore.from_url(healthy.url, prefix=prefix, timeout=20) as store:
         yield store
 
 
@@ -126,13 +126,13 @@ async def test_either_protocol_will_do(healthy: Cluster, prefix: str, protocol: 
 
 async def test_writes_alone_find_a_new_master(prefix: str) -> None:
     """Nothing is ever loaded: a write that fails makes the next one look again."""
-    with Cluster(3, 1) as cluster:
+    with Cluster(3, 1, dead_after_ms=SOON_MS) as cluster:
         async with SessionStore.from_url(cluster.url, prefix=prefix, timeout=1) as store:
             dead = cluster.owner("any")
             session = await Session(store, await on(cluster, store, dead)).load()
-            assert ask(dead, "WAIT", 1, 5000) == 1
+            assert ask(dead, "WAIT", 1, 9000) == 1
             os.kill(dead.pid, signal.SIGKILL)
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(100):
                 for number in range(1, 1000):
                     session["n"] = number
                     try:
@@ -276,9 +276,11 @@ async def test_tryagain_is_waited_out(healthy: Cluster, store: SessionStore) -> 
     assert (await asked)[1] == 2
 
 
-async def test_clusterdown_is_waited_out(healthy: Cluster, prefix: str) -> None:
+async def test_clusterdown_is_waited_out(
+    healthy: Cluster, store: SessionStore, prefix: str
+) -> None:
     """A slot that nobody serves for a moment costs time; for longer, SessionUnavailable."""
-    async with SessionStore.from_url(healthy.url, prefix=prefix, timeout=1) as store:
+    async with SessionStore.from_url(healthy.url, prefix=prefix, timeout=1) as hasty:
         session_id = await create(store, n=7)
         key = key_of(store, session_id)
         owner = healthy.owner(key)
@@ -286,7 +288,7 @@ async def test_clusterdown_is_waited_out(healthy: Cluster, prefix: str) -> None:
         ask(owner, "CLUSTER DELSLOTS", slot)
         try:
             with pytest.raises(SessionUnavailable, match=r"not served|no node serves"):
-                await load(store, session_id)
+                await load(hasty, session_id)
             loading = asyncio.create_task(load(store, session_id))
             await asyncio.sleep(0.05)
         finally:
@@ -349,12 +351,12 @@ async def test_a_planned_failover_loses_nothing(healthy: Cluster, store: Session
 
 async def test_a_killed_master_is_replaced(prefix: str) -> None:
     """Its sessions fail until a replica has taken over, then work again; the others' never fail."""
-    with Cluster(3, 1) as cluster:
+    with Cluster(3, 1, dead_after_ms=SOON_MS) as cluster:
         async with SessionStore.from_url(cluster.url, prefix=prefix, timeout=1) as store:
             dead = cluster.owner("any")
             theirs = await on(cluster, store, dead)
             other = await on(cluster, store, dead, other=True)
-            assert ask(dead, "WAIT", 1, 5000) == 1
+            assert ask(dead, "WAIT", 1, 9000) == 1
             os.kill(dead.pid, signal.SIGKILL)
             with pytest.raises(SessionUnavailable, match=f"127.0.0.1:{dead.port}"):
                 await load(store, theirs)
@@ -367,7 +369,7 @@ async def test_a_killed_master_is_replaced(prefix: str) -> None:
                     except SessionUnavailable:
                         await asyncio.sleep(0.05)
 
-            assert await asyncio.wait_for(until_it_works(theirs), 30) == 0
+            assert await asyncio.wait_for(until_it_works(theirs), 100) == 0
             await works(store, theirs)
             (route,) = store._wire._routes.values()
             await store.drain()

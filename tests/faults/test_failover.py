@@ -17,7 +17,7 @@ import pytest
 
 from asgi_redis_session import Session, SessionStore
 
-from ..servers import Cluster, ask, client_of, wait_for
+from ..servers import SOON_MS, Cluster, ask, client_of, wait_for
 from ..test_concurrency import create
 from .failover import Fault, Sharded, Watched, failovers, replicated
 from .journal import Journal, Tally
@@ -182,7 +182,7 @@ async def test_20_slots_move_under_load(
 @pytest.mark.long
 async def test_a_cluster_without_majority(prefix: str, figure: Callable[[str], None]) -> None:
     """Two of three masters are gone: CLUSTERDOWN is 503, and ends when they are back."""
-    with Cluster(3, binary=BINARY) as cluster:
+    with Cluster(3, binary=BINARY, dead_after_ms=SOON_MS) as cluster:
         async with SessionStore.from_url(cluster.url, prefix=prefix, timeout=1) as store:
             journal = Journal(store, None, browsers=10)
             async with journal.at_work():
