@@ -218,14 +218,14 @@ async def test_a_hung_replica_delays_no_reads(store: SessionStore, pair: Pair) -
 async def test_the_time_for_it_comes_on_top(url: str, prefix: str, pair: Pair) -> None:
     """`timeout` and the level's own, together; then a hung server is SessionUnavailable."""
     level = Durability(replicas=1, timeout=0.3)
-    async with SessionStore.from_url(url, prefix=prefix, timeout=0.3, durability=level) as store:
+    async with SessionStore.from_url(url, prefix=prefix, timeout=1, durability=level) as store:
         session = await Session(store, await create(store, n=1)).load()
         session["n"] = 2
         with frozen(pair.master):
             begun = asyncio.get_running_loop().time()
-            with pytest.raises(SessionUnavailable, match=r"did not answer within 0\.6 s"):
+            with pytest.raises(SessionUnavailable, match=r"did not answer within 1\.3 s"):
                 await session.save()
-            assert asyncio.get_running_loop().time() - begun >= 0.5
+            assert asyncio.get_running_loop().time() - begun >= 1.2
 
 
 async def test_what_a_server_cannot_promise(prefix: str) -> None:

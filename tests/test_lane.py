@@ -129,19 +129,19 @@ async def test_each_caller_has_a_deadline_of_its_own(session_redis_url: str) -> 
     """A hung server: every caller gives up within the timeout, counted from its own queueing."""
     with gate_to(session_redis_url) as gate:
         client = Redis.from_url(gate.url)
-        lane = Lane(private_pool(client), timeout=0.3)
+        lane = Lane(private_pool(client), timeout=1)
         await lane.submit(*echo("k"))
         gate.hang()
 
         async def longer() -> None:
             """A control in the same loop: what keeps that busy keeps both."""
-            await asyncio.sleep(0.3 + 0.1)
+            await asyncio.sleep(1 + 0.3)
             for _ in range(100):
                 await asyncio.sleep(0)
 
         async def waits() -> None:
             control = asyncio.create_task(longer())
-            with pytest.raises(LaneBroken, match=r"did not answer within 0\.3 s"):
+            with pytest.raises(LaneBroken, match=r"did not answer within 1 s"):
                 await lane.submit(*echo("k"))
             assert not control.done()
             control.cancel()
@@ -149,7 +149,7 @@ async def test_each_caller_has_a_deadline_of_its_own(session_redis_url: str) -> 
         waiting = []
         for _ in range(6):
             waiting.append(asyncio.create_task(waits()))
-            await asyncio.sleep(0.08)
+            await asyncio.sleep(0.25)
         await asyncio.gather(*waiting)
         gate.open()
         assert await lane.submit(*echo("k", "v")) == [b"k", b"v"]

@@ -93,7 +93,7 @@ async def test_no_sentinel_answers(prefix: str) -> None:
 async def test_an_unknown_service(healthy: Sentinels, prefix: str) -> None:
     """Sentinels that don't watch it: the sentence names it."""
     url = healthy.url.replace("/main", "/other")
-    async with SessionStore.from_url(url, prefix=prefix, timeout=1) as store:
+    async with SessionStore.from_url(url, prefix=prefix, timeout=10) as store:
         with pytest.raises(SessionUnavailable, match="no master found for 'other'"):
             await create(store, n=1)
 
@@ -158,7 +158,7 @@ async def test_a_planned_failover_is_followed(healthy: Sentinels, store: Session
 async def test_a_killed_master_is_replaced(prefix: str) -> None:
     """Requests fail until a replica has taken over, then work, without a restart."""
     with Sentinels(dead_after_ms=SOON_MS) as watched:
-        async with SessionStore.from_url(watched.url, prefix=prefix, timeout=1) as store:
+        async with SessionStore.from_url(watched.url, prefix=prefix, timeout=3) as store:
             session_id = await create(store, n=1)
             old = watched.master
             wait_for(lambda: ask(old, "WAIT", 2, 100) == 2)
@@ -173,12 +173,12 @@ async def test_a_killed_master_is_replaced(prefix: str) -> None:
 async def test_a_hung_master_is_replaced(prefix: str) -> None:
     """SIGSTOP: callers wait for their timeout, and no longer; then the new master answers."""
     with Sentinels(dead_after_ms=SOON_MS) as watched:
-        async with SessionStore.from_url(watched.url, prefix=prefix, timeout=0.5) as store:
+        async with SessionStore.from_url(watched.url, prefix=prefix, timeout=1.5) as store:
             session_id = await create(store, n=1)
             old = watched.master
             wait_for(lambda: ask(old, "WAIT", 2, 100) == 2)
             with frozen(old):
-                with pytest.raises(SessionUnavailable, match=r"within 0\.5 s"):
+                with pytest.raises(SessionUnavailable, match=r"within 1\.5 s"):
                     await load(store, session_id)
                 await until_written(store, session_id)
             assert await load(store, session_id) == 2
@@ -191,7 +191,7 @@ async def test_passwords_of_servers_and_sentinels(prefix: str) -> None:
         async with SessionStore.from_url(url, prefix=prefix, timeout=20) as store:
             await create(store, n=1)
         for wrong in (url.replace("hunter2", "x"), url.replace("hunter3", "x")):
-            async with SessionStore.from_url(wrong, prefix=prefix, timeout=1) as store:
+            async with SessionStore.from_url(wrong, prefix=prefix, timeout=10) as store:
                 with pytest.raises(
                     SessionUnavailable, match=r"refused the credentials|can't tell: invalid user"
                 ) as error:
