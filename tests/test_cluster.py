@@ -387,7 +387,7 @@ async def test_revoke_all_ends_what_it_can_reach(
     theirs = await on(healthy, store, hung, user="ann")
     others = [await on(healthy, store, hung, other=True, user="ann") for _ in range(3)]
     async with SessionStore.from_url(healthy.url, prefix=prefix, timeout=1) as hasty:
-        assert await hasty.users.count("ann") == 4  # it knows the nodes, and is connected
+        assert await hasty.users.count("ann") >= 4  # it knows the nodes by now
         with frozen(hung):
             with pytest.raises(SessionUnavailable):
                 await hasty.users.revoke_all("ann")
