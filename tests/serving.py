@@ -8,6 +8,9 @@ from typing import Any
 
 import uvicorn
 
+#: How long (seconds) a client of the tests waits: only for what will never come.
+PATIENCE = 100
+
 
 @contextmanager
 def serve(app: Any, **options: Any) -> Iterator[str]:
@@ -18,7 +21,7 @@ def serve(app: Any, **options: Any) -> Iterator[str]:
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
-    for _ in range(1000):
+    for _ in range(PATIENCE * 100):
         if server.started:
             break
         if not thread.is_alive():
@@ -28,5 +31,5 @@ def serve(app: Any, **options: Any) -> Iterator[str]:
         yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     finally:
         server.should_exit = True
-        thread.join(20)
+        thread.join(PATIENCE)
         assert not thread.is_alive(), "uvicorn did not stop"

@@ -17,7 +17,7 @@ from asgi_redis_session.starlette import load_session
 from asgi_redis_session.testing import SessionKit
 
 from .conftest import PLAIN
-from .serving import serve
+from .serving import PATIENCE, serve
 
 pytestmark = pytest.mark.anyio
 
@@ -52,7 +52,9 @@ async def test_200_requests_writing_their_own_field_all_survive(sessions: Sessio
     cookies = sessions.cookies({"first": 1}, cookie=PLAIN)
     with serve(app) as url:
         limits = httpx.Limits(max_connections=200)
-        async with httpx.AsyncClient(base_url=url, cookies=cookies, limits=limits) as client:
+        async with httpx.AsyncClient(
+            base_url=url, cookies=cookies, limits=limits, timeout=PATIENCE
+        ) as client:
             responses = await asyncio.gather(*[client.get(f"/f{i}") for i in range(200)])
     assert {response.status_code for response in responses} == {200}
     assert sessions.read(cookies, cookie=PLAIN) == {"first": 1} | {
@@ -130,7 +132,7 @@ async def test_1000_concurrent_requests_need_few_connections(
     with serve(app) as url:
         limits = httpx.Limits(max_connections=1000)
         async with httpx.AsyncClient(
-            base_url=url, cookies=cookies, limits=limits, timeout=60
+            base_url=url, cookies=cookies, limits=limits, timeout=PATIENCE
         ) as client:
             responses = await asyncio.gather(*[client.get("/") for _ in range(1000)])
             used = connections(admin, before)

@@ -18,7 +18,7 @@ from redis import Redis
 from asgi_redis_session import devserver
 from asgi_redis_session.devserver import DevServer, DevServerError
 
-PATIENCE = 20.0
+PATIENCE = 100.0
 PROC = Path("/proc")
 ROOT = Path(devserver.__file__).parents[1]
 
@@ -272,9 +272,9 @@ def test_a_wrong_explicit_choice_is_an_error(tmp_path: Path, content: str, reaso
 
 def test_a_server_that_never_answers_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """The wait for readiness ends, with the last answer in the error and no process left."""
-    monkeypatch.setattr(devserver, "_START_SECONDS", 1.0)
+    monkeypatch.setattr(devserver, "_START_SECONDS", 4.0)
     server = DevServer(options={"rename-command": 'PING ""'})
-    with pytest.raises(DevServerError, match=r"not ready after 1 s \(unknown command"):
+    with pytest.raises(DevServerError, match=r"not ready after 4 s \(unknown command"):
         server.start()
     assert not alive(server.pid)
     assert not server.directory.exists()

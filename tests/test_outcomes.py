@@ -28,7 +28,7 @@ from asgi_redis_session.testing import SessionKit
 
 from .conftest import PLAIN
 from .gate import Gate, Gates, gates_to
-from .serving import serve
+from .serving import PATIENCE, serve
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 SocketEndpoint = Callable[[WebSocket], Awaitable[None]]
@@ -44,10 +44,10 @@ class World:
     cookies: dict[str, str]
     events: list[str] = field(default_factory=list)
 
-    def serving(self, route: BaseRoute, **options: Any) -> Any:
+    def serving(self, route: BaseRoute, timeout: float = 20, **options: Any) -> Any:
         store = self.gate.store(
             prefix=self.kit.prefix,
-            timeout=1,
+            timeout=timeout,
             on_event=lambda event: self.events.append(event.name),
         )
         options = {"store": store, "cookie": PLAIN, **options}
@@ -60,7 +60,7 @@ class World:
         """One request to an app of this endpoint, with the cookie of the session, or none."""
         with self.serving(Route("/", endpoint), **options) as url:
             cookies = {} if new else self.cookies
-            with httpx.Client(base_url=url, cookies=cookies) as client:
+            with httpx.Client(base_url=url, cookies=cookies, timeout=PATIENCE) as client:
                 return client.get("/")
 
     def fields(self) -> dict[str, Any]:
@@ -387,7 +387,9 @@ def test_app_never_answers(world: World) -> None:
         pass
     store = world.gate.store(prefix=world.kit.prefix)
     with serve(SessionMiddleware(silent, store=store, cookie=PLAIN), lifespan="off") as url:
-        response = httpx.get(url, headers={"cookie": f"session={world.cookies['session']}"})
+        response = httpx.get(
+            url, headers={"cookie": f"session={world.cookies['session']}"}, timeout=PATIENCE
+        )
     assert response.status_code == 500
     assert world.fields() == {"n": 1}
 
@@ -503,8 +505,8 @@ def test_a_hung_redis_is_given_up_within_the_timeout(world: World) -> None:
     async def endpoint(request: Request) -> Response:
         return PlainTextResponse(str((await load_session(request))["n"]))
 
-    with world.serving(Route("/", endpoint)) as url:
-        with httpx.Client(base_url=url, cookies=world.cookies, timeout=20) as client:
+    with world.serving(Route("/", endpoint), timeout=2) as url:
+        with httpx.Client(base_url=url, cookies=world.cookies, timeout=PATIENCE) as client:
             assert client.get("/").text == "1"
             world.gate.hang()
             assert_503(client.get("/"))
@@ -524,7 +526,9 @@ class Socket:
 
     def __init__(self, url: str, cookies: dict[str, str]) -> None:
         headers = {"cookie": f"session={cookies['session']}"} if cookies else {}
-        opening = connect(url.replace("http", "ws"), additional_headers=headers)
+        opening = connect(
+            url.replace("http", "ws"), additional_headers=headers, open_timeout=PATIENCE
+        )
         self.connection: ClientConnection = opening.__enter__()
 
     def cookie(self) -> str | None:
@@ -535,7 +539,7 @@ class Socket:
     def close_code(self) -> int:
         with pytest.raises(ConnectionClosed) as closed:
             while True:
-                self.connection.recv(timeout=20)
+                self.connection.recv(timeout=PATIENCE)
         return 1006 if closed.value.rcvd is None else closed.value.rcvd.code
 
 
@@ -579,7 +583,7 @@ def test_socket_new_session_after_accept(world: World) -> None:
         await socket.close()
 
     with world.serving(WebSocketRoute("/", endpoint)) as url:
-        assert Socket(url, {}).connection.recv(timeout=20) == "SessionTooLate"
+        assert Socket(url, {}).connection.recv(timeout=PATIENCE) == "SessionTooLate"
     assert len(world.kit.keys()) == 1
 
 
@@ -597,7 +601,10 @@ def test_socket_save(world: World) -> None:
 
     with world.serving(WebSocketRoute("/", endpoint)) as url:
         socket = Socket(url, world.cookies)
-        assert [socket.connection.recv(timeout=20) for _ in range(2)] == ['{"n":2}', '{"n":3}']
+        assert [socket.connection.recv(timeout=PATIENCE) for _ in range(2)] == [
+            '{"n":2}',
+            '{"n":3}',
+        ]
 
 
 @pytest.mark.parametrize("ends", ["close", "return", "client", "client, uncaught"])
@@ -620,7 +627,7 @@ def test_socket_changed_after_accept(world: World, ends: str) -> None:
     with world.serving(WebSocketRoute("/", endpoint)) as url:
         socket = Socket(url, world.cookies)
         if ends.startswith("client"):
-            socket.connection.recv(timeout=20)
+            socket.connection.recv(timeout=PATIENCE)
             socket.connection.close()
         else:
             socket.close_code()
@@ -642,7 +649,7 @@ def test_socket_session_gone_at_save(world: World) -> None:
         await socket.close()
 
     with world.serving(WebSocketRoute("/", endpoint)) as url:
-        assert Socket(url, world.cookies).connection.recv(timeout=20) == "gone"
+        assert Socket(url, world.cookies).connection.recv(timeout=PATIENCE) == "gone"
     assert world.kit.keys() == []
 
 

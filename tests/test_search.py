@@ -819,16 +819,20 @@ async def test_an_index_that_is_being_built_says_so(
         with pytest.raises(SearchUnavailable, match=r"have no index yet.*create_index"):
             await store.search.count()
         plant(admin, prefix, 10_000, **{"@#tenant": "acme"})
-        creating = asyncio.create_task(store.search.create_index())
-        messages = set()
-        while not creating.done():
-            try:
-                assert await store.search.count() == 10_000
-            except SearchUnavailable as error:
-                messages.add(str(error).partition(",")[0])
-            with suppress(SearchUnavailable):
-                assert (await store.search.status()).progress == 1
-        await creating
+        messages: set[str] = set()
+        for _ in range(20):  # Redis may be done before we have asked once
+            creating = asyncio.create_task(store.search.create_index())
+            while not creating.done():
+                try:
+                    assert await store.search.count() == 10_000
+                except SearchUnavailable as error:
+                    messages.add(str(error).partition(",")[0])
+                with suppress(SearchUnavailable):
+                    assert (await store.search.status()).progress == 1
+            await creating
+            if "The index is being built" in messages:
+                break
+            await store.search.drop_index()
         assert messages >= {"The index is being built"}
         assert await store.search.count() == 10_000
         await store.search.revoke(TENANT == "acme")

@@ -20,7 +20,7 @@ import anyio
 import httpx
 import pytest
 
-from .serving import serve
+from .serving import PATIENCE, serve
 
 pytestmark = pytest.mark.anyio
 ROOT = Path(__file__).parents[1]
@@ -53,7 +53,7 @@ class Instance:
 
     def stop(self) -> int:
         self._process.send_signal(signal.SIGTERM)
-        return self._process.wait(30)
+        return self._process.wait(PATIENCE)
 
     def close(self) -> None:
         self._process.kill()
@@ -94,7 +94,7 @@ class Customer:
 
     def __init__(self, *urls: str) -> None:
         self._urls = list(urls)
-        self._browser = httpx.AsyncClient(timeout=30)
+        self._browser = httpx.AsyncClient(timeout=PATIENCE)
         self.ids: list[str] = []
 
     async def __aenter__(self) -> Self:
@@ -276,7 +276,7 @@ async def test_logging_out_on_one_instance_logs_out_on_all(
 
 def test_the_page_shows_what_the_session_holds(url: str) -> None:
     """Names are escaped, prices follow the currency, the theme is on the page; no script is."""
-    with httpx.Client(base_url=url, follow_redirects=True) as browser:
+    with httpx.Client(base_url=url, follow_redirects=True, timeout=PATIENCE) as browser:
         first = browser.get("/")
         assert "Nothing yet" in first.text
         assert "set-cookie" not in first.headers
@@ -307,7 +307,7 @@ def test_nonsense_leaves_no_trace(
 ) -> None:
     """What no form of the page can send is refused, and no session comes of it."""
     path, data = form
-    response = httpx.post(url + path, data=data)
+    response = httpx.post(url + path, data=data, timeout=PATIENCE)
     assert response.status_code == status
     assert "set-cookie" not in response.headers
     assert list(admin.scan_iter(f"{prefix}:*")) == []
@@ -321,7 +321,9 @@ def https(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_https_makes_the_cookie_a_host_cookie(https: None, url: str) -> None:
     """SHOP_HTTPS=1: browsers take the cookie over HTTPS only, and from this host only."""
-    cookie = httpx.post(url + "/login", data={"name": "Ann"}).headers["set-cookie"]
+    cookie = httpx.post(url + "/login", data={"name": "Ann"}, timeout=PATIENCE).headers[
+        "set-cookie"
+    ]
     assert re.fullmatch(
         r"__Host-session=[\w-]{43}; Max-Age=604800; Path=/; Secure; HttpOnly; SameSite=Lax", cookie
     )

@@ -34,7 +34,7 @@ from asgi_redis_session.testing import SessionKit
 
 from .conftest import PLAIN
 from .gate import gates_to
-from .serving import serve
+from .serving import PATIENCE, serve
 
 pytestmark = pytest.mark.anyio
 NOTHING_LISTENS = "redis://127.0.0.1:1/0"
@@ -322,7 +322,7 @@ class World:
 
     def new_cookies(self) -> dict[str, str]:
         """Those of a session that was created just now."""
-        return dict(httpx.get(f"{self.url}/fill").cookies)
+        return dict(httpx.get(f"{self.url}/fill", timeout=PATIENCE).cookies)
 
     @asynccontextmanager
     async def socket(self, name: str) -> AsyncIterator[tuple[ClientConnection, str]]:
@@ -338,7 +338,7 @@ class World:
         return self.endpoints.left
 
     def tasks(self) -> int:
-        return int(httpx.get(f"{self.url}/tasks").json())
+        return int(httpx.get(f"{self.url}/tasks", timeout=PATIENCE).json())
 
 
 @contextmanager
@@ -368,7 +368,7 @@ def world(sessions: SessionKit) -> Iterator[World]:
 
 async def close_code(connection: ClientConnection) -> int | None:
     """With which code the server closes this socket."""
-    with anyio.fail_after(10), pytest.raises(ConnectionClosed) as closed:
+    with anyio.fail_after(100), pytest.raises(ConnectionClosed) as closed:
         while True:
             await connection.recv()
     return None if closed.value.rcvd is None else closed.value.rcvd.code
@@ -377,12 +377,12 @@ async def close_code(connection: ClientConnection) -> int | None:
 async def works(connection: ClientConnection) -> bool:
     """Whether what is sent comes back."""
     await connection.send("ping")
-    with anyio.fail_after(10):
+    with anyio.fail_after(100):
         return await connection.recv() == "ping"
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    with anyio.fail_after(10):
+    with anyio.fail_after(100):
         while not condition():
             await anyio.sleep(0.01)
 

@@ -47,7 +47,7 @@ from asgi_redis_session.starlette import load_session
 from asgi_redis_session.testing import SessionKit
 
 from .conftest import PLAIN
-from .serving import serve
+from .serving import PATIENCE, serve
 from .test_concurrency import create
 
 pytestmark = pytest.mark.anyio
@@ -330,8 +330,8 @@ async def test_a_lifetime_that_is_shortened_after_login_is_kept(store: SessionSt
     session.set_lifetime(Lifetime(idle=60, absolute=120))
     await session.save()
     (info,) = await store.users.list("ann")
-    # The TTL is read a moment after the time, so it may be a millisecond short.
-    assert abs(info.expires_at - info.created_at - timedelta(seconds=60)) < timedelta(seconds=0.1)
+    # It began with the login, and its idle time with the commit, a moment later: not 30 minutes.
+    assert timedelta(seconds=59) < info.expires_at - info.created_at < timedelta(seconds=120)
     grant = session.take_grant()
     assert grant is not None
     assert grant.max_age_ms == 120_000
@@ -927,7 +927,7 @@ async def test_login_in_a_real_request(
     """Set-Cookie with the new id; address and agent as the server saw them, 512 bytes of it."""
     store = SessionStore.from_url(sessions.url, prefix=sessions.prefix, on_event=events.append)
     with serve(app_of(store)) as url:
-        async with httpx.AsyncClient(base_url=url) as client:
+        async with httpx.AsyncClient(base_url=url, timeout=PATIENCE) as client:
             for agent in (FIREFOX, "x" * 5_000, "\u00e9" * 600):
                 headers = {"user-agent": agent.encode("latin-1").decode("latin-1")}
                 raw = {"user-agent": agent.encode("latin-1")}
@@ -1198,7 +1198,7 @@ async def test_the_index_lives_as_long_as_its_sessions(
         for info in await store.users.list("ann"):
             deadline = int(admin.hget(f"{prefix}:{info.handle}", "@deadline") or 0)
             # Exact to the duration of a commit: see ..._a_login_that_takes_its_time.
-            assert expiry(admin, key) >= deadline - 2_000
+            assert expiry(admin, key) >= deadline - 30_000
             assert expiry(admin, key) >= info.expires_at.timestamp() * 1000
         if absolute is None:
             assert admin.pttl(key) > 365 * DAY_MS
@@ -1585,7 +1585,7 @@ async def test_a_process_that_is_killed_between_the_steps_of_a_login(
         subprocess.run,
         [sys.executable, "-c", KILLED, session_redis_url, prefix, session_id, str(last)],
         check=False,
-        timeout=30,
+        timeout=200,
     )
     assert killed.returncode == -signal.SIGKILL
     seen = look(admin, prefix)

@@ -20,6 +20,8 @@ from .gate import Gate, Gates, gates_to
 from .test_concurrency import create
 
 pytestmark = pytest.mark.anyio
+#: Milliseconds: well below the idle time, and long enough for a busy machine.
+MINUTE = 60_000
 
 
 @dataclass
@@ -76,7 +78,7 @@ async def world(
     for script in SCRIPTS:  # no NOSCRIPT, whose answer would be lost as well
         admin.script_load(script.text)
     with gates_to(session_redis_url) as gate:
-        async with gate.store(prefix=prefix, timeout=5) as doomed:
+        async with gate.store(prefix=prefix, timeout=60) as doomed:
             session_id = await create(store, n=1, other="x")
             # Connected, to each node of a Cluster, before answers are lost.
             await Session(doomed, session_id).load()
@@ -86,18 +88,18 @@ async def world(
 
 async def test_verbs_load_crash(world: World) -> None:
     """TTL slid, nothing else."""
-    world.admin.pexpire(world.key, 1000)
+    world.admin.pexpire(world.key, MINUTE)
     verb = Session(world.doomed, world.session_id).load()
-    await world.crash(verb, lambda: world.admin.pttl(world.key) > 1000)
+    await world.crash(verb, lambda: world.admin.pttl(world.key) > MINUTE)
     world.assert_untouched()
 
 
 async def test_verbs_refresh_crash(world: World) -> None:
     """TTL slid, and nobody is told anything."""
-    world.admin.pexpire(world.key, 1000)
+    world.admin.pexpire(world.key, MINUTE)
     world.gate.hold_replies()
     world.doomed.refresh((world.handle,))
-    while world.admin.pttl(world.key) <= 1000:
+    while world.admin.pttl(world.key) <= MINUTE:
         await asyncio.sleep(0.005)
     world.gate.shut()
     await world.doomed.drain()
@@ -240,9 +242,9 @@ async def test_verbs_increment_after_revocation(world: World) -> None:
 
 async def test_verbs_fetch_crash_and_revocation(world: World) -> None:
     """As load."""
-    world.admin.pexpire(world.key, 1000)
+    world.admin.pexpire(world.key, MINUTE)
     verb = Session(world.doomed, world.session_id).fetch("n")
-    await world.crash(verb, lambda: world.admin.pttl(world.key) > 1000)
+    await world.crash(verb, lambda: world.admin.pttl(world.key) > MINUTE)
     world.assert_untouched()
     await world.store.revoke(world.handle)
     assert await Session(world.store, world.session_id).fetch("n") == {}

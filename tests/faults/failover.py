@@ -20,7 +20,7 @@ import redis
 from asgi_redis_session import Durability, SessionStore
 from asgi_redis_session.devserver import DevServer
 
-from ..servers import Cluster, Sentinels, ask, client_of, wait_for
+from ..servers import SOON_MS, Cluster, Sentinels, ask, client_of, wait_for
 from .journal import Journal, Tally
 from .servers import BINARY
 
@@ -80,7 +80,9 @@ class Watched(Deployment):
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            self._sentinels = stack.enter_context(Sentinels(options=self.options, binary=BINARY))
+            self._sentinels = stack.enter_context(
+                Sentinels(options=self.options, binary=BINARY, dead_after_ms=SOON_MS)
+            )
             self._sentinels.await_replicas()
             self._stack = stack.pop_all()
         self.url = self._sentinels.url
@@ -123,7 +125,7 @@ class Sharded(Deployment):
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            self._cluster = stack.enter_context(Cluster(3, 1, binary=BINARY))
+            self._cluster = stack.enter_context(Cluster(3, 1, binary=BINARY, dead_after_ms=SOON_MS))
             self._stack = stack.pop_all()
         self.url = self._cluster.url
         self._first, self._replica = self._cluster.nodes[0], self._cluster.nodes[3]
@@ -147,7 +149,7 @@ class Sharded(Deployment):
         self.await_successor()
 
     def await_successor(self) -> None:
-        wait_for(lambda: ask(self._replica, "ROLE")[0] == b"master", 30)
+        wait_for(lambda: ask(self._replica, "ROLE")[0] == b"master")
 
     def end(self, how: signal.Signals) -> None:
         super().end(how)

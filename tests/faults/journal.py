@@ -110,14 +110,14 @@ class Journal:
         """The fault happens now."""
         self.fault_at = time.monotonic()
 
-    async def acknowledges(self, count: int = 100, patience: float = 30.0) -> None:
+    async def acknowledges(self, count: int = 100, patience: float = 100.0) -> None:
         """Wait until so many more writes have been acknowledged."""
         goal, deadline = self._acknowledged + count, time.monotonic() + patience
         while self._acknowledged < goal:
             assert time.monotonic() < deadline, "the app did not recover"
             await asyncio.sleep(0.01)
 
-    async def is_calm(self, seconds: float, patience: float = 30.0) -> None:
+    async def is_calm(self, seconds: float, patience: float = 100.0) -> None:
         """Wait until no request has been refused for so long."""
         deadline = time.monotonic() + patience
         while time.monotonic() - max(self._last_refusal, self.fault_at) < seconds:

@@ -61,7 +61,7 @@ class Server:
 
     @property
     def admin(self) -> Any:
-        """A new client for looking at it; waits no longer than 5 seconds for anything."""
+        """A new client for looking at it; waits no longer than 10 seconds for anything."""
         return client_of(self.process)
 
     @property

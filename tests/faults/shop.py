@@ -6,7 +6,6 @@ The app that is used while things fail, and a browser that uses it without a net
 
 import asyncio
 import sys
-import time
 from collections.abc import MutableMapping
 from http.cookies import SimpleCookie
 from typing import Any
@@ -25,12 +24,13 @@ OK, GONE, FAILED, UNAVAILABLE = 200, 410, 500, 503
 class Shop:
     """
     `/login/ada`, `/add/7` (two fields in one commit), `/logout`, `/everywhere` (logs out
-    everywhere), `/read`, `/slow/7` (as add, a second after the last of its kind has come), and
-    `/hello`, which has no use for its session and tells how many slow ones wait.
+    everywhere), `/read`, `/slow/7` (as add, when the app has been told to end), and `/hello`, which
+    has no use for its session and tells how many slow ones wait.
     """
 
     def __init__(self, store: SessionStore) -> None:
         self._store = store
+        self.ending = asyncio.Event()
         self._verbs = {
             "login": self._login,
             "add": self._add,
@@ -40,7 +40,6 @@ class Shop:
             "read": self._read,
         }
         self._waiting = 0
-        self._last_slow = 0.0
 
     async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
         """ASGI."""
@@ -69,9 +68,7 @@ class Shop:
 
     async def _slow(self, session: Session, what: str) -> bytes:
         self._waiting += 1
-        self._last_slow = time.monotonic()
-        while time.monotonic() < self._last_slow + 1:
-            await asyncio.sleep(0.05)
+        await self.ending.wait()
         self._waiting -= 1
         return await self._add(session, what)
 
@@ -133,7 +130,9 @@ async def _nothing() -> Any:
 
 def main(url: str, prefix: str) -> None:
     """Serve until SIGTERM; prints the port."""
-    app = app_of(SessionStore.from_url(url, prefix=prefix))
+    store = SessionStore.from_url(url, prefix=prefix, timeout=20)
+    shop = Shop(store)
+    app = SessionMiddleware(shop, store=store, cookie=PLAIN)
     config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", backlog=1024)
     server = uvicorn.Server(config)
 
@@ -142,6 +141,9 @@ def main(url: str, prefix: str) -> None:
         while not server.started:
             await asyncio.sleep(0.01)
         print(server.servers[0].sockets[0].getsockname()[1], flush=True)
+        while not server.should_exit:
+            await asyncio.sleep(0.01)
+        shop.ending.set()
         await serving
 
     asyncio.run(serve())

@@ -17,7 +17,7 @@ import pytest
 
 from asgi_redis_session import Session, SessionStore
 
-from ..servers import Cluster, ask, client_of, wait_for
+from ..servers import SOON_MS, Cluster, ask, client_of, wait_for
 from ..test_concurrency import create
 from .failover import Fault, Sharded, Watched, failovers, replicated
 from .journal import Journal, Tally
@@ -37,7 +37,7 @@ async def _ten(kind: str, fault: Fault, replicas: int, figure: Callable[[str], N
     tally = await failovers(kind, fault, 10, **replicated(replicas))
     figure(f"{kind}, {fault}{f', WAIT {replicas}' if replicas else ''}: {tally}")
     assert (tally.partial, tally.immortal) == (0, 0)
-    assert max(tally.recoveries) < 20
+    assert max(tally.recoveries) < 60
     return tally
 
 
@@ -104,7 +104,7 @@ async def test_an_old_master_that_was_not_told_is_left(watched: Watched, prefix:
         key = f"{prefix}:{store.handles(session_id)[0]}"
         wait_for(lambda: _everywhere(watched, key))
         await asyncio.to_thread(watched.hand_over)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(100):
             while True:
                 await Session(store, session_id).increment("n")
                 with client_of(watched.master) as new:
@@ -123,13 +123,13 @@ async def test_a_master_without_replicas_refuses(prefix: str) -> None:
     with Server(min_replicas_to_write=1, repl_diskless_sync_delay=0) as master:
         place = f"127.0.0.1 {master.port}"
         with Server(replicaof=place) as replica:
-            wait_for(lambda: ask(master.process, "ROLE")[2], 20)
+            wait_for(lambda: ask(master.process, "ROLE")[2])
             async with SessionStore.from_url(master.url, prefix=prefix, timeout=2) as store:
                 journal = Journal(store, None, browsers=10)
                 async with journal.at_work():
                     await journal.acknowledges(50)
                     replica.stop()
-                    async with asyncio.timeout(20):
+                    async with asyncio.timeout(100):
                         while journal.refused < 20:
                             await asyncio.sleep(0.01)
 
@@ -182,7 +182,7 @@ async def test_20_slots_move_under_load(
 @pytest.mark.long
 async def test_a_cluster_without_majority(prefix: str, figure: Callable[[str], None]) -> None:
     """Two of three masters are gone: CLUSTERDOWN is 503, and ends when they are back."""
-    with Cluster(3, binary=BINARY) as cluster:
+    with Cluster(3, binary=BINARY, dead_after_ms=SOON_MS) as cluster:
         async with SessionStore.from_url(cluster.url, prefix=prefix, timeout=1) as store:
             journal = Journal(store, None, browsers=10)
             async with journal.at_work():

@@ -125,7 +125,7 @@ class Limited:
 async def limited(world: World) -> AsyncIterator[Limited]:
     world.admin.execute_command("ACL", "SETUSER", "app", "reset", "on", ">pw", "~*", "+@all")
     url = world.server.url.replace("redis://", "redis://app:pw@")
-    async with SessionStore.from_url(url, prefix=world.prefix, timeout=5) as store:
+    async with SessionStore.from_url(url, prefix=world.prefix, timeout=20) as store:
         yield Limited(world, store)
     world.admin.execute_command("ACL", "DELUSER", "app")
 
@@ -156,12 +156,13 @@ async def test_credentials_are_changed(world: World, caplog: pytest.LogCaptureFi
     admin = world.admin
     admin.execute_command("ACL", "SETUSER", "app", "reset", "on", ">hunter2", "~*", "+@all")
     url = world.gate.url.replace("redis://", "redis://app:hunter2@")
-    async with SessionStore.from_url(url, prefix=world.prefix, timeout=1) as store:
+    async with SessionStore.from_url(url, prefix=world.prefix, timeout=20) as store:
         session_id = await create(store, n=1)
         admin.execute_command("ACL", "SETUSER", "app", "resetpass", ">rotated")
         assert (await Session(store, session_id).load())["n"] == 1  # still connected
         admin.client_kill_filter(_type="normal", skipme=True)
-        await asyncio.sleep(0.05)
+        await world.gate.is_idle()
+        await asyncio.sleep(0.05)  # so that the store's loop has looked, too
         before = world.gate.accepted
         with pytest.raises(SessionUnavailable, match="credentials") as refusal:
             await create(store, n=1)

@@ -56,7 +56,7 @@ async def test_an_older_protocol(
     """A client that insists on TLS 1.3 refuses a server that knows 1.2 only."""
     ask(server[0], "CONFIG", "SET", "tls-protocols", "TLSv1.2")
     client = _client(certificates, server[1], ssl_min_version=ssl.TLSVersion.TLSv1_3)
-    async with SessionStore(client, prefix=prefix, timeout=2) as store:
+    async with SessionStore(client, prefix=prefix, timeout=20) as store:
         with pytest.raises(SessionUnavailable, match="can't be used"):
             await create(store, n=1)
     await client.aclose()
