@@ -10,12 +10,12 @@ from benchmarks.counts import measure, nothing_given_back, table
 #: taken alone, blocks taken by each of 50, objects that each of 50 holds while it waits for Redis).
 #: Measured on CPython 3.11 with redis-py 8.1; other versions may need 5 % more.
 BUDGET = {
-    "untouched": (0, 25, 47, 23, 39, 2),
-    "read": (1, 179, 100, 194, 109, 25),
-    "write": (2, 368, 191, 394, 218, 23),
-    "nested": (2, 404, 227, 426, 251, 23),
-    "fetch": (1, 175, 96, 184, 100, 28),
-    "increment": (1, 176, 97, 189, 104, 28),
+    "untouched": (0, 26, 48, 21, 37, 2),
+    "read": (1, 176, 96, 192, 107, 20),
+    "write": (2, 366, 187, 390, 212, 18),
+    "nested": (2, 401, 222, 425, 248, 18),
+    "fetch": (1, 176, 96, 182, 98, 25),
+    "increment": (1, 177, 97, 187, 102, 26),
 }
 
 

@@ -146,5 +146,13 @@ CONTENDERS = (
         main=False,
         ours=True,
     ),
+    Contender(
+        name="ours_fastapi_autoload",
+        title="asgi-redis-session on FastAPI, autoload",
+        baseline="fastapi_bare",
+        clone=_ours,
+        main=False,
+        ours=True,
+    ),
 )
 BY_NAME = {contender.name: contender for contender in CONTENDERS}
