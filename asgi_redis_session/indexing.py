@@ -79,6 +79,16 @@ class IndexStatus:
     progress: float
     memory: int
 
+    @property
+    def trouble(self) -> str | None:
+        """What is wrong with it, and where to look; None if nothing is."""
+        if not self.failures:
+            return None
+        return (
+            f"{self.failures} hashes could not be indexed: something else writes to our keys. See "
+            f"'Index Errors' of `redis-cli FT.INFO {self.name}`."
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backfill:
@@ -138,13 +148,8 @@ class Indexing:
         if current is None or rebuild:
             await self._build(current)
         status = await self._built(self._alias)
-        if status.failures:
-            logger.warning(
-                "%d hashes could not be indexed by Redis Search: something else writes to our "
-                "keys. See 'Index Errors' of `redis-cli FT.INFO %s`.",
-                status.failures,
-                status.name,
-            )
+        if status.trouble is not None:
+            logger.warning("%s", status.trouble)
         return status
 
     async def drop_index(self) -> bool:

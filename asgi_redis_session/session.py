@@ -146,7 +146,8 @@ class _Turn:
     """
     One verb at a time, so that tasks of one request can share the session.
 
-    As `asyncio.Lock`, but without its coroutines where nobody else wants it: nearly always.
+    As `asyncio.Lock`, but without its coroutines where nobody else wants it: nearly always. Verbs
+    that nearly every request calls spell `async with` out, which is cheaper still.
     """
 
     __slots__ = ("_is_taken", "_waiting")

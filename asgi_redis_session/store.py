@@ -211,13 +211,8 @@ class SessionStore:
             status = await self.search.status()
         except SessionError as error:
             return Finding(name="index", level="problem", message=str(error))
-        if status.failures:
-            return Finding(
-                name="index",
-                level="problem",
-                message=f"{status.failures} hashes could not be indexed: something else writes to "
-                f"our keys. See 'Index Errors' of `redis-cli FT.INFO {status.name}`.",
-            )
+        if status.trouble is not None:
+            return Finding(name="index", level="problem", message=status.trouble)
         return Finding(
             name="index", level="ok", message=f"{status.documents} sessions are indexed."
         )
