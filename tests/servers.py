@@ -38,13 +38,21 @@ def client_of(server: DevServer) -> Any:
     )
 
 
-def plain_client(url: str) -> Any:
+@contextmanager
+def plain_client(url: str) -> Iterator[Any]:
     """A synchronous client of what a store's URL leads to: one server, or a Cluster."""
     if "+cluster://" not in url:
-        return redis.Redis.from_url(url)
+        with redis.Redis.from_url(url) as client:
+            yield client
+        return
     parts = urlsplit(url.replace("+cluster://", "://"))
     one = parts._replace(netloc=parts.netloc.partition(",")[0]).geturl()
-    return redis.RedisCluster.from_url(one)
+    with redis.RedisCluster.from_url(one) as cluster:
+        try:
+            yield cluster
+        finally:
+            # Where it was made from a URL, its `close` would leave that to the garbage collector.
+            cluster.disconnect_connection_pools()
 
 
 def ask(server: DevServer, *command: Any) -> Any:
