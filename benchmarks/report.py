@@ -7,6 +7,7 @@ From rows to medians, tables and plots.
 import json
 import re
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -279,44 +280,49 @@ def _proof(own: Limit, peer: Limit) -> str:
     return "".join(unknown)
 
 
-def targets(result: dict[str, Any]) -> list[tuple[str, str, str, bool]]:
-    """What was to be reached: figure, target, measured, reached."""
+#: Figure, target, what was measured (lazy; and with autoload, where it makes a difference).
+Target = tuple[str, str, list[tuple[str, bool]]]
+
+
+def targets(result: dict[str, Any]) -> list[Target]:
+    """What was to be reached: figure, target, and whether what was measured has reached it."""
     figures = Figures(result)
     peers = [c.name for c in CONTENDERS if c.in_redis and not c.ours]
     main_peers = [name for name in peers if BY_NAME[name].main]
-    found: list[tuple[str, str, str, bool]] = []
+    found: list[Target] = []
 
-    def ratio(figure: str, own: float, other: float, most: float, of: str) -> None:
-        value = own / other
-        found.append((figure, f"≤ {most:g} × {of}", f"{value:.2f} ×", value <= most))
+    def ratio(figure: str, own: Sequence[float], other: float, most: float, of: str) -> None:
+        values = [(f"{value / other:.2f} ×", value / other <= most) for value in own]
+        found.append((figure, f"≤ {most:g} × {of}", values))
 
-    sdk, cookie = "fastapi_redis_sdk", "signed_cookie"
-    read, write = figures.added("ours", "read"), figures.added("ours", "write")
-    ratio("added CPU, read", read, figures.added(cookie, "read"), 1.0, "signed cookie")
-    ratio("added CPU, read", read, figures.added("starsessions_redis", "read"), 0.2, "starsessions")
-    on_fastapi = {w: figures.added("ours_fastapi", w) for w in ("read", "write")}
-    ratio("added CPU, read, on FastAPI", on_fastapi["read"], figures.added(sdk, "read"), 0.2, sdk)
-    ratio("added CPU, write", write, figures.added(cookie, "write"), 1.3, "signed cookie")
-    ratio(
-        "added CPU, write, on FastAPI", on_fastapi["write"], figures.added(sdk, "write"), 0.2, sdk
-    )
+    def both(name: str, workload: str) -> list[float]:
+        return [figures.added(mode, workload) for mode in (name, f"{name}_autoload")]
+
+    sdk, cookie, peer = "fastapi_redis_sdk", "signed_cookie", "starsessions_redis"
+    for workload, most in (("read", 1.0), ("write", 1.3)):
+        on_fastapi = both("ours_fastapi", workload)
+        own, figure = both("ours", workload), f"added CPU, {workload}"
+        ratio(figure, own, figures.added(cookie, workload), most, "signed cookie")
+        if workload == "read":
+            ratio(figure, own, figures.added(peer, workload), 0.2, "starsessions")
+        ratio(f"{figure}, on FastAPI", on_fastapi, figures.added(sdk, workload), 0.2, sdk)
     for workload in ("read", "write"):
         best = min(figures.middle(name, workload, 64, "p99") for name in peers)
-        own = figures.middle("ours", workload, 64, "p99")
+        own = [figures.middle(name, workload, 64, "p99") for name in ("ours", "ours_autoload")]
         ratio(f"p99, {workload}", own, best, 0.5, "the best Redis peer")
     for workload in ("read", "write"):
-        none, own = (
+        none, frozen = (
             figures.middle(f"{n}@freeze", workload, 64, "p99") for n in ("starlette", "ours")
         )
-        ratio(f"p99 with gc.freeze(), {workload}", own, none, 2.5, "no session, frozen too")
-    peer = max((figures.limit(name) for name in main_peers), key=lambda limit: limit.highest)
-    rate = figures.limit("ours").highest / max(1, peer.highest)
+        ratio(f"p99 with gc.freeze(), {workload}", [frozen], none, 2.5, "no session, frozen too")
+    best_limit = max((figures.limit(name) for name in main_peers), key=lambda limit: limit.highest)
+    limit = figures.limit("ours")
+    rate = limit.highest / max(1, best_limit.highest)
     found.append(
         (
             "open-loop rate with p99 < 20 ms",
             "≥ 3 × the best Redis peer",
-            f"{rate:.2f} ×{_proof(figures.limit('ours'), peer)}",
-            rate >= 3,
+            [(f"{rate:.2f} ×{_proof(limit, best_limit)}", rate >= 3)],
         )
     )
     rows = figures.rows("ours", "read", 1000)
@@ -325,32 +331,30 @@ def targets(result: dict[str, Any]) -> list[tuple[str, str, str, bool]]:
         (
             "1,000 connections",
             "0 errors, ≤ 4 Redis connections",
-            f"{errors} errors, {links} Redis connections",
-            errors == 0 and links <= 4,
+            [(f"{errors} errors, {links} Redis connections", errors == 0 and links <= 4)],
         )
     )
     small, large = (figures.middle(f"ours#{n}", "read", 1, "p50") for n in (1_000, 1_000_000))
-    ratio("load latency, 1,000,000 stored", large, small, 1.2, "1,000 stored")
+    ratio("load latency, 1,000,000 stored", [large], small, 1.2, "1,000 stored")
     stored = result["memory"]
     least = min(stored[name]["small"] for name in peers)
-    ratio("memory of a 5-field session", stored["ours"]["small"], least, 1.3, "the smallest peer")
+    small = stored["ours"]["small"]
+    ratio("memory of a 5-field session", [small], least, 1.3, "the smallest peer")
     none = figures.middle("starlette", "read", 1, "p50")
     best = min(
         figures.middle(name, "read", 1, "p50") for name in main_peers if "fastapi" not in name
     )
-    own = figures.middle("ours", "read", 1, "p50")
-    ratio(
-        "latency added at 1 connection, read", own - none, best - none, 0.6, "the best Redis peer"
-    )
+    added = [figures.middle("ours", "read", 1, "p50") - none]
+    ratio("latency added at 1 connection, read", added, best - none, 0.6, "the best Redis peer")
     return found
 
 
 def targets_table(result: dict[str, Any]) -> str:
-    lines = [
-        [figure, target, measured, "yes" if reached else "**no**"]
-        for figure, target, measured, reached in targets(result)
-    ]
-    return table(["figure", "target", "measured", "reached"], lines)
+    lines = []
+    for figure, target, (measured, *more) in targets(result):
+        cells = [f"{text}, {'yes' if reached else '**no**'}" for text, reached in (measured, *more)]
+        lines.append([figure, target, *cells, *["–"] * (2 - len(cells))])
+    return table(["figure", "target", "as it comes", "with `autoload=True`"], lines)
 
 
 def about(result: dict[str, Any]) -> str:
