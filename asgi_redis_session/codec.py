@@ -150,13 +150,13 @@ def decode_fields(pairs: Sequence[bytes]) -> dict[str, Any]:
         for name, raw in zip(parts, parts, strict=True):
             if name[0] != _AT:
                 values[name.decode()] = decode(raw) if raw[:1] in _TELLING else raw.decode()
-    except (UnicodeDecodeError, IndexError):
+    except (UnicodeDecodeError, IndexError):  # no name has no first byte
         raise CorruptValue("a field's name or text is not UTF-8, or it has no name") from None
     return values
 
 
 def by_name(pairs: Sequence[bytes]) -> dict[bytes, bytes]:
-    """The same as a dict of names and values as they stand there, ours included."""
+    """A hash as Redis lists it, as a dict of its bytes, with all that is ours."""
     return dict(zip(pairs[::2], pairs[1::2], strict=True))
 
 

@@ -120,8 +120,8 @@ class Record:
     """
     What Redis holds of one session. Instants are milliseconds of the Redis clock.
 
-    *pairs*: its hash as Redis lists it. *values* are the user's fields; of ours, `lua/prelude.lua`
-    has seen to it that they are what we write. Raises `CorruptValue` for other bytes.
+    *pairs*: its hash as Redis lists it. *values* are the user's fields; raises `CorruptValue` if
+    one is not what we write. That the instants among ours are, `lua/load.lua` has seen to.
     """
 
     __slots__ = ("_raws", "expires_ms", "handle", "now_ms", "pairs", "values")

@@ -164,7 +164,7 @@ class _Turn:
         return _AT_ONCE
 
     def take(self) -> bool:
-        """Take it, if nobody has it."""
+        """Take it, if nobody has it; whether nobody had."""
         was_free = not self._is_taken
         self._is_taken = True
         return was_free
@@ -257,7 +257,7 @@ class Session(Fields):
 
     # --- Verbs that act now ---
 
-    def load(self) -> Coroutine[Any, Any, Self]:
+    async def load(self) -> Self:
         """
         Read the session from Redis, once, and slide its TTL; returns itself.
 
@@ -265,12 +265,12 @@ class Session(Fields):
         expired or unreadable session is simply empty. Raises `SessionUnavailable`.
         """
         self._accessed = True
-        return self._load()
+        return await self._load()
 
-    def reload(self) -> Coroutine[Any, Any, Self]:
+    async def reload(self) -> Self:
         """Forget all staged changes and read the session again. Raises `SessionUnavailable`."""
         self._accessed = True
-        return self._load(again=True)
+        return await self._load(again=True)
 
     def load_unseen(self) -> Coroutine[Any, Any, Self]:
         """Load without counting as access by the app: for the middleware's `autoload`."""
@@ -369,8 +369,7 @@ class Session(Fields):
         """
         self._accessed = True
         async with self._turn:
-            known_absent = self._values is not None and self._record is None
-            if self._id is None or (known_absent and not self._is_stand_in):
+            if self._is_absent():
                 self._become_new()
             else:
                 await self._end()
@@ -416,10 +415,9 @@ class Session(Fields):
         For sockets and long streams: a session may be revoked meanwhile.
         """
         self._accessed = True
-        known_absent = self._values is not None and self._record is None
-        if self._id is None or (known_absent and not self._is_stand_in):
-            return False
         async with self._turn:
+            if self._is_absent():
+                return False
             return await self._reach(self._store.exists(self._keys()))
 
     # --- Verbs that are staged ---
@@ -739,6 +737,11 @@ class Session(Fields):
             return False
         has_user = login is not None or (record is not None and record.user_id is not None)
         return changes.clears or (bool(changes.fields) and not has_user)
+
+    def _is_absent(self) -> bool:
+        """Whether it is known that Redis holds nothing of it."""
+        known_absent = self._values is not None and self._record is None
+        return self._id is None or (known_absent and not self._is_stand_in)
 
     def _is_stored(self, name: str) -> bool:
         """Whether what Redis holds of this field is what the app sees."""

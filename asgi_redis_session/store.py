@@ -503,9 +503,8 @@ class SessionStore:
 
     def _prepare(self) -> dict[tuple[str, bool], Prepared]:
         """Loads of all fields and of none, with the slide and without."""
-        key = self._wire.key(_digest(None, ""))
         return {
-            (what, slide): Prepared(_LOAD, (*self._spans[slide], what), key)
+            (what, slide): Prepared(_LOAD, (*self._spans[slide], what))
             for what in ("all", "none")
             for slide in (True, False)
         }

@@ -97,25 +97,26 @@ class Script:
 
 class Prepared(Script):
     """
-    A script on one key, with arguments that are always the same: packed once, but for the key.
-
-    Packing is the dearest part of sending. *key*: any one of the keys, which are all of one length.
+    A script on one key, with arguments that are always the same: all but the key is packed once,
+    because packing is the dearest part of sending.
     """
 
-    __slots__ = ("_arguments", "_head", "_tail")
+    __slots__ = ("_after", "_arguments", "_before")
 
-    def __init__(self, script: Script, arguments: Sequence[Any], key: bytes) -> None:
+    def __init__(self, script: Script, arguments: Sequence[Any]) -> None:
         self.text, self.sha = script.text, script.sha
         self._arguments = arguments
-        blank = b"\0" * len(key)
-        self._head, self._tail = script.packed((blank,), arguments).split(blank)
+        key = b"\0the key\0"
+        packed = script.packed((key,), arguments)
+        self._before, self._after = packed.split(b"$%d\r\n%b" % (len(key), key))
 
-    def packed(self, keys: Sequence[bytes], _arguments: Sequence[Any]) -> bytes:
-        """As that of a script."""
-        return b"%b%b%b" % (self._head, keys[0], self._tail)
+    def packed(self, keys: Sequence[bytes], _arguments: Sequence[Any] = ()) -> bytes:
+        """As that of a script, with its own arguments."""
+        (key,) = keys
+        return b"%b$%d\r\n%b%b" % (self._before, len(key), key, self._after)
 
-    def in_full(self, keys: Sequence[bytes], _arguments: Sequence[Any]) -> bytes:
-        """As that of a script."""
+    def in_full(self, keys: Sequence[bytes], _arguments: Sequence[Any] = ()) -> bytes:
+        """As that of a script, with its own arguments."""
         return super().in_full(keys, self._arguments)
 
 

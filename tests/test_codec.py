@@ -398,6 +398,12 @@ def test_a_hash_of_arbitrary_bytes_is_decoded_or_corrupt(pairs: list[tuple[bytes
     assert {name.encode() for name in found} == theirs.keys()
 
 
+def test_a_field_without_a_name_is_not_ours() -> None:
+    """Nobody can write one through a session, so whoever did has written other things as well."""
+    with pytest.raises(CorruptValue, match="no name"):
+        decode_fields([b"user", b"ada", b"", b"x"])
+
+
 @settings(relaxed, max_examples=300)
 @given(st.dictionaries(names, values, max_size=6))
 def test_a_hash_of_ours_comes_back_whole(fields: dict[str, Any]) -> None:

@@ -172,6 +172,15 @@ async def test_cancelled_loads_never_mix_up_answers(store: SessionStore, admin: 
     assert connections(admin, before) == 0  # still the one that `create` opened
 
 
+async def test_a_watchdog_sees_the_end_of_its_session(store: SessionStore) -> None:
+    """`still_valid` beside a `logout`: whichever comes first, no error, and False from then on."""
+    for first in ("logout", "still_valid"):
+        session = Session(store, await create(store, n=1))
+        verbs = [session.logout(), session.still_valid()]
+        await asyncio.gather(*(verbs if first == "logout" else reversed(verbs)))
+        assert not await session.still_valid()
+
+
 async def test_gathered_tasks_of_one_request_share_a_session(store: SessionStore) -> None:
     """Loads, writes, fetches and saves gathered in one request lose nothing."""
     session_id = await create(store, n=0)

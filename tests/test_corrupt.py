@@ -334,6 +334,20 @@ async def test_no_verb_of_a_loaded_session_touches_the_evidence(
     assert evidence.is_untouched()
 
 
+@pytest.mark.parametrize("what", METADATA)
+@pytest.mark.parametrize("end", ["logout", "revoke"])
+async def test_a_session_without_a_readable_beginning_can_be_ended(
+    plant: Callable[[str], Evidence], store: SessionStore, what: str, end: str
+) -> None:
+    """Nobody can use it, but somebody may repair it: what ends sessions ends it as well."""
+    evidence = plant(what)
+    if end == "logout":
+        await Session(store, evidence.id).logout()
+    else:
+        assert await store.revoke(evidence.handle)
+    assert not evidence.admin.exists(evidence.key)
+
+
 @pytest.mark.parametrize("what", FIELDS)
 async def test_verbs_that_read_one_field_trip_over_that_field_only(
     plant: Callable[[str], Evidence], store: SessionStore, events: list[SessionEvent], what: str

@@ -405,6 +405,33 @@ async def test_a_session_with_one_unreadable_field_stays_listed(
     assert await Session(store, session_id).fetch("good") == {}
 
 
+@pytest.mark.parametrize(
+    "member",
+    [
+        "1",
+        "f" * 31,
+        "f" * 33,
+        "f" * 32
+        + "\r\n$7\r\n1800000\r\n$2\r\n-1\r\n$3\r\nall"
+        + "\r\n*3\r\n$3\r\nSET\r\n$6\r\nforged\r\n$1\r\nx",
+    ],
+    ids=["short", "a digit less", "a digit more", "a command"],
+)
+async def test_what_is_no_handle_in_an_index_is_a_dead_place(
+    store: SessionStore, admin: Any, prefix: str, member: str
+) -> None:
+    """Whatever somebody writes into a user's index names a key at the most, and is pruned."""
+    session_id = await log_in(store, "ann")
+    admin.zadd(index_key(prefix, "ann"), {member: 1})
+    assert [info.handle for info in await store.users.list("ann")] == list(
+        store.handles(session_id)
+    )
+    assert await store.users.count("ann") == 1
+    assert admin.zcard(index_key(prefix, "ann")) == 1
+    assert not admin.exists("forged")
+    assert store.stats.errors == 0
+
+
 async def test_logging_in_twice_in_one_request_needs_one_place(
     session_redis_url: str, prefix: str
 ) -> None:

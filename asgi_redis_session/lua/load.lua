@@ -2,8 +2,9 @@
 -- KEYS: session. ARGV: the store's idle, refresh_after (negative: don't slide), what to read
 -- ('all', 'some', 'none'), and for 'some' the field names.
 -- Answers {key, expires, now, fields}: 'all' as HGETALL does, 'some' as HMGET does.
-local idle, deadline = alive(KEY, ARGV[1])
+local idle, deadline, readable = alive(KEY, ARGV[1])
 if not idle then return {KEY, deadline} end
+if not readable then return {KEY, CORRUPT} end
 
 local fields = {}
 if ARGV[3] == 'all' then

@@ -11,7 +11,8 @@ local function ms(text)
   return text and #text <= 14 and string.match(text, '^%d+$') and tonumber(text)
 end
 
--- The session's idle time and deadline (nil: none); or nil and the state to answer.
+-- The session's idle time, its deadline (nil: none), and whether its other instants can be read, as
+-- they need not be to end it; or nil and the state to answer.
 local function alive(key, store_idle)
   local meta = redis.pcall('HMGET', key, '@v', '@deadline', '@idle', '@created', '@auth', '@seen')
   if meta.err then
@@ -22,16 +23,17 @@ local function alive(key, store_idle)
     if redis.call('EXISTS', key) == 0 then return nil, GONE end
     return nil, CORRUPT
   end
-  for i = 2, 6 do
-    if meta[i] and not ms(meta[i]) then return nil, CORRUPT end
-  end
   local deadline, idle = ms(meta[2]), ms(meta[3] or store_idle)
-  if not idle or idle == 0 then return nil, CORRUPT end
+  if (meta[2] and not deadline) or not idle or idle == 0 then return nil, CORRUPT end
   if deadline and deadline <= now then
     redis.call('DEL', key)
     return nil, GONE
   end
-  return idle, deadline
+  local readable = true
+  for i = 4, 6 do
+    if meta[i] and not ms(meta[i]) then readable = false end
+  end
+  return idle, deadline, readable
 end
 
 -- When a session that is used now would expire.
