@@ -107,7 +107,8 @@ class SessionMiddleware:
             autoload = self.autoload
             try:
                 if autoload and (autoload is True or autoload(scope)):
-                    await session.load_unseen()
+                    await session.load()
+                    session.mark_unaccessed()
                 await self.app(scope, exchange.watching(receive), exchange.send)
             except Exception as error:
                 if not await exchange.fail(error):

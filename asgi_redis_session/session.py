@@ -5,7 +5,7 @@ No I/O here, no clock and no Redis: whatever needs the server goes through `Stor
 """
 
 import asyncio
-from collections.abc import Awaitable, Coroutine, Sequence
+from collections.abc import Awaitable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NoReturn, Protocol, Self, TypeVar
 
@@ -134,8 +134,9 @@ class Store(Protocol):
 
 
 class _AtOnce:
-    """Awaiting it takes no time: it gives an iterator that has ended, without a Python function."""
+    """Awaiting it takes no time, and gives None."""
 
+    # An iterator that has ended, without a Python function.
     __await__: Any = iter(()).__iter__
 
 
@@ -265,16 +266,29 @@ class Session(Fields):
         expired or unreadable session is simply empty. Raises `SessionUnavailable`.
         """
         self._accessed = True
-        return await self._load()
+        if self._values is not None:
+            return self
+        turn = self._turn
+        if not turn.take():
+            await turn.wait()
+        try:
+            if self._values is None:
+                self._become(await self._found())
+        except SessionUnavailable as error:
+            self._do_without(error)
+        finally:
+            turn.leave()
+        return self
 
     async def reload(self) -> Self:
         """Forget all staged changes and read the session again. Raises `SessionUnavailable`."""
         self._accessed = True
-        return await self._load(again=True)
-
-    def load_unseen(self) -> Coroutine[Any, Any, Self]:
-        """Load without counting as access by the app: for the middleware's `autoload`."""
-        return self._load()
+        async with self._turn:
+            try:
+                self._become(await self._found())
+            except SessionUnavailable as error:
+                self._do_without(error)
+        return self
 
     async def fetch(self, *names: str) -> dict[str, Any]:
         """
@@ -393,7 +407,7 @@ class Session(Fields):
         if self._sealed:
             raise SessionTooLate
         self._accessed = True
-        await self._load()
+        await self.load()
         async with self._turn:
             self._writable()
             record, pending = self._record, self._login
@@ -486,6 +500,10 @@ class Session(Fields):
         """Called by Starlette's `request.session`."""
         self._accessed = True
 
+    def mark_unaccessed(self) -> None:
+        """What the middleware loads by itself, the app has not used yet."""
+        self._accessed = False
+
     @property
     def handle(self) -> str | None:
         """The session's public name: safe to show, useless as a cookie. None while it is new."""
@@ -576,23 +594,11 @@ class Session(Fields):
 
     # --- Inside ---
 
-    async def _load(self, *, again: bool = False) -> Self:
-        if self._values is not None and not again:
-            return self
-        turn = self._turn
-        if not turn.take():
-            await turn.wait()
-        try:
-            if self._values is None or again:
-                if self._id is None:
-                    self._become_new()
-                else:
-                    self._become(await self._store.load(self._keys(), slide=self._slide))
-        except SessionUnavailable as error:
-            self._do_without(error)
-        finally:
-            turn.leave()
-        return self
+    def _found(self) -> Awaitable[Record | None]:
+        """What Redis holds of it."""
+        if self._id is None:
+            return _AT_ONCE
+        return self._store.load(self._keys(), slide=self._slide)
 
     def _become(self, record: Record | None) -> None:
         """Take over what Redis holds; None: nothing."""
