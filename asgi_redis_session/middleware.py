@@ -107,8 +107,10 @@ class SessionMiddleware:
             autoload = self.autoload
             try:
                 if autoload and (autoload is True or autoload(scope)):
-                    await session.load()
-                    session.mark_unaccessed()
+                    try:
+                        await session.load()
+                    finally:
+                        session.mark_unaccessed()
                 await self.app(scope, exchange.watching(receive), exchange.send)
             except Exception as error:
                 if not await exchange.fail(error):

@@ -2,9 +2,11 @@
 -- KEYS: session. ARGV: the store's idle, refresh_after (negative: don't slide), what to read
 -- ('all', 'some', 'none'), and for 'some' the field names.
 -- Answers {key, expires, now, fields}: 'all' as HGETALL does, 'some' as HMGET does.
-local idle, deadline, readable = alive(KEY, ARGV[1])
+local idle, deadline, instants = alive(KEY, ARGV[1])
 if not idle then return {KEY, deadline} end
-if not readable then return {KEY, CORRUPT} end
+for i = 1, 3 do
+  if instants[i] and not ms(instants[i]) then return {KEY, CORRUPT} end
+end
 
 local fields = {}
 if ARGV[3] == 'all' then

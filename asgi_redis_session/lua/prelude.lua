@@ -11,8 +11,8 @@ local function ms(text)
   return text and #text <= 14 and string.match(text, '^%d+$') and tonumber(text)
 end
 
--- The session's idle time, its deadline (nil: none), and whether its other instants can be read, as
--- they need not be to end it; or nil and the state to answer.
+-- The session's idle time, its deadline (nil: none), and its other instants as they stand there (false:
+-- none), which nobody needs to end it; or nil and the state to answer.
 local function alive(key, store_idle)
   local meta = redis.pcall('HMGET', key, '@v', '@deadline', '@idle', '@created', '@auth', '@seen')
   if meta.err then
@@ -29,11 +29,7 @@ local function alive(key, store_idle)
     redis.call('DEL', key)
     return nil, GONE
   end
-  local readable = true
-  for i = 4, 6 do
-    if meta[i] and not ms(meta[i]) then readable = false end
-  end
-  return idle, deadline, readable
+  return idle, deadline, {meta[4], meta[5], meta[6]}
 end
 
 -- When a session that is used now would expire.
