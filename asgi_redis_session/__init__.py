@@ -1,7 +1,6 @@
 """Server-side sessions for every ASGI app: one Redis hash per session."""
 
 from .cookie import CookiePolicy
-from .durability import Durability
 from .errors import (
     DurabilityNotReached,
     SearchUnavailable,
@@ -13,13 +12,14 @@ from .errors import (
     SessionUnavailable,
     SessionValueError,
 )
-from .index import Num, Tag, Text
-from .indexing import Backfill, IndexStatus
+from .events import SessionEvent, Stats
+from .info import SessionInfo
 from .middleware import SessionMiddleware
-from .record import Lifetime, Limits, SessionInfo
+from .options import Durability, Lifetime, Limits
+from .search.admin import Backfill, IndexStatus
+from .search.fields import Num, Tag, Text
 from .session import Session
 from .store import SessionStore
-from .wire import SessionEvent, Stats
 
 __all__ = [
     "Backfill",

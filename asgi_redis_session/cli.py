@@ -7,8 +7,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from .check import CheckReport
-from .durability import Durability
+from .doctor import CheckReport
+from .options import Durability
 from .store import SessionStore
 
 __all__ = ["app"]

@@ -9,7 +9,7 @@ from fastapi.security import APIKeyCookie
 from starlette.requests import HTTPConnection
 
 from .cookie import CookiePolicy
-from .duration import milliseconds
+from .options import milliseconds
 from .session import Session
 from .starlette import load_session
 

@@ -9,9 +9,16 @@ from collections.abc import Awaitable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NoReturn, Protocol, Self, TypeVar
 
-from .codec import check_name
-from .durability import Durability, Promise
-from .duration import milliseconds
+from .engine.codec import check_name
+from .engine.fields import Fields
+from .engine.record import (
+    Changes,
+    Grant,
+    Login,
+    Record,
+    check_user,
+    instant,
+)
 from .errors import (
     DurabilityNotReached,
     SessionGone,
@@ -20,18 +27,8 @@ from .errors import (
     SessionUnavailable,
     SessionValueError,
 )
-from .fields import Fields
-from .index import Index
-from .record import (
-    Changes,
-    Grant,
-    Lifetime,
-    Limits,
-    Login,
-    Record,
-    check_user,
-    instant,
-)
+from .options import Durability, Lifetime, Limits, Promise, milliseconds
+from .search.fields import Index
 
 __all__ = ["Origin", "Session", "Store"]
 

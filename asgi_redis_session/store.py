@@ -17,28 +17,26 @@ from typing import Any, Literal, Self, TypeVar
 
 from redis.asyncio import Redis, RedisCluster
 
-from .check import CheckReport, Finding, examine
-from .codec import CorruptValue, decode
-from .device import label_of
-from .durability import Durability, Promise
-from .duration import milliseconds
-from .errors import SessionError, SessionUnavailable, SessionValueError
-from .index import EXACT, Field, Index, Num, Tag
-from .record import (
+from .doctor import CheckReport, Finding, examine
+from .engine.codec import CorruptValue, decode
+from .engine.record import (
     Changes,
-    Lifetime,
-    Limits,
     Login,
     Record,
-    SessionInfo,
     instant,
     is_handle,
 )
-from .search import Search
+from .errors import SessionError, SessionUnavailable, SessionValueError
+from .events import SessionEvent, Stats
+from .info import SessionInfo, label_of
+from .options import Durability, Lifetime, Limits, Promise, milliseconds
+from .search.fields import EXACT, Field, Index, Num, Tag
+from .search.queries import Search
 from .session import Origin
-from .url import client_from_url
+from .transport.client import Wire
+from .transport.scripts import Prepared, Script
+from .transport.url import client_from_url
 from .users import Users
-from .wire import Prepared, Script, SessionEvent, Stats, Wire
 
 __all__ = ["SessionStore"]
 

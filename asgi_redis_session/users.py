@@ -22,11 +22,13 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import NamedTuple, Protocol
 
-from .durability import Durability, Promise
+from .engine.record import Record, check_user, is_handle
 from .errors import SessionLimitReached, SessionUnavailable, SessionValueError
-from .record import Record, SessionInfo, check_user, is_handle
+from .info import SessionInfo
+from .options import Durability, Promise
 from .session import Session
-from .wire import Script, Wire
+from .transport.client import Wire
+from .transport.scripts import Script
 
 __all__ = ["Users"]
 

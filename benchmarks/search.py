@@ -22,9 +22,9 @@ import redis as sync_redis
 from redis.asyncio import Redis
 
 from asgi_redis_session import Num, Session, SessionStore, Tag
-from asgi_redis_session.codec import encode
 from asgi_redis_session.devserver import DevServer
-from asgi_redis_session.record import Changes
+from asgi_redis_session.engine.codec import encode
+from asgi_redis_session.engine.record import Changes
 
 INDEX = [Tag("tenant"), Tag("skus"), Num("total")]
 TENANTS, PRODUCTS = 50, 5000

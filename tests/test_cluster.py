@@ -13,7 +13,7 @@ from redis.asyncio import RedisCluster
 
 from asgi_redis_session import Session, SessionGone, SessionStore, SessionUnavailable
 from asgi_redis_session.devserver import DevServer
-from asgi_redis_session.wire import Script
+from asgi_redis_session.transport.scripts import Script
 
 from .servers import SOON_MS, Cluster, ask, client_of, frozen, plain_client, wait_for
 from .test_concurrency import create

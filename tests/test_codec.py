@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from asgi_redis_session import SessionValueError
-from asgi_redis_session.codec import (
+from asgi_redis_session.engine.codec import (
     CorruptValue,
     by_name,
     check_name,

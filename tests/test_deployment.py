@@ -34,8 +34,8 @@ from asgi_redis_session import (
     SessionValueError,
     devserver,
 )
-from asgi_redis_session.check import PROBES, CheckReport
 from asgi_redis_session.devserver import DevServer
+from asgi_redis_session.doctor import PROBES, CheckReport
 
 from .conftest import PLAIN
 from .servers import QUICK, Cluster, Sentinels, ask, client_of, frozen, wait_for
@@ -310,7 +310,9 @@ async def test_a_cluster_has_rights_of_its_own(prefix: str) -> None:
 
 def test_the_probes_are_what_scripts_call() -> None:
     """Every command in lua/ is probed and documented, and nothing else."""
-    sources = "".join(path.read_text() for path in (ROOT / "asgi_redis_session/lua").glob("*.lua"))
+    sources = "".join(
+        path.read_text() for path in (ROOT / "asgi_redis_session/engine/lua").glob("*.lua")
+    )
     called = set(re.findall(r"redis\.p?call\(\s*'(\w+)'", sources)) | {"EVAL", "EVALSHA"}
     assert {probe[0] for probe in PROBES} == called
     assert {rule[1:].upper() for rule in PERMISSIONS} == called

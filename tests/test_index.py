@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asgi_redis_session import Num, SessionValueError, Tag, Text
-from asgi_redis_session.codec import encode
-from asgi_redis_session.index import Index, spell, unspell
+from asgi_redis_session.engine.codec import encode
+from asgi_redis_session.search.fields import Index, spell, unspell
 
 from .values import NASTY_TEXTS, is_helpful, same, scalars
 

@@ -23,9 +23,9 @@ from asgi_redis_session import (
     SessionUnavailable,
 )
 from asgi_redis_session.devserver import DevServer
-from asgi_redis_session.lane import Lane, LaneBroken
-from asgi_redis_session.pool import private_pool
 from asgi_redis_session.store import SCRIPTS
+from asgi_redis_session.transport.lane import Lane, LaneBroken
+from asgi_redis_session.transport.pool import private_pool
 
 from .gate import gate_to
 from .test_concurrency import connections, create
@@ -566,7 +566,7 @@ async def test_refreshes_are_dropped_before_they_pile_up(
 ) -> None:
     """The queue of what nobody waits for is bounded; what is dropped is counted."""
     session_id = await create(store, n=1)
-    monkeypatch.setattr("asgi_redis_session.wire._BACKLOG", 3)
+    monkeypatch.setattr("asgi_redis_session.transport.client._BACKLOG", 3)
     for _ in range(10):
         store.refresh(store.handles(session_id))
     await store.drain()

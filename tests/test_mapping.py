@@ -32,7 +32,7 @@ from asgi_redis_session import (
     SessionTooLate,
     SessionValueError,
 )
-from asgi_redis_session.codec import decode
+from asgi_redis_session.engine.codec import decode
 from asgi_redis_session.store import SCRIPTS
 from asgi_redis_session.testing import SessionKit
 

@@ -32,9 +32,9 @@ from asgi_redis_session import (
     Tag,
     Text,
 )
-from asgi_redis_session import search as search_module
 from asgi_redis_session.devserver import DevServer
-from asgi_redis_session.filters import Filter
+from asgi_redis_session.search import queries as search_module
+from asgi_redis_session.search.filters import Filter
 
 from .conftest import needs_search
 from .values import NASTY_TEXTS, floats, same

@@ -124,7 +124,7 @@ async def test_a_master_that_was_demoted_is_left(
     session = await Session(store, session_id).load()
     session["n"] = 2
     # The connection stays, and nobody asks the Sentinels: only the answer tells that it is wrong.
-    monkeypatch.setattr("asgi_redis_session.lane._LOOK", 60)
+    monkeypatch.setattr("asgi_redis_session.transport.lane._LOOK", 60)
     await asyncio.sleep(0.6)
     assert await load(store, session_id) == 1
     (route,) = store._wire._routes.values()

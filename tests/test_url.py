@@ -9,8 +9,8 @@ from redis.asyncio.connection import SSLConnection
 from redis.asyncio.sentinel import SentinelConnectionPool, SentinelManagedSSLConnection
 
 from asgi_redis_session import SessionStore
-from asgi_redis_session.pool import node_pool, private_pool
-from asgi_redis_session.url import client_from_url
+from asgi_redis_session.transport.pool import node_pool, private_pool
+from asgi_redis_session.transport.url import client_from_url
 
 
 def kwargs_of(url: str) -> dict[str, Any]:

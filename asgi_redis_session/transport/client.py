@@ -8,27 +8,26 @@ of those who send them: `store`, `users`.
 """
 
 import asyncio
-import hashlib
 import logging
 import os
 import weakref
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
-from importlib.resources import files
 from typing import Any
 
-from hiredis import pack_command
 from redis.asyncio import Redis, RedisCluster
 from redis.exceptions import NoScriptError, ResponseError
 
-from .durability import Promise
-from .errors import DurabilityNotReached, SessionUnavailable
+from ..errors import DurabilityNotReached, SessionUnavailable
+from ..events import SessionEvent, Stats
+from ..options import Promise
 from .lane import LaneBroken, NotReached
 from .route import Purpose, Route, Server, Unrouted, Way, route_to
+from .scripts import Script, pack
 
-__all__ = ["Prepared", "Script", "SessionEvent", "Stats", "Wire"]
+__all__ = ["Wire"]
 
 logger = logging.getLogger("asgi_redis_session")
 
@@ -40,84 +39,6 @@ _CLUSTER = "The Redis Cluster"
 
 #: Wires whose connections a forked child must not touch: they are its parent's.
 _wires: "weakref.WeakSet[Wire]" = weakref.WeakSet()
-
-
-@dataclass(frozen=True, slots=True)
-class SessionEvent:
-    """
-    Something that happened to a session; carries handles, never ids or values.
-
-    *name*: `created`, `logged_in`, `renewed`, `ended`, `gone` (a commit found its session ended),
-    `unknown_id` (a well-formed cookie that Redis does not know), `conflict` (two different session
-    cookies in one request), `corrupt` (a session that can't be read), `unavailable` (Redis did not
-    answer).
-    """
-
-    name: str
-    handle: str | None = None
-    detail: str | None = None
-
-
-@dataclass(slots=True)
-class Stats:
-    """Plain counters of one store in this process, from its creation on."""
-
-    loads: int = 0
-    refreshes: int = 0
-    refreshes_dropped: int = 0
-    commits: int = 0
-    gone: int = 0
-    errors: int = 0
-    batches: int = 0
-    commands: int = 0
-
-    def as_dict(self) -> dict[str, int]:
-        """All counters by name, as a metrics exporter wants them."""
-        return {counter.name: getattr(self, counter.name) for counter in fields(self)}
-
-
-class Script:
-    """A Lua script, sent by its SHA-1, and in full only to a server that doesn't know it yet."""
-
-    __slots__ = ("sha", "text")
-
-    def __init__(self, *names: str) -> None:
-        folder = files("asgi_redis_session") / "lua"
-        self.text = "".join([(folder / f"{name}.lua").read_text() for name in names])
-        self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
-
-    def packed(self, keys: Sequence[bytes], arguments: Sequence[Any]) -> bytes:
-        """The command as Redis reads it."""
-        return _pack(b"EVALSHA", self.sha, len(keys), *keys, *arguments)
-
-    def in_full(self, keys: Sequence[bytes], arguments: Sequence[Any]) -> bytes:
-        """The same, for a server that doesn't know the script."""
-        return _pack(b"EVAL", self.text, len(keys), *keys, *arguments)
-
-
-class Prepared(Script):
-    """
-    A script on one key, with arguments that are always the same: all but the key is packed once,
-    because packing is the dearest part of sending.
-    """
-
-    __slots__ = ("_after", "_arguments", "_before")
-
-    def __init__(self, script: Script, arguments: Sequence[Any]) -> None:
-        self.text, self.sha = script.text, script.sha
-        self._arguments = arguments
-        key = b"\0the key\0"
-        packed = script.packed((key,), arguments)
-        self._before, self._after = packed.split(b"$%d\r\n%b" % (len(key), key))
-
-    def packed(self, keys: Sequence[bytes], _arguments: Sequence[Any] = ()) -> bytes:
-        """As that of a script, with its own arguments."""
-        (key,) = keys
-        return b"%b$%d\r\n%b%b" % (self._before, len(key), key, self._after)
-
-    def in_full(self, keys: Sequence[bytes], _arguments: Sequence[Any] = ()) -> bytes:
-        """As that of a script, with its own arguments."""
-        return super().in_full(keys, self._arguments)
 
 
 @dataclass(slots=True)
@@ -259,7 +180,7 @@ class Wire:
         loop = asyncio.get_running_loop()
         route = self._routes.get(loop) or self._new_route(loop)
         lane = route.lane(self.key("idx"), "queries")
-        waiting = [lane.submit(_pack(*command), None) for command in commands]
+        waiting = [lane.submit(pack(*command), None) for command in commands]
         replies = await asyncio.gather(*waiting, return_exceptions=True)
         for reply in replies:
             if isinstance(reply, LaneBroken):
@@ -384,11 +305,6 @@ class Wire:
             f"Sessions are unavailable: {reason}. Try again shortly.",
             is_refusal=isinstance(error, ResponseError),
         )
-
-
-def _pack(*parts: Any) -> bytes:
-    packed: bytes = pack_command(parts)
-    return packed
 
 
 def _count(route: Route, stats: Stats) -> None:

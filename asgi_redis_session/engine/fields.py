@@ -9,10 +9,11 @@ nothing about ids or lifetimes.
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from typing import Any, Self
 
+from ..errors import SessionValueError
+from ..options import Limits
+from ..search.fields import Field
 from .codec import by_name, check_name, decode, encode
-from .errors import SessionValueError
-from .index import Field
-from .record import Changes, Limits
+from .record import Changes
 
 __all__ = ["Fields"]
 

@@ -28,7 +28,7 @@ from redis.exceptions import (
     TryAgainError,
 )
 
-from .durability import Durability
+from ..options import Durability
 from .lane import Lane, LaneBroken, address_of
 from .pool import node_pool, private_pool
 

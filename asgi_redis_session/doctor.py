@@ -18,11 +18,11 @@ from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import SentinelConnectionPool
 from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
-from .durability import Durability
-from .lane import LaneBroken
-from .pool import private_pool
-from .route import Server
-from .wire import Wire
+from .options import Durability
+from .transport.client import Wire
+from .transport.lane import LaneBroken
+from .transport.pool import private_pool
+from .transport.route import Server
 
 __all__ = ["CheckReport", "Finding", "examine"]
 

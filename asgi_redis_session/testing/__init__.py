@@ -21,12 +21,12 @@ import pytest
 import redis
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-from .cookie import CookiePolicy
-from .devserver import DevServer
-from .errors import SearchUnavailable
-from .record import SessionInfo
-from .session import Session
-from .store import SessionStore
+from ..cookie import CookiePolicy
+from ..devserver import DevServer
+from ..errors import SearchUnavailable
+from ..info import SessionInfo
+from ..session import Session
+from ..store import SessionStore
 
 __all__ = ["CommandCount", "SessionKit", "session_options", "session_redis_url", "sessions"]
 

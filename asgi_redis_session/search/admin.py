@@ -19,10 +19,10 @@ from typing import Any, NoReturn, Protocol
 
 from redis.exceptions import ResponseError
 
-from .errors import SearchUnavailable
-from .index import Index
-from .record import is_handle
-from .wire import Wire
+from ..engine.record import is_handle
+from ..errors import SearchUnavailable
+from ..transport.client import Wire
+from .fields import Index
 
 __all__ = ["Backfill", "IndexStatus", "Indexing"]
 

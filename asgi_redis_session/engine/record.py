@@ -8,107 +8,17 @@ No I/O and no clock: instants come from Redis.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import UTC, datetime
 
+from ..errors import SessionValueError
+from ..options import Lifetime, Promise
 from .codec import by_name, decode_fields
-from .durability import Promise
-from .duration import milliseconds
-from .errors import SessionValueError
 
-__all__ = ["Changes", "Grant", "Lifetime", "Limits", "Login", "Record", "SessionInfo"]
+__all__ = ["Changes", "Grant", "Login", "Record"]
 
 _USER_BITS = 4096
 #: 128 bits in hex: the only form that a handle has.
 _HANDLE = re.compile(r"[0-9a-f]{32}")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lifetime:
-    """
-    How long a session lives; durations are `timedelta` or seconds.
-
-    *idle*: it ends when it was not used for this long (ASVS 7.3.1).
-    *absolute*: it ends this long after its creation or login, however busy it is (ASVS 7.3.2);
-    None: never for that reason.
-    *refresh_after*: slide the idle time only if that gains at least this much. 0 slides on every
-    request; a minute saves most of the writes of a busy session.
-
-    Raises `ValueError` or `TypeError` for what is not a positive, finite length of time.
-    """
-
-    idle: timedelta | float = timedelta(minutes=30)
-    absolute: timedelta | float | None = timedelta(days=7)
-    refresh_after: timedelta | float = 0
-    idle_ms: int = field(init=False, repr=False, compare=False)
-    absolute_ms: int | None = field(init=False, repr=False, compare=False)
-    refresh_after_ms: int = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        def freeze(name: str, value: int | None) -> None:
-            object.__setattr__(self, name, value)
-
-        freeze("idle_ms", milliseconds("Lifetime(idle)", self.idle))
-        absolute = self.absolute
-        freeze(
-            "absolute_ms",
-            None if absolute is None else milliseconds("Lifetime(absolute)", absolute),
-        )
-        freeze(
-            "refresh_after_ms",
-            milliseconds("Lifetime(refresh_after)", self.refresh_after, least=0),
-        )
-        if self.refresh_after_ms >= self.idle_ms:
-            raise ValueError(
-                f"Lifetime(refresh_after={self.refresh_after!r}) must be shorter than "
-                f"idle={self.idle!r}, or the session would end before its first refresh."
-            )
-
-    def within(self, idle_ms: int, absolute_ms: int | None) -> "Lifetime":
-        """
-        Fit it into a session that may not live longer than *idle_ms* and *absolute_ms*.
-
-        A half that is longer is refused with `SessionValueError`, unless it is the default, which
-        stands for one that was left out.
-        """
-        idle, absolute = self.idle, self.absolute
-        if self.idle_ms > idle_ms:
-            if self.idle_ms != Lifetime().idle_ms:
-                raise _too_long("idle", idle_ms)
-            idle = idle_ms / 1000
-        if absolute_ms is not None and (self.absolute_ms is None or self.absolute_ms > absolute_ms):
-            if self.absolute_ms != Lifetime().absolute_ms:
-                raise _too_long("absolute", absolute_ms)
-            absolute = absolute_ms / 1000
-        return Lifetime(idle=idle, absolute=absolute)
-
-
-def _too_long(half: str, limit_ms: int) -> SessionValueError:
-    return SessionValueError(
-        f"session.set_lifetime may only shorten a session's life, and {half} would be longer than "
-        f"its {limit_ms / 1000:g} s. Give a shorter one, or a longer Lifetime to the SessionStore "
-        "or to `login`."
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """
-    How large a session may become. What exceeds a limit raises `SessionValueError` before anything
-    is sent. *fields*: their number; *field_bytes*, *session_bytes*: encoded values in
-    bytes; *depth*: of nested lists and dicts.
-    """
-
-    fields: int = 256
-    field_bytes: int = 65_536
-    session_bytes: int = 262_144
-    depth: int = 32
-
-    def __post_init__(self) -> None:
-        for name in ("fields", "field_bytes", "session_bytes", "depth"):
-            value = getattr(self, name)
-            if type(value) is not int or value < 1:
-                raise ValueError(f"Limits({name}={value!r}) must be an integer of at least 1.")
 
 
 def instant(ms: int) -> datetime:
@@ -251,30 +161,6 @@ class Grant:
 
     session_id: str | None
     max_age_ms: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SessionInfo:
-    """
-    A session seen from outside; safe to show. Instants are aware UTC datetimes.
-
-    *handle* names the session in `store.get` and `store.revoke`; it is useless as a cookie.
-    *last_seen* is derived from the TTL, so it costs no write. *address* and *user_agent* are those
-    of the login, *label* a short form for people ("Firefox on Windows"; needs the extra `devices`).
-    *current*: whether it is the session that asked. *fields* are the user's values.
-    """
-
-    handle: str
-    user_id: str | None
-    created_at: datetime
-    last_seen: datetime
-    expires_at: datetime
-    authenticated_at: datetime | None
-    address: str | None = None
-    user_agent: str | None = None
-    label: str | None = None
-    current: bool = False
-    fields: dict[str, Any] = field(repr=False)
 
 
 def is_handle(handle: object) -> bool:

@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from .errors import SessionValueError
+from ..errors import SessionValueError
 
 __all__ = [
     "CorruptValue",

@@ -19,10 +19,10 @@ from datetime import datetime
 from typing import Any, ClassVar
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
-from .codec import CorruptValue, check_name, decode, encode
-from .errors import SessionValueError
+from ..engine.codec import CorruptValue, check_name, decode, encode
+from ..engine.record import Changes, Login, check_user
+from ..errors import SessionValueError
 from .filters import Filter, Has, Query, Within
-from .record import Changes, Login, check_user
 
 __all__ = ["Field", "Index", "Num", "Tag", "Text", "spell", "unspell"]
 

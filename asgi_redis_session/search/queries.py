@@ -16,13 +16,14 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from statistics import median_low
 from typing import Any, Protocol
 
-from .codec import check_name, encode
-from .errors import SearchUnavailable
+from ..engine.codec import check_name, encode
+from ..engine.record import is_handle
+from ..errors import SearchUnavailable
+from ..info import SessionInfo
+from ..transport.client import Wire
+from .admin import Indexing, Shades, mapping
+from .fields import SEPARATOR, Index, Num, Tag, spell, unspell
 from .filters import Filter, Has
-from .index import SEPARATOR, Index, Num, Tag, spell, unspell
-from .indexing import Indexing, Shades, mapping
-from .record import SessionInfo, is_handle
-from .wire import Wire
 
 __all__ = ["Search"]
 

@@ -1,0 +1,3 @@
+"""What sessions are made of: values, hashes, a user's index, and the verbs that change them."""
+
+__all__: list[str] = []

@@ -1,0 +1,3 @@
+"""Queries across sessions, answered by Redis Search."""
+
+__all__: list[str] = []
