@@ -19,7 +19,7 @@ from redis.asyncio.sentinel import SentinelConnectionPool
 from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
 from .options import Durability
-from .transport.client import Wire
+from .transport.client import Client
 from .transport.lane import LaneBroken
 from .transport.pool import private_pool
 from .transport.route import Server
@@ -135,32 +135,34 @@ class _Note(NamedTuple):
 _Notes = Iterator[_Note]
 
 
-async def examine(wire: Wire, levels: Iterable[Durability | None], *, is_own: bool) -> CheckReport:
+async def examine(
+    sender: Client, levels: Iterable[Durability | None], *, is_own: bool
+) -> CheckReport:
     """
-    Look at everything that *wire* leads to. *levels*: what writes and ends are to wait for;
+    Look at everything that *sender* leads to. *levels*: what writes and ends are to wait for;
     *is_own*: whether the store has made its client itself. Never raises for what it finds.
     """
     asked = [level for level in levels if level is not None]
-    findings = [] if is_own else [note.about(None) for note in _client(wire)]
+    findings = [] if is_own else [note.about(None) for note in _client(sender)]
     try:
-        servers = await wire.servers()
+        servers = await sender.servers()
     except LaneBroken as error:
         return CheckReport(findings=(*findings, _unreached("the Redis Cluster", str(error))))
     # A server that hangs delays the report, but hides nothing of the others.
-    for found in await asyncio.gather(*[_examine(wire, server, asked) for server in servers]):
+    for found in await asyncio.gather(*[_examine(sender, server, asked) for server in servers]):
         findings += found
-    if isinstance(wire.redis, Redis):
-        findings += [finding async for finding in _sentinels(wire.redis)]
+    if isinstance(sender.redis, Redis):
+        findings += [finding async for finding in _sentinels(sender.redis)]
     return CheckReport(findings=tuple(findings))
 
 
-async def _examine(wire: Wire, server: Server, levels: Sequence[Durability]) -> list[Finding]:
+async def _examine(sender: Client, server: Server, levels: Sequence[Durability]) -> list[Finding]:
     client = Redis.from_pool(server.pool)
     try:
-        async with asyncio.timeout(wire.timeout):
-            facts = await _facts(client, server, wire, levels)
+        async with asyncio.timeout(sender.timeout):
+            facts = await _facts(client, server, sender, levels)
     except (RedisError, OSError, TimeoutError) as error:
-        reason = str(error) or f"no answer within {wire.timeout:g} s"
+        reason = str(error) or f"no answer within {sender.timeout:g} s"
         return [_unreached(server.name, reason)]
     finally:
         with suppress(RedisError, OSError):
@@ -191,10 +193,12 @@ def _unreached(server: str, reason: str) -> Finding:
 # --- Asking ---
 
 
-async def _facts(client: Redis, server: Server, wire: Wire, levels: Sequence[Durability]) -> _Facts:
-    facts = _Facts(server.name, wire.is_cluster)
+async def _facts(
+    client: Redis, server: Server, sender: Client, levels: Sequence[Durability]
+) -> _Facts:
+    facts = _Facts(server.name, sender.is_cluster)
     facts.info = await _try(facts, client, "INFO") or {}
-    if wire.is_cluster:
+    if sender.is_cluster:
         state = await _try(facts, client, "CLUSTER INFO")
         facts.info = {**facts.info, **(state or {})}
     facts.settings = await _settings(facts, client)
@@ -209,7 +213,7 @@ async def _facts(client: Redis, server: Server, wire: Wire, levels: Sequence[Dur
         facts.unseen.append("FT._LIST")
     except ResponseError:
         facts.search = False
-    facts.missing = await _missing(client, server, wire, levels)
+    facts.missing = await _missing(client, server, sender, levels)
     return facts
 
 
@@ -238,15 +242,15 @@ async def _settings(facts: _Facts, client: Redis) -> dict[str, str]:
 
 
 async def _missing(
-    client: Redis, server: Server, wire: Wire, levels: Sequence[Durability]
+    client: Redis, server: Server, sender: Client, levels: Sequence[Durability]
 ) -> list[str]:
     """The commands that the store's user may not run."""
-    while not server.serves(key := wire.key(f"check-{secrets.token_hex(8)}")):
+    while not server.serves(key := sender.key(f"check-{secrets.token_hex(8)}")):
         pass
     soon = str(int((time.time() + 60) * 1000))
     probes = [*PROBES, *[("WAITAOF", "0", "0", "1") for level in levels if level.fsync]]
     probes += [("WAIT", "0", "1") for level in levels if not level.fsync]
-    if wire.is_cluster:  # there a session moves by two scripts
+    if sender.is_cluster:  # there a session moves by two scripts
         probes = [probe for probe in probes if probe[0] != "RENAME"] + [("ASKING",)]
     missing: list[str] = []
     for name, *rest in probes:
@@ -434,12 +438,12 @@ def _unseen(facts: _Facts) -> _Notes:
         yield _Note("unseen", "unseen", f"{what} is not allowed (+{allow} would show more).")
 
 
-def _client(wire: Wire) -> _Notes:
+def _client(sender: Client) -> _Notes:
     """What a client that was handed in would do; the store has connections of its own."""
-    if isinstance(wire.redis, RedisCluster):
-        options = {"retry": wire.redis.retry, **wire.redis.connection_kwargs}
+    if isinstance(sender.redis, RedisCluster):
+        options = {"retry": sender.redis.retry, **sender.redis.connection_kwargs}
     else:
-        options = wire.redis.connection_pool.connection_kwargs
+        options = sender.redis.connection_pool.connection_kwargs
     retry = options.get("retry")
     unsafe = []
     if options.get("decode_responses"):
