@@ -43,7 +43,9 @@ def seed(url: str, store: SessionStore, number: int, *, shadows: bool) -> None:
             values = {"tenant": f"shop-{random.randrange(TENANTS)}", "skus": skus}
             fields = {n: encode(v) for n, v in {**values, "total": random.randrange(500)}.items()}
             changes = Changes(dict(fields))
-            written = store.index.cover(changes).fields if shadows else changes.fields
+            written = (
+                store.index.shadows.with_shadows(changes).fields if shadows else changes.fields
+            )
             created = now - number + done
             meta = {"@v": 1, "@created": created, "@seen": created, "@deadline": created + 10**9}
             key = f"{store.prefix}:{random.getrandbits(128):032x}"

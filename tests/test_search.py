@@ -787,7 +787,7 @@ async def test_a_changed_declaration_is_noticed(session_redis_url: str, prefix: 
             assert await found(new, Tag("plan") == "pro") == handles(session)
             with pytest.raises(SearchUnavailable, match="another declaration"):
                 await old.search.count(TENANT == "acme")
-            assert len(await new.search._names()) == 1
+            assert len(await new.search._admin.names()) == 1
 
 
 @needs_search
@@ -870,11 +870,11 @@ async def test_indexing_failures_are_reported(
 async def test_a_query_that_was_stopped_is_an_error(shop: SessionStore, admin: Any) -> None:
     """Redis would return a part of the answer; nobody gets to see it, in RESP2 and RESP3."""
     plant(admin, shop.prefix, 10_000, **{"@#tenant": "acme"})
-    shop.search._timeout_ms = 1
+    shop.search._admin.timeout_ms = 1
     for ask in (shop.search.count, lambda: shop.search.count_by("tenant")):
-        with pytest.raises(SearchUnavailable, match="a part of an answer is none"):
+        with pytest.raises(SearchUnavailable, match="its answer is incomplete"):
             await ask()
-    shop.search._timeout_ms = 5000
+    shop.search._admin.timeout_ms = 5000
     assert await shop.search.revoke(TENANT == "acme") == 10_000
 
 
@@ -952,7 +952,7 @@ async def test_a_backfill_never_undoes_a_commit(shop: SessionStore, admin: Any) 
         return reply
 
     vars(shop)["_ask"] = ask
-    await shop.shade(session.handle or "")
+    await shop.write_shadows(session.handle or "")
     assert admin.hget(key, "@#tenant") == b"b"
 
     admin.hdel(key, "@#tenant")
@@ -965,7 +965,7 @@ async def test_a_backfill_never_undoes_a_commit(shop: SessionStore, admin: Any) 
         return reply
 
     vars(shop)["_ask"] = end_between
-    assert not await shop.shade(session.handle or "")
+    assert not await shop.write_shadows(session.handle or "")
     assert admin.exists(key) == 0
 
 

@@ -59,7 +59,7 @@ class Shadows:
             **(checks or {}),
         }
         self.address_shadow = address_shadow
-        #: The hash fields that a backfill reads to make the shadows, and the shadows that it writes.
+        #: The hash fields that a backfill reads to make the shadows, and those that it writes.
         self.sources = tuple(each.field for each in (*self._declared, *self._metadata))
         self.names = tuple(each.name for each in (*self._metadata, *self._declared))
 
