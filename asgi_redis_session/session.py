@@ -28,7 +28,7 @@ from .errors import (
     SessionValueError,
 )
 from .options import Durability, Lifetime, Limits, Promise, milliseconds
-from .search.fields import Index
+from .search.index import Index
 
 __all__ = ["Origin", "Session", "Store"]
 
@@ -230,7 +230,7 @@ class Session(Fields):
         origin: Origin = (None, ()),
     ) -> None:
         # `super()` would cost every request as much again.
-        Fields.__init__(self, store.limits, store.index.checked)
+        Fields.__init__(self, store.limits, store.index.shadows.checks)
         self._store = store
         self._origin = origin
         # None: the browser sent no id, or none of the right form; or the session was ended.

@@ -30,7 +30,8 @@ from .errors import SessionError, SessionUnavailable, SessionValueError
 from .events import SessionEvent, Stats
 from .info import SessionInfo, label_of
 from .options import Durability, Lifetime, Limits, Promise, milliseconds
-from .search.fields import EXACT, Field, Index, Num, Tag
+from .search.fields import Field
+from .search.index import Index
 from .search.queries import Search
 from .session import Origin
 from .transport.client import Wire
@@ -50,8 +51,6 @@ _SECRET_LENGTH = 16
 #: What `peek` reads of a session beside the fields that it is asked for.
 _DESCRIPTION = ("@v", "@created", "@deadline", "@user", "@auth", "@idle", "@agent", "@ip", "@seen")
 _AGENT_LENGTH = 512
-#: What a login leaves behind of where it came from, and the next one replaces.
-_OF_THE_ORIGIN = ("@agent", "@ip", Tag("@ip").shadow)
 
 
 _T = TypeVar("_T")
@@ -308,12 +307,12 @@ class SessionStore:
         slide: bool,
     ) -> int | None:
         """HINCRBY, if the hash exists."""
-        field = self.index.checked.get(name)
-        if field is not None:
-            field.check(amount)
-        shadow = "" if field is None else field.shadow
-        highest = EXACT if isinstance(field, Num) else ""
-        bounds = (self.limits.fields, shadow, highest)
+        check = self.index.shadows.checks.get(name)
+        if check is not None:
+            check(amount)
+        shadow = self.index.shadows.of(name)
+        copy, highest = ("", "") if shadow is None else (shadow.name, shadow.largest or "")
+        bounds = (self.limits.fields, copy, highest)
         arguments = (self.lifetime.idle_ms, int(slide), name, amount, *bounds)
         for handle in handles:
             reply = await self._ask(_INCREMENT, (handle,), arguments, promise=promise)
@@ -460,16 +459,17 @@ class SessionStore:
         record = self._record(handle, reply, reply[3] if names is None else _pairs(names, reply[3]))
         return None if record is None else self._info(record)
 
-    async def shade(self, handle: str) -> bool:
+    async def write_shadows(self, handle: str) -> bool:
         """Write the shadows that a session lacks; whether it lacked any."""
-        sources, names = self.index.sources, [*self.index.sources, *self.index.shadows]
+        shadows = self.index.shadows
+        sources, names = shadows.sources, [*shadows.sources, *shadows.names]
         script, arguments = self._picking(names, slide=False)
         while True:
             reply = await self._ask(script, (handle,), arguments, idempotent=True, side=True)
             if reply[1] <= 0:
                 return False
             held = dict(zip(names, reply[3], strict=True))
-            wanted = self.index.cast_all(held)
+            wanted = shadows.from_stored(held)
             wrong = Changes({name: raw for name, raw in wanted.items() if raw != held[name]})
             if not wrong:
                 return False
@@ -514,7 +514,7 @@ class SessionStore:
         return _LOAD, (*self._spans[slide], "some", *names)
 
     def _save_arguments(self, record: Record, changes: Changes, *, slide: bool) -> list[Any]:
-        changes = self.index.cover(changes)
+        changes = self.index.shadows.with_shadows(changes)
         lifetime, pairs = changes.lifetime, changes.sets()
         idle: int | str = ""
         deadline: int | str = ""
@@ -532,14 +532,14 @@ class SessionStore:
 
     async def _create(self, handle: str, changes: Changes, lifetime: Lifetime) -> Record | None:
         """Make the hash of an anonymous session, or of a login; None if the handle is taken."""
-        changes, login = self.index.cover(changes), changes.login
+        changes, login = self.index.shadows.with_shadows(changes), changes.login
         reply = await self._ask(
             _CREATE,
             (handle,),
             [
                 *self._span(lifetime),
                 *("" if login is None else login.user_id, *_described(login)),
-                *(*self.index.about(login), *changes.sets()),
+                *(*self._shadows_of(login), *changes.sets()),
             ],
             promise=changes.promise,
         )
@@ -552,10 +552,11 @@ class SessionStore:
         self, record: Record, changes: Changes, login: Login, lifetime: Lifetime
     ) -> Record | None:
         """Move the hash to the login's key, with a new beginning; None if it has ended."""
-        changes = self.index.cover(changes)
-        described = [*_described(login), *self.index.about(login)]
+        changes = self.index.shadows.with_shadows(changes)
+        described = [*_described(login), *self._shadows_of(login)]
         pairs = [*described, *changes.sets()]
-        undescribed = [name for name in _OF_THE_ORIGIN if name not in described[::2]]
+        origin = ("@agent", "@ip", self.index.shadows.address_shadow)
+        undescribed = [name for name in origin if name not in described[::2]]
         reply = await self._move(
             _LOGIN,
             record,
@@ -570,6 +571,12 @@ class SessionStore:
             return None
         self._counted.commits += 1
         return self._begun(login.handle, reply, lifetime, login)
+
+    def _shadows_of(self, login: Login | None) -> list[str | bytes]:
+        """Names and values of the shadows of a login's metadata."""
+        if login is None:
+            return []
+        return self.index.shadows.of_login(login.user_id, login.address)
 
     async def _move(
         self,

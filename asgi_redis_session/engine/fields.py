@@ -6,12 +6,11 @@ unseen, so it is encoded again and compared when changes are collected. No I/O h
 nothing about ids or lifetimes.
 """
 
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from typing import Any, Self
 
 from ..errors import SessionValueError
 from ..options import Limits
-from ..search.fields import Field
 from .codec import by_name, check_name, decode, encode
 from .record import Changes
 
@@ -31,7 +30,7 @@ class Fields(MutableMapping[str, Any]):
 
     __slots__ = (
         "_changes",
-        "_checked",
+        "_checks",
         "_is_sending",
         "_limits",
         "_live",
@@ -40,9 +39,9 @@ class Fields(MutableMapping[str, Any]):
         "_values",
     )
 
-    def __init__(self, limits: Limits, checked: Mapping[str, Field]) -> None:
+    def __init__(self, limits: Limits, checks: Mapping[str, Callable[[Any], None]]) -> None:
         self._limits = limits
-        self._checked = checked
+        self._checks = checks
         # None: not loaded.
         self._values: dict[str, Any] | None = None
         # What Redis returned: names and bytes in turn. And what it holds, as far as we know, by
@@ -213,8 +212,8 @@ class Fields(MutableMapping[str, Any]):
                 f"({limits.field_bytes}). Keep large data elsewhere and store its key here, or "
                 "raise Limits(field_bytes=...)."
             )
-        if name in self._checked:
-            self._checked[name].check(value)
+        if name in self._checks:
+            self._checks[name](value)
         return encoded
 
     def _refuse_too_large(self, staged: dict[str, bytes | None]) -> None:
