@@ -37,8 +37,9 @@ from asgi_redis_session import (
     SessionValueError,
     devserver,
 )
+from asgi_redis_session.cli import commands
 from asgi_redis_session.devserver import DevServer
-from asgi_redis_session.doctor import PROBES, CheckReport
+from asgi_redis_session.doctor import PROBES, CheckReport, Finding
 
 from .conftest import PLAIN
 from .servers import QUICK, Cluster, Sentinels, ask, client_of, frozen, wait_for
@@ -155,6 +156,15 @@ def test_doctor(tmp_path: Path) -> None:
     assert status == 2
     assert "not a Redis URL" in " ".join(nonsense.replace("│", " ").split())
     assert "hunter2" not in said + nonsense
+
+
+def test_doctor_prints_brackets_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    """An IPv6 address is not taken for markup."""
+    finding = Finding(name="reach", level="problem", message="no [fe80::1]", server="[fe80::1]:1")
+    commands._print(CheckReport(findings=(finding,)))
+    printed = capsys.readouterr().out
+    assert "[fe80::1]:1" in printed
+    assert "no [fe80::1]" in printed
 
 
 def runtime_dependencies(name: str, extra: str = "") -> dict[str, Distribution]:
