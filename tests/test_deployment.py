@@ -39,7 +39,8 @@ from asgi_redis_session import (
 )
 from asgi_redis_session.cli import commands
 from asgi_redis_session.devserver import DevServer
-from asgi_redis_session.doctor import PROBES, CheckReport, Finding
+from asgi_redis_session.doctor import CheckReport, Finding
+from asgi_redis_session.doctor.facts import PROBES
 
 from .conftest import PLAIN
 from .servers import QUICK, Cluster, Sentinels, ask, client_of, frozen, wait_for

@@ -18,10 +18,10 @@ from ..transport.client import Wire
 from ..transport.lane import LaneBroken
 from ..transport.route import Server
 from .checks import CHECKS, Verdict, judge_client, judge_sentinel
-from .facts import PROBES, ask_sentinels, ask_server, client_options
+from .facts import ask_sentinels, ask_server, client_options
 from .report import CheckReport, Finding, Level
 
-__all__ = ["PROBES", "CheckReport", "Finding", "Level", "examine"]
+__all__ = ["CheckReport", "Finding", "Level", "examine"]
 
 
 async def examine(wire: Wire, levels: Iterable[Durability | None], *, is_own: bool) -> CheckReport:
@@ -68,7 +68,7 @@ async def _examine(wire: Wire, server: Server, levels: Sequence[Durability]) -> 
 
 def _unreached(server: str, reason: str) -> Finding:
     message = f"It can't be reached: {reason}. Check the address, the credentials and the network."
-    return _finding("reach", ("problem", message), server)
+    return _finding("reach", Verdict("problem", message), server)
 
 
 def _finding(name: str, verdict: Verdict, server: str | None = None) -> Finding:

@@ -19,7 +19,7 @@ from ..transport.client import Wire
 from ..transport.pool import private_pool
 from ..transport.route import Server
 
-__all__ = ["PROBES", "Facts", "Sentinel", "ask_sentinels", "ask_server", "client_options"]
+__all__ = ["Facts", "Sentinel", "ask_sentinels", "ask_server", "client_options"]
 
 #: Settings that INFO does not contain.
 _SETTINGS = (
