@@ -9,14 +9,17 @@ import shlex
 import socket
 import subprocess
 import sys
+import venv
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import Distribution, distribution
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trustme
+from packaging.requirements import Requirement
 from redis.asyncio import Redis
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse
@@ -33,8 +36,10 @@ from asgi_redis_session import (
     SessionValueError,
     devserver,
 )
+from asgi_redis_session.cli import commands
 from asgi_redis_session.devserver import DevServer
-from asgi_redis_session.doctor import PROBES, CheckReport
+from asgi_redis_session.doctor import CheckReport, Finding
+from asgi_redis_session.doctor.facts import PROBES
 
 from .conftest import PLAIN
 from .servers import QUICK, Cluster, Sentinels, ask, client_of, frozen, wait_for
@@ -152,6 +157,55 @@ def test_doctor(tmp_path: Path) -> None:
     assert status == 2
     assert "not a Redis URL" in " ".join(nonsense.replace("│", " ").split())
     assert "hunter2" not in said + nonsense
+
+
+def test_doctor_prints_brackets_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    """An IPv6 address is not taken for markup."""
+    finding = Finding(name="reach", level="problem", message="no [fe80::1]", server="[fe80::1]:1")
+    commands._print(CheckReport(findings=(finding,)))
+    printed = capsys.readouterr().out
+    assert "[fe80::1]:1" in printed
+    assert "no [fe80::1]" in printed
+
+
+def runtime_dependencies(name: str, extra: str = "") -> dict[str, Distribution]:
+    """What pip installs for a distribution and one of its extras, itself included."""
+    found = {name: distribution(name)}
+    for line in found[name].requires or ():
+        required = Requirement(line)
+        if required.marker is None or required.marker.evaluate({"extra": extra}):
+            for wanted in required.extras or {""}:
+                found |= runtime_dependencies(required.name, wanted)
+    return found
+
+
+@pytest.mark.parametrize("installed", [[], ["typer"]], ids=["neither", "no rich"])
+def test_the_command_names_the_extra_that_it_needs(tmp_path: Path, installed: list[str]) -> None:
+    """Where only the library is installed, it says in one sentence what to install."""
+    venv.create(tmp_path, with_pip=False, symlinks=True)
+    (packages,) = tmp_path.glob("lib/python*/site-packages")
+    dependencies = runtime_dependencies("asgi-redis-session")
+    del dependencies["asgi-redis-session"]
+    for found in dependencies.values():
+        for top in {file.parts[0] for file in found.files or ()} - {"..", "__pycache__"}:
+            (packages / top).symlink_to(Path(str(found.locate_file(top))))
+    (packages / "checkout.pth").write_text(str(ROOT))
+    for name in installed:
+        (packages / f"{name}.py").touch()
+    program = Path(sys.executable).parent / "asgi-redis-session"
+    done = subprocess.run(
+        [tmp_path / "bin" / "python", program, "doctor", "redis://127.0.0.1:1"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+    )
+    missing = "rich" if installed else "typer"
+    assert done.stderr == (
+        f"asgi-redis-session needs {missing}, which is not installed: run "
+        "`pip install 'asgi-redis-session[cli]'`.\n"
+    )
+    assert (done.returncode, done.stdout) == (1, "")
 
 
 async def test_the_report_can_be_logged(

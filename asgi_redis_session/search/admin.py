@@ -115,6 +115,7 @@ class IndexAdmin:
         if isinstance(answer, ResponseError):
             await self._raise_refusal(answer)
         rows, is_cut = rows_of(answer)
+        # RESP2 replies carry no warning. A query that took as long as its TIMEOUT was stopped.
         if took_too_long if is_cut is None else is_cut:
             raise SearchUnavailable(_TOO_SLOW.format(seconds=seconds))
         return rows

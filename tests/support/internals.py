@@ -7,7 +7,7 @@ them. A change inside the library changes this file and no test.
 
 import asyncio
 import weakref
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -26,6 +26,7 @@ from asgi_redis_session.session import state_of
 from asgi_redis_session.store import engine_of
 from asgi_redis_session.testing import SessionKit
 from asgi_redis_session.transport import client, connection
+from asgi_redis_session.transport.background import Background
 from asgi_redis_session.transport.lane import Lane
 from asgi_redis_session.transport.scripts import Script
 
@@ -147,7 +148,7 @@ def with_shadows(store: SessionStore, fields: Mapping[str, bytes]) -> Mapping[st
 
 async def index_names(store: SessionStore) -> Sequence[str]:
     """The indexes of this store that the server has."""
-    return await store.search._admin._names()
+    return await store.search._admin.names()
 
 
 async def run_text(store: SessionStore, text: str, keys: Sequence[str]) -> Any:
@@ -172,7 +173,7 @@ def limit_queue(monkeypatch: pytest.MonkeyPatch, commands: int) -> None:
 
 def limit_query_time(store: SessionStore, ms: int) -> None:
     """So long may Redis Search take for a query."""
-    store.search._admin._timeout_ms = ms
+    store.search._admin.timeout_ms = ms
 
 
 def limit_pages(monkeypatch: pytest.MonkeyPatch, *, first: int, others: int) -> None:
@@ -189,6 +190,15 @@ def limit_rows(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
 def never_look_for_a_master(monkeypatch: pytest.MonkeyPatch) -> None:
     """From its next look on, a lane does not ask the Sentinels for a minute who the master is."""
     monkeypatch.setattr(connection, "_MASTER_CHECK", 60)
+
+
+class _NoBackground(Background):
+    """Drops what would run in the background."""
+
+    __slots__ = ()
+
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
+        work.close()
 
 
 # --- Scripts ---
@@ -238,7 +248,7 @@ def around_scripts(
 
 def stop_pruning(store: SessionStore) -> None:
     """No index is pruned on the side: those scripts would come between others."""
-    engine_of(store).background.start = lambda work: work.close()  # type: ignore[method-assign]
+    engine_of(store).background = _NoBackground()
 
 
 # --- Connections ---
