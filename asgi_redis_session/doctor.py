@@ -19,7 +19,7 @@ from redis.asyncio.sentinel import SentinelConnectionPool
 from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
 from .options import Durability
-from .transport.client import Wire
+from .transport.client import Client as Wire
 from .transport.lane import LaneBroken
 from .transport.pool import private_pool
 from .transport.route import Server

@@ -26,6 +26,7 @@ from .engine.record import (
     instant,
     is_handle,
 )
+from .engine.wire import Wire, script_of
 from .errors import SessionError, SessionUnavailable, SessionValueError
 from .events import SessionEvent, Stats
 from .info import SessionInfo, label_of
@@ -33,8 +34,7 @@ from .options import Durability, Lifetime, Limits, Promise, milliseconds
 from .search.fields import EXACT, Field, Index, Num, Tag
 from .search.queries import Search
 from .session import Origin
-from .transport.client import Wire
-from .transport.scripts import Prepared, Script
+from .transport.scripts import PreparedScript, Script
 from .transport.url import client_from_url
 from .users import Users
 
@@ -59,7 +59,7 @@ _T = TypeVar("_T")
 Reply = Coroutine[Any, Any, _T]
 
 SCRIPTS = tuple(
-    Script("prelude", name)
+    script_of("prelude", name)
     for name in ("load", "save", "create", "increment", "login", "end", "shade")
 )
 _LOAD, _SAVE, _CREATE, _INCREMENT, _LOGIN, _END, _SHADE = SCRIPTS
@@ -67,10 +67,10 @@ _LOAD, _SAVE, _CREATE, _INCREMENT, _LOGIN, _END, _SHADE = SCRIPTS
 #: In a Cluster, a move to another key is two scripts: it is taken from the old one, and put under
 #: the new one as what it becomes there.
 CLUSTER_SCRIPTS = (
-    Script("prelude", "take"),
-    Script("prelude", "restore", "save"),
-    Script("prelude", "restore", "login"),
-    Script("prelude", "restore", "restored"),
+    script_of("prelude", "take"),
+    script_of("prelude", "restore", "save"),
+    script_of("prelude", "restore", "login"),
+    script_of("prelude", "restore", "restored"),
 )
 _TAKE, *_RESTORING, _PUT_BACK = CLUSTER_SCRIPTS
 _RESTORED = dict(zip((_SAVE, _LOGIN), _RESTORING, strict=True))
@@ -499,15 +499,17 @@ class SessionStore:
             self._corrupt(handle, str(error))
             return None
 
-    def _prepare(self) -> dict[tuple[str, bool], Prepared]:
+    def _prepare(self) -> dict[tuple[str, bool], PreparedScript[list[Any]]]:
         """Loads of all fields and of none, with the slide and without."""
         return {
-            (what, slide): Prepared(_LOAD, (*self._spans[slide], what))
+            (what, slide): _LOAD.prepare(*self._spans[slide], what)
             for what in ("all", "none")
             for slide in (True, False)
         }
 
-    def _picking(self, names: Sequence[str], *, slide: bool) -> tuple[Script, Sequence[Any]]:
+    def _picking(
+        self, names: Sequence[str], *, slide: bool
+    ) -> tuple[Script[list[Any]], Sequence[Any]]:
         """The load of these fields."""
         if not names:
             return self._prepared["none", slide], ()
@@ -573,7 +575,7 @@ class SessionStore:
 
     async def _move(
         self,
-        script: Script,
+        script: Script[list[Any]],
         record: Record,
         handle: str,
         arguments: Sequence[Any],
@@ -672,7 +674,7 @@ class SessionStore:
 
     def _ask(
         self,
-        script: Script,
+        script: Script[list[Any]],
         handles: tuple[str, ...],
         arguments: Sequence[Any] = (),
         *,
@@ -691,7 +693,7 @@ class SessionStore:
         return session_id, _digest(self._secrets[0], session_id)
 
     async def _find(
-        self, handles: tuple[str, ...], script: Script, arguments: Sequence[Any] = ()
+        self, handles: tuple[str, ...], script: Script[list[Any]], arguments: Sequence[Any] = ()
     ) -> tuple[str, list[Any]]:
         """Ask for a session under each name that it may have: the name and reply that count."""
         if len(handles) == 1:
@@ -701,7 +703,7 @@ class SessionStore:
         return min(replies, key=lambda found: (found[1][1] <= 0, found[1][1] != _CORRUPT))
 
     async def _find_any(
-        self, handles: tuple[str, ...], script: Script, arguments: Sequence[Any]
+        self, handles: tuple[str, ...], script: Script[list[Any]], arguments: Sequence[Any]
     ) -> list[tuple[str, list[Any]]]:
         """
         Ask for all at once. What is found need not wait for the others, which may be on another

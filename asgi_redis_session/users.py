@@ -23,17 +23,16 @@ from dataclasses import replace
 from typing import NamedTuple, Protocol
 
 from .engine.record import Record, check_user, is_handle
+from .engine.wire import Wire, script_of
 from .errors import SessionLimitReached, SessionUnavailable, SessionValueError
 from .info import SessionInfo
 from .options import Durability, Promise
 from .session import Session
-from .transport.client import Wire
-from .transport.scripts import Script
 
 __all__ = ["Users"]
 
 _TAKE, _MOVE, _CONFIRM, _RELEASE, _LIST, _FIND = SCRIPTS = tuple(
-    Script("users_prelude", f"place_{name}")
+    script_of("users_prelude", f"place_{name}")
     for name in ("take", "move", "confirm", "release", "list", "find")
 )
 

@@ -21,7 +21,7 @@ from redis.exceptions import ResponseError
 
 from ..engine.record import is_handle
 from ..errors import SearchUnavailable
-from ..transport.client import Wire
+from ..transport.client import Client as Wire
 from .fields import Index
 
 __all__ = ["Backfill", "IndexStatus", "Indexing"]

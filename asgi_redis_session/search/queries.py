@@ -20,7 +20,7 @@ from ..engine.codec import check_name, encode
 from ..engine.record import is_handle
 from ..errors import SearchUnavailable
 from ..info import SessionInfo
-from ..transport.client import Wire
+from ..transport.client import Client as Wire
 from .admin import Indexing, Shades, mapping
 from .fields import SEPARATOR, Index, Num, Tag, spell, unspell
 from .filters import Filter, Has
