@@ -25,6 +25,7 @@ from asgi_redis_session import (
 )
 from asgi_redis_session.devserver import DevServer
 from asgi_redis_session.starlette import load_session
+from asgi_redis_session.transport.barrier import Barrier
 
 from .conftest import PLAIN
 from .servers import QUICK, Cluster, ask, client_of, frozen, wait_for
@@ -108,7 +109,7 @@ def test_nonsense_is_refused(arguments: dict[str, Any], error: type[Exception]) 
 )
 def test_what_is_missing_is_said(level: Durability, answer: Any, missing: str | None) -> None:
     """By the answer of WAIT, a number, or of WAITAOF, two."""
-    assert level.shortfall(answer) == missing
+    assert Barrier(level).shortfall(answer) == missing
 
 
 @pytest.mark.parametrize("name", ["durability", "end_durability"])

@@ -92,12 +92,12 @@ async def test_a_reply_that_names_another_key_is_never_delivered(lane: Lane) -> 
 async def test_a_stray_reply_on_the_idle_connection_is_never_read_as_ours(lane: Lane) -> None:
     """An unread reply that waits on the connection: it is thrown away before the next batch."""
     await lane.submit(*echo("k"))
-    connection = lane._connection
+    connection = lane.connection.raw
     await connection.send_command("EVAL", ECHO, 1, "stray", "somebody else's")
     while not connection._reader._buffer:
         await asyncio.sleep(0.01)
     assert await lane.submit(*echo("k", "v")) == [b"k", b"v"]
-    assert lane._connection is not None
+    assert lane.connection.server is not None
 
 
 async def test_a_connection_closed_while_idle_is_replaced(store: SessionStore, admin: Any) -> None:

@@ -444,8 +444,7 @@ async def test_reading_does_not_count_as_use(shop: SessionStore, admin: Any) -> 
 async def test_questions_travel_by_themselves(shop: SessionStore) -> None:
     """Neither the query nor the reading of what it finds is on the lane of the requests."""
     await put(shop, "ada", tenant="acme")
-    route = shop._wire._routes[asyncio.get_running_loop()]
-    requests = route.lane(b"any", "requests")
+    (requests,) = shop._wire.lanes("requests")
     before = requests.commands
     await found(shop, TENANT == "acme")
     await shop.search.create_index(backfill=True)
