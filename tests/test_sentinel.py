@@ -198,7 +198,8 @@ async def test_passwords_of_servers_and_sentinels(prefix: str) -> None:
         for wrong in (url.replace("hunter2", "x"), url.replace("hunter3", "x")):
             async with SessionStore.from_url(wrong, prefix=prefix, timeout=10) as store:
                 with pytest.raises(
-                    SessionUnavailable, match=r"refused the credentials|can't tell: invalid user"
+                    SessionUnavailable,
+                    match=r"refused the credentials|can't be asked: invalid user",
                 ) as error:
                     await create(store, n=1)
                 assert "hunter" not in str(error.value)
