@@ -20,11 +20,18 @@ from asgi_redis_session import (
     SessionMiddleware,
     SessionStore,
 )
-from asgi_redis_session.store import SCRIPTS
 from asgi_redis_session.testing import SessionKit
 
 from .conftest import PLAIN
 from .page import Page
+from .support.internals import (
+    cookie_change,
+    failure_of,
+    handle_of,
+    load_scripts,
+    open_session,
+    start_response,
+)
 
 ID = "A" * 40 + "_-9"
 WEEK_MS = 7 * 24 * 3_600 * 1_000
@@ -340,8 +347,7 @@ def session_options(prefix: str) -> dict[str, Any]:
 @pytest.fixture
 def kit(sessions: SessionKit, admin: redis.Redis) -> SessionKit:
     """The server knows every script, so that a first EVAL does not count."""
-    for script in SCRIPTS:
-        admin.script_load(script.text)
+    load_scripts(admin)
     return sessions
 
 
@@ -745,7 +751,7 @@ async def use_unloaded(session: Session, store: SessionStore, admin: redis.Redis
 
 async def seal(session: Session, store: SessionStore, admin: redis.Redis) -> None:
     await session.load()
-    session.seal()
+    start_response(session)
     session.renew()
     session["n"] = 2
 
@@ -808,20 +814,20 @@ async def test_the_id_is_in_no_log_repr_event_or_error(
     secrets = {ID}
     session_id: str | None = ID
     for step in steps:
-        session = Session(store, session_id)
+        session = open_session(store, session_id)
         try:
             await step(session, store, admin)
         except SessionError as error:
             said += [str(error), repr(error), repr(error.__cause__), repr(error.__context__)]
-        said += [repr(session), str(session), f"{session}", repr(session.failure)]
+        said += [repr(session), str(session), f"{session}", repr(failure_of(session))]
         if session.loaded:
             said += [repr(dict(session)), repr(session.handle), repr(session.items())]
-        grant = session.take_grant()
-        if grant is not None:
-            session_id = grant.session_id
+        change = cookie_change(session)
+        if change is not None:
+            session_id = change.session_id
         if session_id is not None:
             secrets.add(session_id)
-            said.append(repr(await store.get(store.handles(session_id)[0])))
+            said.append(repr(await store.get(handle_of(store, session_id))))
     said += [repr(events), repr(store), repr(store.stats), caplog.text]
     said += [repr(record.__dict__) for record in caplog.records]
     for text in said:
@@ -849,7 +855,7 @@ async def test_the_id_is_in_nothing_that_a_failing_request_logs(
         assert (await page(fail)).status_code == 500
         ours = b"session=" + session_id.encode()
         await page(dict, cookie(ours + b"x; " + ours))
-        handle = store.handles(session_id)[0]
+        handle = handle_of(store, session_id)
         admin.hset(f"{store.prefix}:{handle}", "cart", "[1")
         assert (await page(dict)).status_code == 200
         assert page.seen == {}
@@ -866,13 +872,13 @@ async def test_the_id_is_in_no_error_while_redis_is_away(
     events: list[SessionEvent] = []
     url = "redis://ada:hushhush@127.0.0.1:1/0"
     async with SessionStore.from_url(url, on_event=events.append) as store:
-        session = Session(store, ID)
+        session = open_session(store, ID)
         said: list[str] = []
         for verb in (session.load, session.logout, session.still_valid, session.fetch):
             with pytest.raises(SessionError) as caught:
                 await verb()
             said += [str(caught.value), repr(caught.value), repr(caught.value.__context__)]
-        said += [repr(session), repr(session.failure), repr(events), caplog.text, repr(store)]
+        said += [repr(session), repr(failure_of(session)), repr(events), caplog.text, repr(store)]
     assert "127.0.0.1:1" in caplog.text
     assert set(names_of(events)) == {"unavailable"}
     for text in said:

@@ -26,7 +26,6 @@ from starlette.testclient import TestClient
 from asgi_redis_session import (
     Durability,
     DurabilityNotReached,
-    Session,
     SessionEvent,
     SessionMiddleware,
     SessionStore,
@@ -39,6 +38,7 @@ from asgi_redis_session.doctor import PROBES, CheckReport
 
 from .conftest import PLAIN
 from .servers import QUICK, Cluster, Sentinels, ask, client_of, frozen, wait_for
+from .support.internals import handle_of, open_session
 from .test_cluster import works
 from .test_concurrency import create
 from .test_docs import ROOT, blocks
@@ -232,11 +232,11 @@ async def test_each_permission_is_needed_and_named(rule: str) -> None:
                 full = await create(store, n=0)
                 with client_of(server) as client:
                     fields = {f"field {number}": 1 for number in range(300)}
-                    client.hset(f"session:{store.handles(full)[0]}", mapping=fields)
-                await Session(store, full).increment("n")
+                    client.hset(f"session:{handle_of(store, full)}", mapping=fields)
+                await open_session(store, full).increment("n")
                 with suppress(SessionValueError):
-                    await Session(store, full).increment("one too many")
-                await store.revoke(store.handles(full)[0])
+                    await open_session(store, full).increment("one too many")
+                await store.revoke(handle_of(store, full))
                 await works(store, await create(store, n=0))
                 session_id = await create(store, old=1, n=0)
                 session = await _session(store, session_id)
@@ -291,13 +291,13 @@ async def test_a_cluster_has_rights_of_its_own(prefix: str) -> None:
         url = cluster.url.replace("://", "://sessions:a-long-password@")
         async with SessionStore.from_url(url) as store:
             session_id = await create(store, n=0)
-            key = f"session:{store.handles(session_id)[0]}"
+            key = f"session:{handle_of(store, session_id)}"
             migration = cluster.migrate(key, cluster.others(cluster.owner(key))[0])
             await works(store, await create(store, n=0))
             # A key that the source no longer has is asked for at the target.
-            assert await Session(store, session_id).fetch("n") == {"n": 0}
-            await store.revoke(store.handles(session_id)[0])
-            assert await Session(store, session_id).fetch("n") == {}
+            assert await open_session(store, session_id).fetch("n") == {"n": 0}
+            await store.revoke(handle_of(store, session_id))
+            assert await open_session(store, session_id).fetch("n") == {}
             migration.finish()
             assert problems(await store.check()) == []
         wrong = url.replace("a-long-password", "wrong")
@@ -319,7 +319,7 @@ def test_the_probes_are_what_scripts_call() -> None:
 
 
 async def _session(store: SessionStore, session_id: str) -> Any:
-    return await Session(store, session_id).load()
+    return await open_session(store, session_id).load()
 
 
 # --- TLS ---

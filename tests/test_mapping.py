@@ -33,10 +33,10 @@ from asgi_redis_session import (
     SessionValueError,
 )
 from asgi_redis_session.engine.codec import decode
-from asgi_redis_session.store import SCRIPTS
 from asgi_redis_session.testing import SessionKit
 
 from .page import Page
+from .support.internals import cookie_change, handle_of, load_scripts, open_session, start_response
 from .values import nested, same, small_values
 
 few_names = st.sampled_from(["a", "b", "cart", "_state_x", "'", "true", "ü", "\x00"])
@@ -69,7 +69,7 @@ class AsGoodAsADict(RuleBasedStateMachine):
         self.runner = asyncio.Runner()
         self.prefix = f"test-{secrets.token_hex(6)}"
         self.store = SessionStore.from_url(self.url, prefix=self.prefix)
-        self.session = Session(self.store)
+        self.session = open_session(self.store)
         self.model: dict[str, Any] = {}
         self.is_alive = False  # Redis holds a session of ours
 
@@ -252,12 +252,12 @@ class AsGoodAsADict(RuleBasedStateMachine):
         """The next request: a new object that knows the cookie only."""
         self.session.renew()
         self.run(self.session.save())
-        grant = self.session.take_grant()
+        change = cookie_change(self.session)
         self.is_alive = bool(self.model)
         # Emptied: the browser is told to forget the cookie, if it ever had one.
-        session_id = None if grant is None else grant.session_id
+        session_id = None if change is None else change.session_id
         assert (session_id is not None) is self.is_alive
-        self.session = Session(self.store, session_id, slide=slide)
+        self.session = open_session(self.store, session_id, slide=slide)
         self.run(self.session.load())
         self.adopt_order()
 
@@ -332,8 +332,7 @@ def session_options(prefix: str) -> dict[str, Any]:
 @pytest.fixture
 def kit(sessions: SessionKit, admin: redis.Redis) -> SessionKit:
     """The server knows every script, so that a first EVAL does not count."""
-    for script in SCRIPTS:
-        admin.script_load(script.text)
+    load_scripts(admin)
     return sessions
 
 
@@ -345,13 +344,13 @@ def new(store: SessionStore) -> New:
     """A function that makes a session with these fields; returns another object of it, loaded."""
 
     async def make(**fields: Any) -> tuple[Session, str]:
-        session = await Session(store).load()
+        session = await open_session(store).load()
         session.update(fields)
         await session.save()
-        grant = session.take_grant()
-        assert grant is not None
-        assert grant.session_id is not None
-        return await Session(store, grant.session_id).load(), grant.session_id
+        change = cookie_change(session)
+        assert change is not None
+        assert change.session_id is not None
+        return await open_session(store, change.session_id).load(), change.session_id
 
     return make
 
@@ -511,7 +510,7 @@ async def test_values_of_other_types_differ_even_if_equal(
     session["v"] = after
     assert session.modified
     await session.save()
-    assert same((await Session(store, session_id).load())["v"], after)
+    assert same((await open_session(store, session_id).load())["v"], after)
 
 
 @pytest.mark.anyio
@@ -525,7 +524,7 @@ async def test_a_field_that_is_held_is_compared_not_trusted(store: SessionStore,
     await session.save()
     held.append(3)
     await session.save()
-    assert (await Session(store, session_id).load())["cart"] == [1, 2, 3]
+    assert (await open_session(store, session_id).load())["cart"] == [1, 2, 3]
 
 
 @pytest.mark.anyio
@@ -538,14 +537,14 @@ async def test_a_list_that_was_assigned_stays_the_apps(store: SessionStore, new:
     assert session["a"] is mine
     mine.append(1)
     await session.save()
-    assert dict(await Session(store, session_id).load()) == {"n": 1, "a": [1], "b": [1]}
+    assert dict(await open_session(store, session_id).load()) == {"n": 1, "a": [1], "b": [1]}
 
 
 @pytest.mark.anyio
 async def test_two_requests_share_no_values(store: SessionStore, new: New) -> None:
     """Two objects of one session hold values of their own."""
     first, session_id = await new(cart=[1])
-    second = await Session(store, session_id).load()
+    second = await open_session(store, session_id).load()
     first["cart"].append(2)
     assert second["cart"] == [1]
 
@@ -561,7 +560,7 @@ async def test_what_was_popped_no_longer_belongs_to_the_session(
     popped.append({1})
     replaced.append({2})
     await session.save()
-    assert dict(await Session(store, session_id).load()) == {"other": "text", "n": 1}
+    assert dict(await open_session(store, session_id).load()) == {"other": "text", "n": 1}
 
 
 # --- What happens while a save is on its way ---
@@ -579,7 +578,7 @@ async def test_a_field_written_during_a_save_is_kept(store: SessionStore, new: N
     await saving
     assert session.modified
     await session.save()
-    assert dict(await Session(store, session_id).load()) == {"n": 1, "a": 2, "b": 3}
+    assert dict(await open_session(store, session_id).load()) == {"n": 1, "a": 2, "b": 3}
 
 
 @pytest.mark.anyio
@@ -593,7 +592,7 @@ async def test_a_field_put_back_during_a_save_is_kept(store: SessionStore, new: 
     await saving
     assert session.modified
     await session.save()
-    assert dict(await Session(store, session_id).load()) == dict(session) == {"a": 1}
+    assert dict(await open_session(store, session_id).load()) == dict(session) == {"a": 1}
 
 
 @pytest.mark.anyio
@@ -601,16 +600,16 @@ async def test_a_field_removed_while_the_session_is_created_stays_removed(
     store: SessionStore,
 ) -> None:
     """A deletion during the first save is not forgotten."""
-    session = await Session(store).load()
+    session = await open_session(store).load()
     session.update(a=1, b=2)
     saving = asyncio.ensure_future(session.save())
     await asyncio.sleep(0)
     del session["a"]
     await saving
     await session.save()
-    grant = session.take_grant()
-    assert grant is not None
-    assert dict(await Session(store, grant.session_id).load()) == dict(session) == {"b": 2}
+    change = cookie_change(session)
+    assert change is not None
+    assert dict(await open_session(store, change.session_id).load()) == dict(session) == {"b": 2}
 
 
 @pytest.mark.anyio
@@ -625,9 +624,9 @@ async def test_a_renewal_asked_for_during_a_save_is_not_forgotten(
     session.renew()
     await saving
     await session.save()
-    grant = session.take_grant()
-    assert grant is not None
-    assert grant.session_id not in (None, session_id)
+    change = cookie_change(session)
+    assert change is not None
+    assert change.session_id not in (None, session_id)
 
 
 @pytest.mark.anyio
@@ -672,9 +671,9 @@ async def test_an_emptied_anonymous_session_ends(
     assert session.modified
     await session.save()
     assert list(admin.scan_iter(f"{prefix}:*")) == []
-    grant = session.take_grant()
-    assert grant is not None
-    assert grant.session_id is None
+    change = cookie_change(session)
+    assert change is not None
+    assert change.session_id is None
     assert session.is_new
 
 
@@ -688,8 +687,8 @@ async def test_a_session_that_is_filled_again_lives_on(
     EMPTY[how](session)
     session["c"] = 3
     await session.save()
-    assert session.take_grant() is None
-    assert dict(await Session(store, session_id).load()) == {"c": 3}
+    assert cookie_change(session) is None
+    assert dict(await open_session(store, session_id).load()) == {"c": 3}
 
 
 @pytest.mark.anyio
@@ -699,9 +698,9 @@ async def test_only_clear_ends_the_session_of_a_user(
 ) -> None:
     """`clear()` logs out, as in apps for Starlette; removing the last field by hand does not."""
     _, session_id = await new(a=1, b=[2])
-    (handle,) = store.handles(session_id)
+    handle = handle_of(store, session_id)
     admin.hset(f"{store.prefix}:{handle}", "@user", "ada")
-    session = await Session(store, session_id).load()
+    session = await open_session(store, session_id).load()
     EMPTY[how](session)
     await session.save()
     info = await store.get(handle)
@@ -719,9 +718,9 @@ async def test_a_clear_that_was_undone_is_no_change(
 ) -> None:
     """Clearing and putting everything back leaves nothing to write, nor a half-meant logout."""
     _, session_id = await new(a=1)
-    (handle,) = store.handles(session_id)
+    handle = handle_of(store, session_id)
     admin.hset(f"{store.prefix}:{handle}", "@user", "ada")
-    session = await Session(store, session_id).load()
+    session = await open_session(store, session_id).load()
     session.clear()
     session["a"] = 1
     await session.save()
@@ -736,13 +735,13 @@ async def test_clearing_a_new_session_creates_nothing(
     store: SessionStore, admin: redis.Redis, prefix: str, events: list[SessionEvent]
 ) -> None:
     """A session that was filled and emptied in one request never reaches Redis."""
-    session = await Session(store).load()
+    session = await open_session(store).load()
     session["a"] = 1
     session.clear()
     session["b"] = []
     session.pop("b")
     await session.save()
-    assert session.take_grant() is None
+    assert cookie_change(session) is None
     assert list(admin.scan_iter(f"{prefix}:*")) == []
     assert events == []
 
@@ -799,7 +798,7 @@ async def test_an_unloaded_session_says_how_to_load_it(
 ) -> None:
     """Each use before loading raises `SessionNotLoaded`, naming the cure, and sends nothing."""
     _, session_id = await new(a=1)
-    session = Session(store, session_id if has_cookie else None)
+    session = open_session(store, session_id if has_cookie else None)
     with kit.count() as commands, pytest.raises(SessionNotLoaded) as caught:
         SYNC_USES[use](session)
     assert commands.lines == []
@@ -817,7 +816,7 @@ async def test_an_unloaded_session_says_how_to_load_it(
 async def test_fetch_leaves_the_session_unloaded(store: SessionStore, new: New) -> None:
     """`fetch` reads single fields; the mapping still needs a load."""
     _, session_id = await new(a=1, b=[2])
-    session = Session(store, session_id)
+    session = open_session(store, session_id)
     assert await session.fetch("b", "missing") == {"b": [2]}
     with pytest.raises(SessionNotLoaded):
         session["a"]
@@ -878,7 +877,7 @@ async def limited(
             store = await stack.enter_async_context(
                 SessionStore.from_url(session_redis_url, prefix=prefix, limits=Limits(**limits))
             )
-            session = await Session(store).load()
+            session = await open_session(store).load()
             session["a"] = 1
             await session.save()
             return session
@@ -1013,7 +1012,7 @@ async def test_a_session_can_not_be_copied_or_pickled(
 ) -> None:
     """It belongs to its request: copying and pickling refuse, naming `dict(session)`."""
     loaded, session_id = await new(a=1)
-    session = loaded if is_loaded else Session(store, session_id)
+    session = loaded if is_loaded else open_session(store, session_id)
     attempts: list[Callable[[Any], object]] = [copy.copy, copy.deepcopy, pickle.dumps]
     attempts += [lambda s: copy.deepcopy([s]), lambda s: pickle.dumps({"session": s})]
     attempts += [lambda s: pickle.dumps(s, 0), lambda s: pickle.dumps(s, 1)]
@@ -1042,8 +1041,8 @@ async def test_repr_shows_state_and_names_only(store: SessionStore, new: New) ->
     assert repr(session) == "<Session modified, fields: cart, user>"
     session["cart"].append({"hush"})
     assert repr(session) == "<Session modified, fields: cart, user>"
-    assert repr(Session(store, session_id)) == "<Session not loaded>"
-    assert repr(await Session(store).load()) == "<Session new, fields: none>"
+    assert repr(open_session(store, session_id)) == "<Session not loaded>"
+    assert repr(await open_session(store).load()) == "<Session new, fields: none>"
 
 
 @pytest.mark.anyio
@@ -1098,8 +1097,8 @@ async def test_after_the_response_a_new_session_is_too_late(
     store: SessionStore, new: New, admin: redis.Redis, prefix: str
 ) -> None:
     """A new session refuses writes once sealed; one that exists can still be changed."""
-    fresh = await Session(store).load()
-    fresh.seal()
+    fresh = await open_session(store).load()
+    start_response(fresh)
     writes: list[Callable[[Any], object]] = [
         lambda s: s.__setitem__("a", 1),
         lambda s: s.setdefault("a", 1),
@@ -1113,12 +1112,12 @@ async def test_after_the_response_a_new_session_is_too_late(
     assert list(admin.scan_iter(f"{prefix}:*")) == []
 
     session, session_id = await new(a=1)
-    session.seal()
+    start_response(session)
     session["a"] = 2
     await session.save()
     with pytest.raises(SessionTooLate):
         session.renew()
-    assert (await Session(store, session_id).load())["a"] == 2
+    assert (await open_session(store, session_id).load())["a"] == 2
 
 
 @pytest.mark.anyio
@@ -1127,13 +1126,13 @@ async def test_a_session_that_was_ended_elsewhere_is_not_recreated(
 ) -> None:
     """A save that comes too late raises `SessionGone`; the session is then empty and new."""
     session, session_id = await new(a=1)
-    await Session(store, session_id).logout()
+    await open_session(store, session_id).logout()
     session["a"] = 2
     with pytest.raises(SessionGone):
         await session.save()
     assert dict(session) == {}
     assert session.is_new
-    assert session.take_grant() is None
+    assert cookie_change(session) is None
     assert list(admin.scan_iter(f"{prefix}:*")) == []
     assert [event.name for event in events] == ["created", "ended", "gone"]
 
@@ -1156,4 +1155,4 @@ async def test_containers_of_every_kind_are_watched(store: SessionStore, new: Ne
         session, session_id = await new(v=[1])
         way(session).append(2)
         await session.save()
-        assert dict(await Session(store, session_id).load()) == {"v": [1, 2]}
+        assert dict(await open_session(store, session_id).load()) == {"v": [1, 2]}

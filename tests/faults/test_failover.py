@@ -15,9 +15,10 @@ from typing import Any
 
 import pytest
 
-from asgi_redis_session import Session, SessionStore
+from asgi_redis_session import SessionStore
 
 from ..servers import SOON_MS, Cluster, ask, client_of, wait_for
+from ..support.internals import handle_of, open_session
 from ..test_concurrency import create
 from .failover import Fault, Sharded, Watched, failovers, replicated
 from .journal import Journal, Tally
@@ -101,12 +102,12 @@ async def test_an_old_master_that_was_not_told_is_left(watched: Watched, prefix:
     old = watched.master
     async with SessionStore.from_url(watched.url, prefix=prefix) as store:
         session_id = await create(store, n=0)
-        key = f"{prefix}:{store.handles(session_id)[0]}"
+        key = f"{prefix}:{handle_of(store, session_id)}"
         wait_for(lambda: _everywhere(watched, key))
         await asyncio.to_thread(watched.hand_over)
         async with asyncio.timeout(100):
             while True:
-                await Session(store, session_id).increment("n")
+                await open_session(store, session_id).increment("n")
                 with client_of(watched.master) as new:
                     if new.hget(key, "n") != b"0":
                         break

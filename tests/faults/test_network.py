@@ -11,6 +11,7 @@ import pytest
 
 from asgi_redis_session import Session, SessionStore, SessionUnavailable
 
+from ..support.internals import open_session
 from .conftest import World
 from .shop import OK, Browser, app_of
 
@@ -208,6 +209,6 @@ async def test_nobody_at_the_address_is_refused_in_time() -> None:
         url = f"redis://127.0.0.1:{full.getsockname()[1]}/0"
         async with SessionStore.from_url(url, timeout=0.5) as store:
             with pytest.raises(SessionUnavailable, match=r"did not answer within 0\.5 s"):
-                await Session(store, "A" * 43).load()
+                await open_session(store, "A" * 43).load()
         for one in crowd:
             one.close()
