@@ -362,7 +362,6 @@ async def page(store: SessionStore) -> AsyncIterator[Page]:
         yield page
 
 
-@pytest.mark.anyio
 async def test_only_what_was_changed_is_sent(kit: SessionKit, new: New) -> None:
     """A commit carries the changed fields and no others, also after the others have been read."""
     session, _ = await new(kept="K" * 9, list=["L" * 9], changed="old", nested={"deep": ["D"]})
@@ -383,7 +382,6 @@ async def test_only_what_was_changed_is_sent(kit: SessionKit, new: New) -> None:
     assert "LLL" not in line
 
 
-@pytest.mark.anyio
 async def test_an_untouched_list_is_not_sent(kit: SessionKit, new: New) -> None:
     """A nested value that nobody asked for is neither compared nor written."""
     session, _ = await new(cart=["sku"] * 50, n=1)
@@ -395,7 +393,6 @@ async def test_an_untouched_list_is_not_sent(kit: SessionKit, new: New) -> None:
     assert "sku" not in line
 
 
-@pytest.mark.anyio
 async def test_a_removed_field_is_sent_by_name_only(kit: SessionKit, new: New) -> None:
     """A deletion carries the name, not the value that it had."""
     session, _ = await new(gone="SECRETVALUE", n=1)
@@ -453,7 +450,6 @@ def use_dunders(session: Session) -> None:
     session.update()
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize(
     "act",
     [
@@ -480,7 +476,6 @@ async def test_what_ends_as_it_was_writes_nothing(
     assert "set-cookie" not in response.headers
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize(
     ("before", "after"),
     [
@@ -513,7 +508,6 @@ async def test_values_of_other_types_differ_even_if_equal(
     assert same((await open_session(store, session_id).load())["v"], after)
 
 
-@pytest.mark.anyio
 async def test_a_field_that_is_held_is_compared_not_trusted(store: SessionStore, new: New) -> None:
     """An alias of a nested value that the app kept is noticed at every later save."""
     session, session_id = await new(cart=[1])
@@ -527,7 +521,6 @@ async def test_a_field_that_is_held_is_compared_not_trusted(store: SessionStore,
     assert (await open_session(store, session_id).load())["cart"] == [1, 2, 3]
 
 
-@pytest.mark.anyio
 async def test_a_list_that_was_assigned_stays_the_apps(store: SessionStore, new: New) -> None:
     """As in a dict, the session holds the very object that was assigned, and sees its changes."""
     session, session_id = await new(n=1)
@@ -540,7 +533,6 @@ async def test_a_list_that_was_assigned_stays_the_apps(store: SessionStore, new:
     assert dict(await open_session(store, session_id).load()) == {"n": 1, "a": [1], "b": [1]}
 
 
-@pytest.mark.anyio
 async def test_two_requests_share_no_values(store: SessionStore, new: New) -> None:
     """Two objects of one session hold values of their own."""
     first, session_id = await new(cart=[1])
@@ -549,7 +541,6 @@ async def test_two_requests_share_no_values(store: SessionStore, new: New) -> No
     assert second["cart"] == [1]
 
 
-@pytest.mark.anyio
 async def test_what_was_popped_no_longer_belongs_to_the_session(
     store: SessionStore, new: New
 ) -> None:
@@ -566,7 +557,6 @@ async def test_what_was_popped_no_longer_belongs_to_the_session(
 # --- What happens while a save is on its way ---
 
 
-@pytest.mark.anyio
 async def test_a_field_written_during_a_save_is_kept(store: SessionStore, new: New) -> None:
     """A task that writes while another saves loses nothing: it is saved the next time."""
     session, session_id = await new(n=1)
@@ -581,7 +571,6 @@ async def test_a_field_written_during_a_save_is_kept(store: SessionStore, new: N
     assert dict(await open_session(store, session_id).load()) == {"n": 1, "a": 2, "b": 3}
 
 
-@pytest.mark.anyio
 async def test_a_field_put_back_during_a_save_is_kept(store: SessionStore, new: New) -> None:
     """A value that returns to the stored one while the other is being saved is saved next."""
     session, session_id = await new(a=1)
@@ -595,7 +584,6 @@ async def test_a_field_put_back_during_a_save_is_kept(store: SessionStore, new: 
     assert dict(await open_session(store, session_id).load()) == dict(session) == {"a": 1}
 
 
-@pytest.mark.anyio
 async def test_a_field_removed_while_the_session_is_created_stays_removed(
     store: SessionStore,
 ) -> None:
@@ -612,7 +600,6 @@ async def test_a_field_removed_while_the_session_is_created_stays_removed(
     assert dict(await open_session(store, change.session_id).load()) == dict(session) == {"b": 2}
 
 
-@pytest.mark.anyio
 async def test_a_renewal_asked_for_during_a_save_is_not_forgotten(
     store: SessionStore, new: New
 ) -> None:
@@ -629,7 +616,6 @@ async def test_a_renewal_asked_for_during_a_save_is_not_forgotten(
     assert change.session_id not in (None, session_id)
 
 
-@pytest.mark.anyio
 async def test_a_shorter_lifetime_asked_for_during_a_save_is_not_forgotten(new: New) -> None:
     """`set_lifetime()` in one task, while another saves, takes effect at the next save."""
     session, _ = await new(a=1)
@@ -660,7 +646,6 @@ EMPTY: dict[str, Callable[[Session], object]] = {
 }
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize("how", EMPTY)
 async def test_an_emptied_anonymous_session_ends(
     store: SessionStore, new: New, admin: redis.Redis, prefix: str, how: str
@@ -677,7 +662,6 @@ async def test_an_emptied_anonymous_session_ends(
     assert session.is_new
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize("how", EMPTY)
 async def test_a_session_that_is_filled_again_lives_on(
     store: SessionStore, new: New, how: str
@@ -691,7 +675,6 @@ async def test_a_session_that_is_filled_again_lives_on(
     assert dict(await open_session(store, session_id).load()) == {"c": 3}
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize("how", EMPTY)
 async def test_only_clear_ends_the_session_of_a_user(
     store: SessionStore, new: New, admin: redis.Redis, how: str
@@ -712,7 +695,6 @@ async def test_only_clear_ends_the_session_of_a_user(
         assert info.fields == {}
 
 
-@pytest.mark.anyio
 async def test_a_clear_that_was_undone_is_no_change(
     store: SessionStore, new: New, admin: redis.Redis
 ) -> None:
@@ -730,7 +712,6 @@ async def test_a_clear_that_was_undone_is_no_change(
     assert await store.get(handle) is not None
 
 
-@pytest.mark.anyio
 async def test_clearing_a_new_session_creates_nothing(
     store: SessionStore, admin: redis.Redis, prefix: str, events: list[SessionEvent]
 ) -> None:
@@ -790,7 +771,6 @@ SYNC_USES: dict[str, Callable[[Any], object]] = {
 }
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize("use", SYNC_USES)
 @pytest.mark.parametrize("has_cookie", [True, False])
 async def test_an_unloaded_session_says_how_to_load_it(
@@ -812,7 +792,6 @@ async def test_an_unloaded_session_says_how_to_load_it(
     assert dict(await session.load()) == ({"a": 1} if has_cookie else {})
 
 
-@pytest.mark.anyio
 async def test_fetch_leaves_the_session_unloaded(store: SessionStore, new: New) -> None:
     """`fetch` reads single fields; the mapping still needs a load."""
     _, session_id = await new(a=1, b=[2])
@@ -825,7 +804,6 @@ async def test_fetch_leaves_the_session_unloaded(store: SessionStore, new: New) 
 # --- Names and limits ---
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize(
     "name",
     ["", "@", "@v", "@user", "\ud800", "a\udc00", 1, 1.5, None, True, b"a", ("a",)],
@@ -855,7 +833,6 @@ async def test_bad_names_are_refused_in_every_way_of_writing(new: New, name: Any
         del session[name]
 
 
-@pytest.mark.anyio
 async def test_metadata_is_not_shown_as_fields(new: New) -> None:
     """The library's own fields of the hash can be neither seen nor removed."""
     session, _ = await new(a=1)
@@ -888,7 +865,6 @@ async def limited(
 Limited = Callable[..., Awaitable[Session]]
 
 
-@pytest.mark.anyio
 async def test_too_many_fields_are_refused_at_once(kit: SessionKit, limited: Limited) -> None:
     """One field too many raises where it is assigned; replacing and removing still work."""
     session = await limited(fields=3)
@@ -907,7 +883,6 @@ async def test_too_many_fields_are_refused_at_once(kit: SessionKit, limited: Lim
     assert dict(session) == {"a": 1, "c": 33, "d": 4}
 
 
-@pytest.mark.anyio
 async def test_too_large_a_field_is_refused_at_once(kit: SessionKit, limited: Limited) -> None:
     """A value over the limit raises at assignment, exactly from the first byte too many on."""
     session = await limited(field_bytes=100)
@@ -922,7 +897,6 @@ async def test_too_large_a_field_is_refused_at_once(kit: SessionKit, limited: Li
         await session.save()
 
 
-@pytest.mark.anyio
 async def test_a_value_that_grows_too_large_is_refused_at_the_commit(
     kit: SessionKit, limited: Limited, admin: redis.Redis
 ) -> None:
@@ -940,7 +914,6 @@ async def test_a_value_that_grows_too_large_is_refused_at_the_commit(
     assert admin.hgetall(key) == before
 
 
-@pytest.mark.anyio
 async def test_too_large_a_session_is_refused_before_anything_is_sent(
     kit: SessionKit, limited: Limited, admin: redis.Redis
 ) -> None:
@@ -967,7 +940,6 @@ async def test_too_large_a_session_is_refused_before_anything_is_sent(
     await session.save()
 
 
-@pytest.mark.anyio
 async def test_too_deep_a_value_is_refused(kit: SessionKit, limited: Limited) -> None:
     """Nesting over the limit raises at assignment, or at the commit if it was built in place."""
     session = await limited(depth=3)
@@ -990,7 +962,6 @@ def test_nonsensical_limits_are_refused(limit: str, value: Any) -> None:
         Limits(**{limit: value})
 
 
-@pytest.mark.anyio
 async def test_the_default_limits_are_exact(new: New) -> None:
     """256 fields and 64 KiB in one of them are fine by default; one more of either is not."""
     session, _ = await new(**{f"f{n}": n for n in range(256)})
@@ -1005,7 +976,6 @@ async def test_the_default_limits_are_exact(new: New) -> None:
 # --- What a session is not ---
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize("is_loaded", [True, False])
 async def test_a_session_can_not_be_copied_or_pickled(
     store: SessionStore, new: New, *, is_loaded: bool
@@ -1022,7 +992,6 @@ async def test_a_session_can_not_be_copied_or_pickled(
     assert copy.deepcopy(dict(loaded)) == {"a": 1}
 
 
-@pytest.mark.anyio
 async def test_a_session_has_no_hash_and_no_free_attributes(new: New) -> None:
     """It is mutable, so it is no key; and a misspelt attribute is an error, not a silent loss."""
     session, _ = await new(a=1)
@@ -1032,7 +1001,6 @@ async def test_a_session_has_no_hash_and_no_free_attributes(new: New) -> None:
         session.cart = []  # type: ignore[attr-defined]
 
 
-@pytest.mark.anyio
 async def test_repr_shows_state_and_names_only(store: SessionStore, new: New) -> None:
     """`repr` says what state a session is in and which fields it has, never a value."""
     session, session_id = await new(cart=["hush"], user="hush")
@@ -1045,7 +1013,6 @@ async def test_repr_shows_state_and_names_only(store: SessionStore, new: New) ->
     assert repr(await open_session(store).load()) == "<Session new, fields: none>"
 
 
-@pytest.mark.anyio
 async def test_key_errors_name_the_field(new: New) -> None:
     """A missing field raises the `KeyError` that a dict would raise."""
     session, _ = await new(a=1)
@@ -1063,7 +1030,6 @@ async def test_key_errors_name_the_field(new: New) -> None:
         session.popitem()
 
 
-@pytest.mark.anyio
 async def test_unhashable_names_are_type_errors(new: New) -> None:
     """As with a dict, looking for an unhashable name is a `TypeError`."""
     session, _ = await new(a=1)
@@ -1078,7 +1044,6 @@ async def test_unhashable_names_are_type_errors(new: New) -> None:
             use(session)
 
 
-@pytest.mark.anyio
 async def test_changing_it_while_iterating_is_noticed(new: New) -> None:
     """As with a dict, a session that changes its size under an iteration raises."""
     session, _ = await new(a=1, b=2)
@@ -1092,7 +1057,6 @@ async def test_changing_it_while_iterating_is_noticed(new: New) -> None:
         list(grow())
 
 
-@pytest.mark.anyio
 async def test_after_the_response_a_new_session_is_too_late(
     store: SessionStore, new: New, admin: redis.Redis, prefix: str
 ) -> None:
@@ -1120,7 +1084,6 @@ async def test_after_the_response_a_new_session_is_too_late(
     assert (await open_session(store, session_id).load())["a"] == 2
 
 
-@pytest.mark.anyio
 async def test_a_session_that_was_ended_elsewhere_is_not_recreated(
     store: SessionStore, new: New, admin: redis.Redis, prefix: str, events: list[SessionEvent]
 ) -> None:
@@ -1137,7 +1100,6 @@ async def test_a_session_that_was_ended_elsewhere_is_not_recreated(
     assert [event.name for event in events] == ["created", "ended", "gone"]
 
 
-@pytest.mark.anyio
 async def test_containers_of_every_kind_are_watched(store: SessionStore, new: New) -> None:
     """Nested changes are noticed through each way of getting at the value."""
     ways: list[Callable[[Session], list[Any]]] = [
