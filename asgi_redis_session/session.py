@@ -23,8 +23,8 @@ class Session(MutableMapping[str, Any]):
 
     The middleware makes it: `scope["session"]`, or `request.session` in Starlette and FastAPI. Load
     it before use (`await session.load()`); from then on it behaves like a dict. Changes inside
-    lists and dicts (`session["cart"].append(…)`) are noticed. All changes are staged, and written in one
-    atomic step when the response starts, or when the app calls `await session.save()`.
+    lists and dicts (`session["cart"].append(…)`) are noticed. All changes are staged, and written
+    in one atomic step when the response starts, or when the app calls `await session.save()`.
 
     Verbs that are coroutines act at once and need no load; the others are staged. To serialise the
     session, or to keep its data beyond the request, take `dict(session)`.

@@ -31,7 +31,6 @@ from .support.steps import Steps
 from .test_concurrency import create
 from .test_users import is_live, log_in, look
 
-pytestmark = pytest.mark.anyio
 #: Milliseconds: well below the idle time, and long enough for a busy machine.
 MINUTE = 60_000
 
@@ -50,7 +49,7 @@ def healthy(cluster: Cluster) -> Cluster:
 
 
 @pytest.fixture
-async def store(healthy: Cluster, prefix: str, anyio_backend: Any) -> AsyncIterator[SessionStore]:
+async def store(healthy: Cluster, prefix: str) -> AsyncIterator[SessionStore]:
     async with SessionStore.from_url(healthy.url, prefix=prefix, timeout=20) as store:
         yield store
 

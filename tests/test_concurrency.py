@@ -20,8 +20,6 @@ from .conftest import PLAIN
 from .serving import PATIENCE, serve
 from .support.internals import new_id, open_session
 
-pytestmark = pytest.mark.anyio
-
 
 async def create(store: SessionStore, **fields: object) -> str:
     """A session with these fields; returns its id."""

@@ -361,7 +361,6 @@ def names_of(events: list[SessionEvent]) -> list[str]:
     return [event.name for event in events]
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize("row", MALFORMED)
 async def test_a_malformed_cookie_costs_nothing(
     kit: SessionKit, store: SessionStore, page: Page, events: list[SessionEvent], row: str
@@ -380,7 +379,6 @@ async def test_a_malformed_cookie_costs_nothing(
     assert known not in response.content
 
 
-@pytest.mark.anyio
 async def test_an_id_anywhere_else_is_ignored(
     kit: SessionKit, store: SessionStore, page: Page
 ) -> None:
@@ -396,7 +394,6 @@ async def test_an_id_anywhere_else_is_ignored(
     assert commands.lines == []
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize("row", WELL_FORMED)
 async def test_the_cookie_is_found_whatever_stands_around_it(
     kit: SessionKit, store: SessionStore, page: Page, events: list[SessionEvent], row: str
@@ -413,7 +410,6 @@ async def test_the_cookie_is_found_whatever_stands_around_it(
     assert "set-cookie" not in response.headers
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize("row", CONFLICTS)
 async def test_two_different_cookies_are_a_conflict(
     kit: SessionKit, store: SessionStore, page: Page, events: list[SessionEvent], row: str
@@ -430,7 +426,6 @@ async def test_two_different_cookies_are_a_conflict(
     assert "set-cookie" not in response.headers
 
 
-@pytest.mark.anyio
 async def test_who_writes_during_a_conflict_gets_a_new_id(
     kit: SessionKit, page: Page, events: list[SessionEvent], admin: redis.Redis
 ) -> None:
@@ -446,7 +441,6 @@ async def test_who_writes_during_a_conflict_gets_a_new_id(
     assert names_of(events) == ["conflict", "created"]
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize(
     "alter",
     [
@@ -488,7 +482,6 @@ def _respelt(last: str) -> str:
     return alphabet[alphabet.index(last) ^ 1]
 
 
-@pytest.mark.anyio
 async def test_what_redis_shows_is_no_cookie(
     kit: SessionKit, page: Page, events: list[SessionEvent]
 ) -> None:
@@ -501,7 +494,6 @@ async def test_what_redis_shows_is_no_cookie(
         assert page.seen == {}
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize(
     "policy",
     [
@@ -655,7 +647,6 @@ def test_64_kib_of_the_worst_is_read_correctly(kind: str) -> None:
     assert PLAIN.values(headers) == naive_values(PLAIN, headers)
 
 
-@pytest.mark.anyio
 async def test_64_kib_of_the_worst_is_survived_by_a_request(
     kit: SessionKit, store: SessionStore, page: Page
 ) -> None:
@@ -669,7 +660,6 @@ async def test_64_kib_of_the_worst_is_survived_by_a_request(
         assert (kind, len(commands)) == (kind, int(reaches))
 
 
-@pytest.mark.anyio
 async def test_a_scope_without_headers_is_anonymous(store: SessionStore) -> None:
     """ASGI lets a server leave `headers` out; the session is then a new one."""
     seen: list[Session] = []
@@ -791,7 +781,6 @@ STEPS: list[Step] = [
 ]
 
 
-@pytest.mark.anyio
 @settings(
     max_examples=150,
     deadline=None,
@@ -833,7 +822,6 @@ async def test_the_id_is_in_no_log_repr_event_or_error(
         assert not any(secret in text for secret in secrets)
 
 
-@pytest.mark.anyio
 async def test_the_id_is_in_nothing_that_a_failing_request_logs(
     admin: redis.Redis, store: SessionStore, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -862,7 +850,6 @@ async def test_the_id_is_in_nothing_that_a_failing_request_logs(
     assert session_id not in caplog.text
 
 
-@pytest.mark.anyio
 async def test_the_id_is_in_no_error_while_redis_is_away(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -885,7 +872,6 @@ async def test_the_id_is_in_no_error_while_redis_is_away(
         assert "hushhush" not in text
 
 
-@pytest.mark.anyio
 async def test_the_id_is_nowhere_in_redis(kit: SessionKit, page: Page, admin: redis.Redis) -> None:
     """Neither keys, nor fields, nor the commands that MONITOR shows contain the id."""
     with kit.count() as commands:

@@ -17,8 +17,6 @@ from asgi_redis_session.errors import SessionValueError
 from .page import Page
 from .support.internals import cookie_change, handle_of, open_session
 
-pytestmark = pytest.mark.anyio
-
 Plant = Callable[["Evidence"], object]
 
 _LONG_MS = 600_000

@@ -49,8 +49,6 @@ from .test_concurrency import create
 from .test_docs import ROOT, blocks
 from .test_sentinel import load
 
-pytestmark = pytest.mark.anyio
-
 DOCUMENT = "docs/deployment.md"
 STORES = [block for block in blocks(DOCUMENT, "python") if block.startswith("store = ")]
 ACL = blocks(DOCUMENT, "text")[0].split()
@@ -566,7 +564,7 @@ def test_durability(prefix: str) -> None:
 
 
 @pytest.fixture
-async def bad(anyio_backend: Any) -> AsyncIterator[Callable[..., Any]]:
+async def bad() -> AsyncIterator[Callable[..., Any]]:
     with ExitStack() as stack:
 
         async def look(**options: Any) -> CheckReport:

@@ -397,7 +397,6 @@ def test_the_changelog_names_the_version() -> None:
     assert "## Unreleased" in (ROOT / "CHANGELOG.md").read_text()
 
 
-@pytest.mark.anyio
 async def test_the_recipe_against_pauses_works() -> None:
     """The lifespan of docs/performance.md freezes what exists, and collects the rest less often."""
     (code,) = blocks("docs/performance.md", "python")

@@ -33,8 +33,6 @@ from .support.internals import handle_of, new_id, open_session, refresh
 from .test_concurrency import create
 from .test_users import index_key, is_live, log_in, look
 
-pytestmark = pytest.mark.anyio
-
 ONE = Durability(replicas=1, timeout=0.3)
 TWO = Durability(replicas=2, timeout=0.1)
 DISK = Durability(fsync=True)
@@ -69,7 +67,7 @@ def url(pair: Pair) -> str:
 
 
 @pytest.fixture
-async def store(url: str, prefix: str, anyio_backend: Any) -> AsyncIterator[SessionStore]:
+async def store(url: str, prefix: str) -> AsyncIterator[SessionStore]:
     async with SessionStore.from_url(url, prefix=prefix, durability=ONE) as store:
         yield store
 

@@ -39,14 +39,13 @@ from .support.internals import (
 )
 from .test_concurrency import connections, create
 
-pytestmark = pytest.mark.anyio
 ECHO = "return {KEYS[1], ARGV[1]}"
 #: Milliseconds: well below the idle time, and long enough for a busy machine.
 MINUTE = 60_000
 
 
 @pytest.fixture
-async def lane(session_redis_url: str, anyio_backend: Any) -> Any:
+async def lane(session_redis_url: str) -> Any:
     client = Redis.from_url(session_redis_url)
     lane = Lane(private_pool(client), timeout=20)
     yield lane

@@ -19,7 +19,6 @@ from asgi_redis_session import (
 from .support.internals import cookie_change, handle_of, key_of, open_session, start_response
 from .test_concurrency import create
 
-pytestmark = pytest.mark.anyio
 MINUTE, HOUR = 60_000, 3_600_000
 
 

@@ -361,7 +361,6 @@ async def page(store: SessionStore) -> AsyncIterator[Page]:
         yield page
 
 
-@pytest.mark.anyio
 async def test_only_what_was_changed_is_sent(kit: SessionKit, new: New) -> None:
     """A commit carries the changed fields and no others, also after the others have been read."""
     session, _ = await new(kept="K" * 9, list=["L" * 9], changed="old", nested={"deep": ["D"]})
@@ -382,7 +381,6 @@ async def test_only_what_was_changed_is_sent(kit: SessionKit, new: New) -> None:
     assert "LLL" not in line
 
 
-@pytest.mark.anyio
 async def test_an_untouched_list_is_not_sent(kit: SessionKit, new: New) -> None:
     """A nested value that nobody asked for is neither compared nor written."""
     session, _ = await new(cart=["sku"] * 50, n=1)
@@ -394,7 +392,6 @@ async def test_an_untouched_list_is_not_sent(kit: SessionKit, new: New) -> None:
     assert "sku" not in line
 
 
-@pytest.mark.anyio
 async def test_a_removed_field_is_sent_by_name_only(kit: SessionKit, new: New) -> None:
     """A deletion carries the name, not the value that it had."""
     session, _ = await new(gone="SECRETVALUE", n=1)
@@ -452,7 +449,6 @@ def use_dunders(session: Session) -> None:
     session.update()
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize(
     "act",
     [
@@ -479,7 +475,6 @@ async def test_what_ends_as_it_was_writes_nothing(
     assert "set-cookie" not in response.headers
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize(
     ("before", "after"),
     [
@@ -512,7 +507,6 @@ async def test_values_of_other_types_differ_even_if_equal(
     assert same((await open_session(store, session_id).load())["v"], after)
 
 
-@pytest.mark.anyio
 async def test_a_field_that_is_held_is_compared_not_trusted(store: SessionStore, new: New) -> None:
     """An alias of a nested value that the app kept is noticed at every later save."""
     session, session_id = await new(cart=[1])
@@ -526,7 +520,6 @@ async def test_a_field_that_is_held_is_compared_not_trusted(store: SessionStore,
     assert (await open_session(store, session_id).load())["cart"] == [1, 2, 3]
 
 
-@pytest.mark.anyio
 async def test_a_list_that_was_assigned_stays_the_apps(store: SessionStore, new: New) -> None:
     """As in a dict, the session holds the very object that was assigned, and sees its changes."""
     session, session_id = await new(n=1)
@@ -539,7 +532,6 @@ async def test_a_list_that_was_assigned_stays_the_apps(store: SessionStore, new:
     assert dict(await open_session(store, session_id).load()) == {"n": 1, "a": [1], "b": [1]}
 
 
-@pytest.mark.anyio
 async def test_two_requests_share_no_values(store: SessionStore, new: New) -> None:
     """Two objects of one session hold values of their own."""
     first, session_id = await new(cart=[1])
@@ -548,7 +540,6 @@ async def test_two_requests_share_no_values(store: SessionStore, new: New) -> No
     assert second["cart"] == [1]
 
 
-@pytest.mark.anyio
 async def test_what_was_popped_no_longer_belongs_to_the_session(
     store: SessionStore, new: New
 ) -> None:
@@ -565,7 +556,6 @@ async def test_what_was_popped_no_longer_belongs_to_the_session(
 # --- What happens while a save is on its way ---
 
 
-@pytest.mark.anyio
 async def test_a_field_written_during_a_save_is_kept(store: SessionStore, new: New) -> None:
     """A task that writes while another saves loses nothing: it is saved the next time."""
     session, session_id = await new(n=1)
@@ -580,7 +570,6 @@ async def test_a_field_written_during_a_save_is_kept(store: SessionStore, new: N
     assert dict(await open_session(store, session_id).load()) == {"n": 1, "a": 2, "b": 3}
 
 
-@pytest.mark.anyio
 async def test_a_field_put_back_during_a_save_is_kept(store: SessionStore, new: New) -> None:
     """A value that returns to the stored one while the other is being saved is saved next."""
     session, session_id = await new(a=1)
@@ -594,7 +583,6 @@ async def test_a_field_put_back_during_a_save_is_kept(store: SessionStore, new: 
     assert dict(await open_session(store, session_id).load()) == dict(session) == {"a": 1}
 
 
-@pytest.mark.anyio
 async def test_a_field_removed_while_the_session_is_created_stays_removed(
     store: SessionStore,
 ) -> None:
@@ -611,7 +599,6 @@ async def test_a_field_removed_while_the_session_is_created_stays_removed(
     assert dict(await open_session(store, change.session_id).load()) == dict(session) == {"b": 2}
 
 
-@pytest.mark.anyio
 async def test_a_renewal_asked_for_during_a_save_is_not_forgotten(
     store: SessionStore, new: New
 ) -> None:
@@ -628,7 +615,6 @@ async def test_a_renewal_asked_for_during_a_save_is_not_forgotten(
     assert change.session_id not in (None, session_id)
 
 
-@pytest.mark.anyio
 async def test_a_shorter_lifetime_asked_for_during_a_save_is_not_forgotten(new: New) -> None:
     """`set_lifetime()` in one task, while another saves, takes effect at the next save."""
     session, _ = await new(a=1)
@@ -659,7 +645,6 @@ EMPTY: dict[str, Callable[[Session], object]] = {
 }
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize("how", EMPTY)
 async def test_an_emptied_anonymous_session_ends(
     store: SessionStore, new: New, admin: redis.Redis, prefix: str, how: str
@@ -676,7 +661,6 @@ async def test_an_emptied_anonymous_session_ends(
     assert session.is_new
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize("how", EMPTY)
 async def test_a_session_that_is_filled_again_lives_on(
     store: SessionStore, new: New, how: str
@@ -690,7 +674,6 @@ async def test_a_session_that_is_filled_again_lives_on(
     assert dict(await open_session(store, session_id).load()) == {"c": 3}
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize("how", EMPTY)
 async def test_only_clear_ends_the_session_of_a_user(
     store: SessionStore, new: New, admin: redis.Redis, how: str
@@ -711,7 +694,6 @@ async def test_only_clear_ends_the_session_of_a_user(
         assert info.fields == {}
 
 
-@pytest.mark.anyio
 async def test_a_clear_that_was_undone_is_no_change(
     store: SessionStore, new: New, admin: redis.Redis
 ) -> None:
@@ -729,7 +711,6 @@ async def test_a_clear_that_was_undone_is_no_change(
     assert await store.get(handle) is not None
 
 
-@pytest.mark.anyio
 async def test_clearing_a_new_session_creates_nothing(
     store: SessionStore, admin: redis.Redis, prefix: str, events: list[SessionEvent]
 ) -> None:
@@ -789,7 +770,6 @@ SYNC_USES: dict[str, Callable[[Any], object]] = {
 }
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize("use", SYNC_USES)
 @pytest.mark.parametrize("has_cookie", [True, False])
 async def test_an_unloaded_session_says_how_to_load_it(
@@ -811,7 +791,6 @@ async def test_an_unloaded_session_says_how_to_load_it(
     assert dict(await session.load()) == ({"a": 1} if has_cookie else {})
 
 
-@pytest.mark.anyio
 async def test_fetch_leaves_the_session_unloaded(store: SessionStore, new: New) -> None:
     """`fetch` reads single fields; the mapping still needs a load."""
     _, session_id = await new(a=1, b=[2])
@@ -824,7 +803,6 @@ async def test_fetch_leaves_the_session_unloaded(store: SessionStore, new: New) 
 # --- Names and limits ---
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize(
     "name",
     ["", "@", "@v", "@user", "\ud800", "a\udc00", 1, 1.5, None, True, b"a", ("a",)],
@@ -854,7 +832,6 @@ async def test_bad_names_are_refused_in_every_way_of_writing(new: New, name: Any
         del session[name]
 
 
-@pytest.mark.anyio
 async def test_metadata_is_not_shown_as_fields(new: New) -> None:
     """The library's own fields of the hash can be neither seen nor removed."""
     session, _ = await new(a=1)
@@ -887,7 +864,6 @@ async def limited(
 Limited = Callable[..., Awaitable[Session]]
 
 
-@pytest.mark.anyio
 async def test_too_many_fields_are_refused_at_once(kit: SessionKit, limited: Limited) -> None:
     """One field too many raises where it is assigned; replacing and removing still work."""
     session = await limited(fields=3)
@@ -906,7 +882,6 @@ async def test_too_many_fields_are_refused_at_once(kit: SessionKit, limited: Lim
     assert dict(session) == {"a": 1, "c": 33, "d": 4}
 
 
-@pytest.mark.anyio
 async def test_too_large_a_field_is_refused_at_once(kit: SessionKit, limited: Limited) -> None:
     """A value over the limit raises at assignment, exactly from the first byte too many on."""
     session = await limited(field_bytes=100)
@@ -921,7 +896,6 @@ async def test_too_large_a_field_is_refused_at_once(kit: SessionKit, limited: Li
         await session.save()
 
 
-@pytest.mark.anyio
 async def test_a_value_that_grows_too_large_is_refused_at_the_commit(
     kit: SessionKit, limited: Limited, admin: redis.Redis
 ) -> None:
@@ -939,7 +913,6 @@ async def test_a_value_that_grows_too_large_is_refused_at_the_commit(
     assert admin.hgetall(key) == before
 
 
-@pytest.mark.anyio
 async def test_too_large_a_session_is_refused_before_anything_is_sent(
     kit: SessionKit, limited: Limited, admin: redis.Redis
 ) -> None:
@@ -966,7 +939,6 @@ async def test_too_large_a_session_is_refused_before_anything_is_sent(
     await session.save()
 
 
-@pytest.mark.anyio
 async def test_too_deep_a_value_is_refused(kit: SessionKit, limited: Limited) -> None:
     """Nesting over the limit raises at assignment, or at the commit if it was built in place."""
     session = await limited(depth=3)
@@ -989,7 +961,6 @@ def test_nonsensical_limits_are_refused(limit: str, value: Any) -> None:
         Limits(**{limit: value})
 
 
-@pytest.mark.anyio
 async def test_the_default_limits_are_exact(new: New) -> None:
     """256 fields and 64 KiB in one of them are fine by default; one more of either is not."""
     session, _ = await new(**{f"f{n}": n for n in range(256)})
@@ -1004,7 +975,6 @@ async def test_the_default_limits_are_exact(new: New) -> None:
 # --- What a session is not ---
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize("is_loaded", [True, False])
 async def test_a_session_can_not_be_copied_or_pickled(
     store: SessionStore, new: New, *, is_loaded: bool
@@ -1021,7 +991,6 @@ async def test_a_session_can_not_be_copied_or_pickled(
     assert copy.deepcopy(dict(loaded)) == {"a": 1}
 
 
-@pytest.mark.anyio
 async def test_a_session_has_no_hash_and_no_free_attributes(new: New) -> None:
     """It is mutable, so it is no key; and a misspelt attribute is an error, not a silent loss."""
     session, _ = await new(a=1)
@@ -1031,7 +1000,6 @@ async def test_a_session_has_no_hash_and_no_free_attributes(new: New) -> None:
         session.cart = []  # type: ignore[attr-defined]
 
 
-@pytest.mark.anyio
 async def test_repr_shows_state_and_names_only(store: SessionStore, new: New) -> None:
     """`repr` says what state a session is in and which fields it has, never a value."""
     session, session_id = await new(cart=["hush"], user="hush")
@@ -1044,7 +1012,6 @@ async def test_repr_shows_state_and_names_only(store: SessionStore, new: New) ->
     assert repr(await open_session(store).load()) == "<Session new, fields: none>"
 
 
-@pytest.mark.anyio
 async def test_key_errors_name_the_field(new: New) -> None:
     """A missing field raises the `KeyError` that a dict would raise."""
     session, _ = await new(a=1)
@@ -1062,7 +1029,6 @@ async def test_key_errors_name_the_field(new: New) -> None:
         session.popitem()
 
 
-@pytest.mark.anyio
 async def test_unhashable_names_are_type_errors(new: New) -> None:
     """As with a dict, looking for an unhashable name is a `TypeError`."""
     session, _ = await new(a=1)
@@ -1077,7 +1043,6 @@ async def test_unhashable_names_are_type_errors(new: New) -> None:
             use(session)
 
 
-@pytest.mark.anyio
 async def test_changing_it_while_iterating_is_noticed(new: New) -> None:
     """As with a dict, a session that changes its size under an iteration raises."""
     session, _ = await new(a=1, b=2)
@@ -1091,7 +1056,6 @@ async def test_changing_it_while_iterating_is_noticed(new: New) -> None:
         list(grow())
 
 
-@pytest.mark.anyio
 async def test_after_the_response_a_new_session_is_too_late(
     store: SessionStore, new: New, admin: redis.Redis, prefix: str
 ) -> None:
@@ -1119,7 +1083,6 @@ async def test_after_the_response_a_new_session_is_too_late(
     assert (await open_session(store, session_id).load())["a"] == 2
 
 
-@pytest.mark.anyio
 async def test_a_session_that_was_ended_elsewhere_is_not_recreated(
     store: SessionStore, new: New, admin: redis.Redis, prefix: str, events: list[SessionEvent]
 ) -> None:
@@ -1136,7 +1099,6 @@ async def test_a_session_that_was_ended_elsewhere_is_not_recreated(
     assert [event.name for event in events] == ["created", "ended", "gone"]
 
 
-@pytest.mark.anyio
 async def test_containers_of_every_kind_are_watched(store: SessionStore, new: New) -> None:
     """Nested changes are noticed through each way of getting at the value."""
     ways: list[Callable[[Session], list[Any]]] = [

@@ -15,8 +15,6 @@ from .support.internals import handle_of, open_session, refresh
 from .test_concurrency import create
 from .test_users import is_live, log_in
 
-pytestmark = pytest.mark.anyio
-
 
 async def refuses_all_but_reads(
     store: SessionStore, refuse: Callable[[], Awaitable[None]], says: str

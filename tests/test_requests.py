@@ -27,7 +27,6 @@ from .conftest import PLAIN
 from .support.internals import handle_of, load_scripts, open_session, servers_of
 from .test_concurrency import create
 
-pytestmark = pytest.mark.anyio
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 

@@ -51,8 +51,6 @@ from .support.internals import (
 )
 from .values import NASTY_TEXTS, floats, same
 
-pytestmark = pytest.mark.anyio
-
 TENANT, SKUS, TOTAL, NOTE = Tag("tenant"), Tag("skus"), Num("total"), Text("note")
 INDEX = (TENANT, SKUS, TOTAL, NOTE)
 #: What an attacker would send as a value, to be found by more than its owner.
@@ -112,9 +110,7 @@ async def indexed(url: str, prefix: str, **options: Any) -> AsyncIterator[Sessio
 
 
 @pytest.fixture(params=[3, 2], ids=["resp3", "resp2"])
-async def shop(
-    session_redis_url: str, prefix: str, request: Any, anyio_backend: Any
-) -> AsyncIterator[SessionStore]:
+async def shop(session_redis_url: str, prefix: str, request: Any) -> AsyncIterator[SessionStore]:
     """A store with an index of everything that these tests ask for."""
     url = session_redis_url.partition("?")[0]
     async with indexed(f"{url}?protocol={request.param}", prefix) as store:

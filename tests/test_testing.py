@@ -99,7 +99,6 @@ def test_an_empty_session_cannot_be_made(sessions: SessionKit) -> None:
         sessions.cookies({})
 
 
-@pytest.mark.anyio
 async def test_the_kit_works_inside_async_tests(sessions: SessionKit) -> None:
     """Its methods run in a loop of their own."""
     await asyncio.sleep(0)

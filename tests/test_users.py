@@ -62,7 +62,6 @@ from .support.internals import (
 from .support.steps import Steps
 from .test_concurrency import create
 
-pytestmark = pytest.mark.anyio
 ROOT = Path(__file__).parent.parent
 
 FIREFOX = "Mozilla/5.0 (Windows NT 10.0; Win64; x64; rv:128.0) Gecko/20100101 Firefox/128.0"

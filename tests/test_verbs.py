@@ -19,7 +19,6 @@ from .gate import Gate, Gates, gates_to
 from .support.internals import cookie_change, exists, handle_of, load_scripts, open_session, refresh
 from .test_concurrency import create
 
-pytestmark = pytest.mark.anyio
 #: Milliseconds: well below the idle time, and long enough for a busy machine.
 MINUTE = 60_000
 

@@ -79,7 +79,8 @@ class Changes:
     What a request changed, until it is committed.
 
     *fields*: encoded values to write, None to remove. *idle_ms*, *absolute_ms*: a shorter lifetime;
-    None leaves it as it is. *renews*: the session gets a new id. *login*: it gets one for this user.
+    None leaves it as it is. *renews*: the session gets a new id. *login*: it gets one for a user
+    who logs in.
     """
 
     fields: dict[str, bytes | None] = field(default_factory=dict)

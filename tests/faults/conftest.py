@@ -61,7 +61,7 @@ class World:
 
 
 @pytest.fixture
-async def world(server: Server, prefix: str, anyio_backend: Any) -> AsyncIterator[World]:
+async def world(server: Server, prefix: str) -> AsyncIterator[World]:
     admin = server.admin
     with ExitStack() as stack:
         gate = stack.enter_context(gate_to(server.url))

@@ -17,8 +17,6 @@ from ..test_concurrency import create
 from .servers import Server
 from .shop import OK, Browser, app_of
 
-pytestmark = pytest.mark.anyio
-
 LIFETIME = Lifetime(idle=timedelta(minutes=30), absolute=timedelta(hours=8))
 MINUTE, HOUR = 60, 3600
 
@@ -54,7 +52,7 @@ def clock(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 async def clocked(
-    clock: Path, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, anyio_backend: Any
+    clock: Path, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Clocked]:
     file = tmp_path / "seconds"
     monkeypatch.setenv("LD_PRELOAD", str(clock))

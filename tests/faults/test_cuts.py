@@ -17,8 +17,6 @@ from ..support.internals import open_session, store_of
 from ..test_concurrency import create
 from .conftest import World
 
-pytestmark = pytest.mark.anyio
-
 Fields = dict[str, Any]
 
 OLD: Fields = {"n": 1, "twin": 1, "other": "x"}

@@ -16,8 +16,6 @@ from ..test_concurrency import create
 from .disk import Death, deaths
 from .servers import Server
 
-pytestmark = pytest.mark.anyio
-
 
 async def test_kill_9_with_aof_always_loses_nothing() -> None:
     """Every acknowledged write is there after kill -9, and no ended session is back."""

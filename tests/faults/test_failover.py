@@ -24,8 +24,6 @@ from .failover import Fault, Sharded, Watched, failovers, replicated
 from .journal import Journal, Tally
 from .servers import BINARY, Server
 
-pytestmark = pytest.mark.anyio
-
 
 async def test_a_master_crashes_after_its_replicas_were_cut_off() -> None:
     """With WAIT nothing acknowledged is lost and nobody is back, even then; requests recover."""
@@ -145,7 +143,7 @@ def cluster() -> Iterator[Cluster]:
 
 
 @pytest.fixture
-async def store(cluster: Cluster, prefix: str, anyio_backend: Any) -> AsyncIterator[SessionStore]:
+async def store(cluster: Cluster, prefix: str) -> AsyncIterator[SessionStore]:
     async with SessionStore.from_url(cluster.url, prefix=prefix, timeout=1) as store:
         yield store
 

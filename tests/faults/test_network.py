@@ -15,8 +15,6 @@ from ..support.internals import open_session
 from .conftest import World
 from .shop import OK, Browser, app_of
 
-pytestmark = pytest.mark.anyio
-
 
 @pytest.mark.parametrize("seconds", [0.01, 0.1])
 async def test_latency_delays_only_who_waits(world: World, seconds: float) -> None:

@@ -24,8 +24,6 @@ from .conftest import World
 from .servers import Server
 from .shop import OK
 
-pytestmark = pytest.mark.anyio
-
 
 class App:
     """The shop, in a process of its own."""

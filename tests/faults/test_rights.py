@@ -12,8 +12,6 @@ from ..support.internals import new_id, open_session
 from ..test_concurrency import create
 from .conftest import World
 
-pytestmark = pytest.mark.anyio
-
 OLD = {b"n": b"1", b"twin": b"1", b"other": b"x"}
 NEW = {b"n": b"2", b"twin": b"2"}
 

@@ -21,8 +21,6 @@ from .journal import Journal
 from .servers import Server
 from .shop import OK, UNAVAILABLE, Browser, app_of
 
-pytestmark = pytest.mark.anyio
-
 
 @contextmanager
 def configured(admin: Any, **options: str | int) -> Iterator[None]:
