@@ -21,7 +21,7 @@ SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help install demo test check matrix matrix-server62 matrix-client801 matrix-resp2 matrix-cluster \
+.PHONY: help install demo demo-imports test check matrix matrix-server62 matrix-client801 matrix-resp2 matrix-cluster \
 	counts faults bench bench-quick coverage dist clean
 
 help: ## show this list
@@ -31,6 +31,11 @@ install: $(VENV)/.installed ## make .venv with the library, its tools and redis-
 
 demo: $(DEMO)/.installed ## run the example shop on a private redis-server
 	@exec $(DEMO)/bin/python -m examples.shop </dev/null
+
+# Whether the small environment of the demo has what every example imports.
+demo-imports: $(DEMO)/.installed
+	@$(DEMO)/bin/python -W ignore -c 'import importlib, pathlib; \
+		[importlib.import_module(f"examples.{path.stem}") for path in pathlib.Path("examples").glob("*.py")]' </dev/null
 
 test: $(VENV)/.installed ## run every test
 	@$(VENV)/bin/python $(PYTEST)
