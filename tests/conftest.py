@@ -74,11 +74,6 @@ def session_redis_url() -> Iterator[str]:
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 def prefix() -> str:
     return f"test-{secrets.token_hex(6)}"
 
@@ -91,7 +86,7 @@ def events() -> list[SessionEvent]:
 
 @pytest.fixture
 async def store(
-    session_redis_url: str, prefix: str, events: list[SessionEvent], anyio_backend: Any
+    session_redis_url: str, prefix: str, events: list[SessionEvent]
 ) -> AsyncIterator[SessionStore]:
     async with SessionStore.from_url(
         session_redis_url, prefix=prefix, timeout=20, on_event=events.append

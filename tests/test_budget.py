@@ -29,7 +29,6 @@ def test_blocks_are_counted_that_were_given_back() -> None:
     assert 1000 <= taken <= 1800  # the numbers up to 1000 are objects, too
 
 
-@pytest.mark.anyio
 @pytest.mark.skipif(sys.gettrace() is not None, reason="coverage's tracer adds calls of its own")
 async def test_requests_stay_within_their_budget(session_redis_url: str) -> None:
     """Commands are exact, batches shared, nothing is left over, and the rest does not creep up."""

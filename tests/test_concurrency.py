@@ -12,25 +12,21 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from asgi_redis_session import Session, SessionEvent, SessionMiddleware, SessionStore
+from asgi_redis_session import SessionEvent, SessionMiddleware, SessionStore
 from asgi_redis_session.starlette import load_session
 from asgi_redis_session.testing import SessionKit
 
 from .conftest import PLAIN
 from .serving import PATIENCE, serve
-
-pytestmark = pytest.mark.anyio
+from .support.internals import new_id, open_session
 
 
 async def create(store: SessionStore, **fields: object) -> str:
     """A session with these fields; returns its id."""
-    session = await Session(store).load()
+    session = await open_session(store).load()
     session.update(fields)
     await session.save()
-    grant = session.take_grant()
-    assert grant is not None
-    assert grant.session_id is not None
-    return grant.session_id
+    return new_id(session)
 
 
 def connections(admin: Any, before: set[str]) -> int:
@@ -65,9 +61,11 @@ async def test_200_requests_writing_their_own_field_all_survive(sessions: Sessio
 async def test_200_increments_count_200(store: SessionStore) -> None:
     """200 increments at once: exactly 200 more, and every sum is seen once."""
     session_id = await create(store, n=5)
-    sums = await asyncio.gather(*[Session(store, session_id).increment("n") for _ in range(200)])
+    sums = await asyncio.gather(
+        *[open_session(store, session_id).increment("n") for _ in range(200)]
+    )
     assert sorted(sums) == list(range(6, 206))
-    assert (await Session(store, session_id).load())["n"] == 205
+    assert (await open_session(store, session_id).load())["n"] == 205
 
 
 async def test_a_slow_write_after_logout_changes_nothing(
@@ -147,7 +145,7 @@ async def test_cancelled_loads_never_mix_up_answers(store: SessionStore, admin: 
     chance = random.Random(20)
 
     async def load(number: int) -> int:
-        return (await Session(store, ids[number]).load())["who"]  # type: ignore[no-any-return]
+        return (await open_session(store, ids[number]).load())["who"]  # type: ignore[no-any-return]
 
     async def cancel_soon(task: "asyncio.Task[int]") -> None:
         for _ in range(chance.randrange(8)):
@@ -175,7 +173,7 @@ async def test_cancelled_loads_never_mix_up_answers(store: SessionStore, admin: 
 async def test_a_watchdog_sees_the_end_of_its_session(store: SessionStore) -> None:
     """`still_valid` beside a `logout`: whichever comes first, no error, and False from then on."""
     for first in ("logout", "still_valid"):
-        session = Session(store, await create(store, n=1))
+        session = open_session(store, await create(store, n=1))
         verbs = [session.logout(), session.still_valid()]
         await asyncio.gather(*(verbs if first == "logout" else reversed(verbs)))
         assert not await session.still_valid()
@@ -184,7 +182,7 @@ async def test_a_watchdog_sees_the_end_of_its_session(store: SessionStore) -> No
 async def test_gathered_tasks_of_one_request_share_a_session(store: SessionStore) -> None:
     """Loads, writes, fetches and saves gathered in one request lose nothing."""
     session_id = await create(store, n=0)
-    session = Session(store, session_id)
+    session = open_session(store, session_id)
 
     async def work(number: int) -> None:
         await session.load()
@@ -195,7 +193,7 @@ async def test_gathered_tasks_of_one_request_share_a_session(store: SessionStore
 
     await asyncio.gather(*[work(number) for number in range(60)])
     await session.save()
-    again = await Session(store, session_id).load()
+    again = await open_session(store, session_id).load()
     assert dict(again) == {"n": 60} | {f"f{number}": number for number in range(60)}
 
 
@@ -204,7 +202,7 @@ async def test_two_renewals_have_one_winner(sessions: SessionKit) -> None:
     store = SessionStore.from_url(sessions.url, prefix=sessions.prefix)
     async with store:
         session_id = await create(store, n=1)
-        first, second = Session(store, session_id), Session(store, session_id)
+        first, second = open_session(store, session_id), open_session(store, session_id)
         await asyncio.gather(first.load(), second.load())
         first.renew()
         second.renew()
@@ -225,7 +223,7 @@ async def test_no_key_is_without_ttl_at_any_instant(
             looks.extend(map(admin.pttl, admin.scan_iter(f"{prefix}:*", count=500)))
 
     async def live(number: int) -> None:
-        session = await Session(store, await create(store, n=number)).load()
+        session = await open_session(store, await create(store, n=number)).load()
         await session.login(f"user {number % 5}")
         session["cart"] = []
         await session.save()

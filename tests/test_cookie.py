@@ -13,18 +13,24 @@ from hypothesis import strategies as st
 
 from asgi_redis_session import (
     CookiePolicy,
-    Lifetime,
     Session,
     SessionError,
     SessionEvent,
     SessionMiddleware,
     SessionStore,
 )
-from asgi_redis_session.store import SCRIPTS
 from asgi_redis_session.testing import SessionKit
 
 from .conftest import PLAIN
 from .page import Page
+from .support.internals import (
+    cookie_change,
+    failure_of,
+    handle_of,
+    load_scripts,
+    open_session,
+    start_response,
+)
 
 ID = "A" * 40 + "_-9"
 WEEK_MS = 7 * 24 * 3_600 * 1_000
@@ -340,8 +346,7 @@ def session_options(prefix: str) -> dict[str, Any]:
 @pytest.fixture
 def kit(sessions: SessionKit, admin: redis.Redis) -> SessionKit:
     """The server knows every script, so that a first EVAL does not count."""
-    for script in SCRIPTS:
-        admin.script_load(script.text)
+    load_scripts(admin)
     return sessions
 
 
@@ -356,7 +361,6 @@ def names_of(events: list[SessionEvent]) -> list[str]:
     return [event.name for event in events]
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize("row", MALFORMED)
 async def test_a_malformed_cookie_costs_nothing(
     kit: SessionKit, store: SessionStore, page: Page, events: list[SessionEvent], row: str
@@ -375,7 +379,6 @@ async def test_a_malformed_cookie_costs_nothing(
     assert known not in response.content
 
 
-@pytest.mark.anyio
 async def test_an_id_anywhere_else_is_ignored(
     kit: SessionKit, store: SessionStore, page: Page
 ) -> None:
@@ -391,7 +394,6 @@ async def test_an_id_anywhere_else_is_ignored(
     assert commands.lines == []
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize("row", WELL_FORMED)
 async def test_the_cookie_is_found_whatever_stands_around_it(
     kit: SessionKit, store: SessionStore, page: Page, events: list[SessionEvent], row: str
@@ -408,7 +410,6 @@ async def test_the_cookie_is_found_whatever_stands_around_it(
     assert "set-cookie" not in response.headers
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize("row", CONFLICTS)
 async def test_two_different_cookies_are_a_conflict(
     kit: SessionKit, store: SessionStore, page: Page, events: list[SessionEvent], row: str
@@ -425,7 +426,6 @@ async def test_two_different_cookies_are_a_conflict(
     assert "set-cookie" not in response.headers
 
 
-@pytest.mark.anyio
 async def test_who_writes_during_a_conflict_gets_a_new_id(
     kit: SessionKit, page: Page, events: list[SessionEvent], admin: redis.Redis
 ) -> None:
@@ -441,7 +441,6 @@ async def test_who_writes_during_a_conflict_gets_a_new_id(
     assert names_of(events) == ["conflict", "created"]
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize(
     "alter",
     [
@@ -483,7 +482,6 @@ def _respelt(last: str) -> str:
     return alphabet[alphabet.index(last) ^ 1]
 
 
-@pytest.mark.anyio
 async def test_what_redis_shows_is_no_cookie(
     kit: SessionKit, page: Page, events: list[SessionEvent]
 ) -> None:
@@ -496,7 +494,6 @@ async def test_what_redis_shows_is_no_cookie(
         assert page.seen == {}
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize(
     "policy",
     [
@@ -650,7 +647,6 @@ def test_64_kib_of_the_worst_is_read_correctly(kind: str) -> None:
     assert PLAIN.values(headers) == naive_values(PLAIN, headers)
 
 
-@pytest.mark.anyio
 async def test_64_kib_of_the_worst_is_survived_by_a_request(
     kit: SessionKit, store: SessionStore, page: Page
 ) -> None:
@@ -664,7 +660,6 @@ async def test_64_kib_of_the_worst_is_survived_by_a_request(
         assert (kind, len(commands)) == (kind, int(reaches))
 
 
-@pytest.mark.anyio
 async def test_a_scope_without_headers_is_anonymous(store: SessionStore) -> None:
     """ASGI lets a server leave `headers` out; the session is then a new one."""
     seen: list[Session] = []
@@ -745,14 +740,14 @@ async def use_unloaded(session: Session, store: SessionStore, admin: redis.Redis
 
 async def seal(session: Session, store: SessionStore, admin: redis.Redis) -> None:
     await session.load()
-    session.seal()
+    start_response(session)
     session.renew()
     session["n"] = 2
 
 
 async def prolong(session: Session, store: SessionStore, admin: redis.Redis) -> None:
     await session.load()
-    session.set_lifetime(Lifetime(absolute=None))
+    session.set_lifetime(absolute=None)
 
 
 async def revoke(session: Session, store: SessionStore, admin: redis.Redis) -> None:
@@ -786,7 +781,6 @@ STEPS: list[Step] = [
 ]
 
 
-@pytest.mark.anyio
 @settings(
     max_examples=150,
     deadline=None,
@@ -808,27 +802,26 @@ async def test_the_id_is_in_no_log_repr_event_or_error(
     secrets = {ID}
     session_id: str | None = ID
     for step in steps:
-        session = Session(store, session_id)
+        session = open_session(store, session_id)
         try:
             await step(session, store, admin)
         except SessionError as error:
             said += [str(error), repr(error), repr(error.__cause__), repr(error.__context__)]
-        said += [repr(session), str(session), f"{session}", repr(session.failure)]
+        said += [repr(session), str(session), f"{session}", repr(failure_of(session))]
         if session.loaded:
             said += [repr(dict(session)), repr(session.handle), repr(session.items())]
-        grant = session.take_grant()
-        if grant is not None:
-            session_id = grant.session_id
+        change = cookie_change(session)
+        if change is not None:
+            session_id = change.session_id
         if session_id is not None:
             secrets.add(session_id)
-            said.append(repr(await store.get(store.handles(session_id)[0])))
+            said.append(repr(await store.get(handle_of(store, session_id))))
     said += [repr(events), repr(store), repr(store.stats), caplog.text]
     said += [repr(record.__dict__) for record in caplog.records]
     for text in said:
         assert not any(secret in text for secret in secrets)
 
 
-@pytest.mark.anyio
 async def test_the_id_is_in_nothing_that_a_failing_request_logs(
     admin: redis.Redis, store: SessionStore, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -849,7 +842,7 @@ async def test_the_id_is_in_nothing_that_a_failing_request_logs(
         assert (await page(fail)).status_code == 500
         ours = b"session=" + session_id.encode()
         await page(dict, cookie(ours + b"x; " + ours))
-        handle = store.handles(session_id)[0]
+        handle = handle_of(store, session_id)
         admin.hset(f"{store.prefix}:{handle}", "cart", "[1")
         assert (await page(dict)).status_code == 200
         assert page.seen == {}
@@ -857,7 +850,6 @@ async def test_the_id_is_in_nothing_that_a_failing_request_logs(
     assert session_id not in caplog.text
 
 
-@pytest.mark.anyio
 async def test_the_id_is_in_no_error_while_redis_is_away(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -866,13 +858,13 @@ async def test_the_id_is_in_no_error_while_redis_is_away(
     events: list[SessionEvent] = []
     url = "redis://ada:hushhush@127.0.0.1:1/0"
     async with SessionStore.from_url(url, on_event=events.append) as store:
-        session = Session(store, ID)
+        session = open_session(store, ID)
         said: list[str] = []
         for verb in (session.load, session.logout, session.still_valid, session.fetch):
             with pytest.raises(SessionError) as caught:
                 await verb()
             said += [str(caught.value), repr(caught.value), repr(caught.value.__context__)]
-        said += [repr(session), repr(session.failure), repr(events), caplog.text, repr(store)]
+        said += [repr(session), repr(failure_of(session)), repr(events), caplog.text, repr(store)]
     assert "127.0.0.1:1" in caplog.text
     assert set(names_of(events)) == {"unavailable"}
     for text in said:
@@ -880,7 +872,6 @@ async def test_the_id_is_in_no_error_while_redis_is_away(
         assert "hushhush" not in text
 
 
-@pytest.mark.anyio
 async def test_the_id_is_nowhere_in_redis(kit: SessionKit, page: Page, admin: redis.Redis) -> None:
     """Neither keys, nor fields, nor the commands that MONITOR shows contain the id."""
     with kit.count() as commands:

@@ -11,12 +11,11 @@ import redis
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from asgi_redis_session import Lifetime, Session, SessionEvent, SessionGone, SessionStore
+from asgi_redis_session import Session, SessionEvent, SessionGone, SessionStore
 from asgi_redis_session.errors import SessionValueError
 
 from .page import Page
-
-pytestmark = pytest.mark.anyio
+from .support.internals import cookie_change, handle_of, open_session
 
 Plant = Callable[["Evidence"], object]
 
@@ -43,7 +42,7 @@ class Evidence:
     def __init__(self, admin: redis.Redis, store: SessionStore) -> None:
         self.admin = admin
         self.id = secrets.token_urlsafe(32)
-        (self.handle,) = store.handles(self.id)
+        self.handle = handle_of(store, self.id)
         self.key = f"{store.prefix}:{self.handle}"
         self._before: Any = None
 
@@ -237,7 +236,7 @@ async def test_a_write_gets_a_new_id_and_leaves_the_evidence_alone(
     page.client.cookies.set("session", new_id)
     await page(dict)
     assert page.seen == {"fresh": 1}
-    info = await store.get(store.handles(new_id)[0])
+    info = await store.get(handle_of(store, new_id))
     assert info is not None
     assert info.fields == {"fresh": 1}
 
@@ -283,7 +282,7 @@ async def test_no_verb_touches_what_is_no_session(
 
     def session() -> Session:
         events.clear()
-        return Session(store, evidence.id)
+        return open_session(store, evidence.id)
 
     assert await session().still_valid() is False
     assert is_reported_once(events, evidence)
@@ -298,13 +297,13 @@ async def test_no_verb_touches_what_is_no_session(
     assert is_reported_once(events, evidence)
     assert counting.is_new
     await counting.save()
-    grant = counting.take_grant()
-    assert grant is not None
-    assert grant.session_id not in (None, evidence.id)
+    change = cookie_change(counting)
+    assert change is not None
+    assert change.session_id not in (None, evidence.id)
 
     leaving = session()
     await leaving.logout()
-    assert leaving.take_grant() is None
+    assert cookie_change(leaving) is None
     assert not await store.revoke(evidence.handle)
 
     assert evidence.is_untouched()
@@ -317,17 +316,17 @@ async def test_no_verb_of_a_loaded_session_touches_the_evidence(
 ) -> None:
     """Once loaded, the session is a new one, and none of its verbs means the unreadable one."""
     evidence = plant(what)
-    session = await Session(store, evidence.id).load()
+    session = await open_session(store, evidence.id).load()
     events.clear()
     assert await session.still_valid() is False
     assert await session.fetch("note", "bad") == {}
     assert await session.increment("n") == 1
     session.clear()
     session.renew()
-    session.set_lifetime(Lifetime(idle=60, absolute=120))
+    session.set_lifetime(idle=60, absolute=120)
     await session.save()
     await session.logout()
-    assert session.take_grant() is None
+    assert cookie_change(session) is None
     assert events == []
     await session.reload()
     assert dict(session) == {}
@@ -342,7 +341,7 @@ async def test_a_session_without_a_readable_beginning_can_be_ended(
     """Nobody can use it, but somebody may repair it: what ends sessions ends it as well."""
     evidence = plant(what)
     if end == "logout":
-        await Session(store, evidence.id).logout()
+        await open_session(store, evidence.id).logout()
     else:
         assert await store.revoke(evidence.handle)
     assert not evidence.admin.exists(evidence.key)
@@ -354,7 +353,7 @@ async def test_verbs_that_read_one_field_trip_over_that_field_only(
 ) -> None:
     """`fetch` of a good field works, of the bad one finds nothing; `increment` refuses it."""
     evidence = plant(what)
-    session = Session(store, evidence.id)
+    session = open_session(store, evidence.id)
     assert await session.fetch("note") == {"note": _SECRET}
     assert await session.still_valid()
     assert events == []
@@ -373,12 +372,12 @@ async def test_a_logout_ends_a_session_of_ours_also_if_a_field_is_bad(
 ) -> None:
     """`logout` reads no fields: it was asked to end this session, and does so."""
     evidence = plant(what)
-    session = Session(store, evidence.id)
+    session = open_session(store, evidence.id)
     await session.logout()
     assert not admin.exists(evidence.key)
-    grant = session.take_grant()
-    assert grant is not None
-    assert grant.session_id is None
+    change = cookie_change(session)
+    assert change is not None
+    assert change.session_id is None
 
 
 async def save(session: Session) -> None:
@@ -407,7 +406,7 @@ async def test_what_turns_unreadable_under_a_request_is_not_overwritten(
     for verb in (save, renew, increment):
         admin.delete(evidence.key)
         evidence.hash({"n": "1"})
-        session = await Session(store, evidence.id).load()
+        session = await open_session(store, evidence.id).load()
         session["note"] = "changed"
         admin.delete(evidence.key)
         EVERYTHING[what](evidence)
@@ -437,12 +436,12 @@ async def test_an_unreadable_session_under_an_older_secret_is_reported_as_such(
         evidence.seal()
         for _ in range(2):
             events.clear()
-            session = await Session(store, evidence.id).load()
+            session = await open_session(store, evidence.id).load()
             assert dict(session) == {}
             assert is_reported_once(events, evidence)
-        assert await Session(store, evidence.id).fetch("note") == {}
-        assert await Session(store, evidence.id).increment("n") == 1
-        await Session(store, evidence.id).logout()
+        assert await open_session(store, evidence.id).fetch("note") == {}
+        assert await open_session(store, evidence.id).increment("n") == 1
+        await open_session(store, evidence.id).logout()
         assert evidence.is_untouched()
         assert evidence.is_unslid()
 
@@ -458,8 +457,8 @@ async def test_pickle_is_never_executed(
     for fields in plants:
         evidence = Evidence(admin, store)
         evidence.hash(fields)
-        await Session(store, evidence.id).load()
-        await Session(store, evidence.id).fetch("bad")
+        await open_session(store, evidence.id).load()
+        await open_session(store, evidence.id).fetch("bad")
         await store.get(evidence.handle)
     assert executed == []
 

@@ -9,14 +9,17 @@ import shlex
 import socket
 import subprocess
 import sys
+import venv
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import Distribution, distribution
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trustme
+from packaging.requirements import Requirement
 from redis.asyncio import Redis
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse
@@ -26,7 +29,6 @@ from starlette.testclient import TestClient
 from asgi_redis_session import (
     Durability,
     DurabilityNotReached,
-    Session,
     SessionEvent,
     SessionMiddleware,
     SessionStore,
@@ -34,17 +36,18 @@ from asgi_redis_session import (
     SessionValueError,
     devserver,
 )
+from asgi_redis_session.cli import commands
 from asgi_redis_session.devserver import DevServer
-from asgi_redis_session.doctor import PROBES, CheckReport
+from asgi_redis_session.doctor import CheckReport, Finding
+from asgi_redis_session.doctor.facts import PROBES
 
 from .conftest import PLAIN
 from .servers import QUICK, Cluster, Sentinels, ask, client_of, frozen, wait_for
+from .support.internals import handle_of, open_session
 from .test_cluster import works
 from .test_concurrency import create
 from .test_docs import ROOT, blocks
 from .test_sentinel import load
-
-pytestmark = pytest.mark.anyio
 
 DOCUMENT = "docs/deployment.md"
 STORES = [block for block in blocks(DOCUMENT, "python") if block.startswith("store = ")]
@@ -154,6 +157,55 @@ def test_doctor(tmp_path: Path) -> None:
     assert "hunter2" not in said + nonsense
 
 
+def test_doctor_prints_brackets_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    """An IPv6 address is not taken for markup."""
+    finding = Finding(name="reach", level="problem", message="no [fe80::1]", server="[fe80::1]:1")
+    commands._print(CheckReport(findings=(finding,)))
+    printed = capsys.readouterr().out
+    assert "[fe80::1]:1" in printed
+    assert "no [fe80::1]" in printed
+
+
+def runtime_dependencies(name: str, extra: str = "") -> dict[str, Distribution]:
+    """What pip installs for a distribution and one of its extras, itself included."""
+    found = {name: distribution(name)}
+    for line in found[name].requires or ():
+        required = Requirement(line)
+        if required.marker is None or required.marker.evaluate({"extra": extra}):
+            for wanted in required.extras or {""}:
+                found |= runtime_dependencies(required.name, wanted)
+    return found
+
+
+@pytest.mark.parametrize("installed", [[], ["typer"]], ids=["neither", "no rich"])
+def test_the_command_names_the_extra_that_it_needs(tmp_path: Path, installed: list[str]) -> None:
+    """Where only the library is installed, it says in one sentence what to install."""
+    venv.create(tmp_path, with_pip=False, symlinks=True)
+    (packages,) = tmp_path.glob("lib/python*/site-packages")
+    dependencies = runtime_dependencies("asgi-redis-session")
+    del dependencies["asgi-redis-session"]
+    for found in dependencies.values():
+        for top in {file.parts[0] for file in found.files or ()} - {"..", "__pycache__"}:
+            (packages / top).symlink_to(Path(str(found.locate_file(top))))
+    (packages / "checkout.pth").write_text(str(ROOT))
+    for name in installed:
+        (packages / f"{name}.py").touch()
+    program = Path(sys.executable).parent / "asgi-redis-session"
+    done = subprocess.run(
+        [tmp_path / "bin" / "python", program, "doctor", "redis://127.0.0.1:1"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+    )
+    missing = "rich" if installed else "typer"
+    assert done.stderr == (
+        f"asgi-redis-session needs {missing}, which is not installed: run "
+        "`pip install 'asgi-redis-session[cli]'`.\n"
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+
+
 async def test_the_report_can_be_logged(
     session_redis_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -232,11 +284,11 @@ async def test_each_permission_is_needed_and_named(rule: str) -> None:
                 full = await create(store, n=0)
                 with client_of(server) as client:
                     fields = {f"field {number}": 1 for number in range(300)}
-                    client.hset(f"session:{store.handles(full)[0]}", mapping=fields)
-                await Session(store, full).increment("n")
+                    client.hset(f"session:{handle_of(store, full)}", mapping=fields)
+                await open_session(store, full).increment("n")
                 with suppress(SessionValueError):
-                    await Session(store, full).increment("one too many")
-                await store.revoke(store.handles(full)[0])
+                    await open_session(store, full).increment("one too many")
+                await store.revoke(handle_of(store, full))
                 await works(store, await create(store, n=0))
                 session_id = await create(store, old=1, n=0)
                 session = await _session(store, session_id)
@@ -291,13 +343,13 @@ async def test_a_cluster_has_rights_of_its_own(prefix: str) -> None:
         url = cluster.url.replace("://", "://sessions:a-long-password@")
         async with SessionStore.from_url(url) as store:
             session_id = await create(store, n=0)
-            key = f"session:{store.handles(session_id)[0]}"
+            key = f"session:{handle_of(store, session_id)}"
             migration = cluster.migrate(key, cluster.others(cluster.owner(key))[0])
             await works(store, await create(store, n=0))
             # A key that the source no longer has is asked for at the target.
-            assert await Session(store, session_id).fetch("n") == {"n": 0}
-            await store.revoke(store.handles(session_id)[0])
-            assert await Session(store, session_id).fetch("n") == {}
+            assert await open_session(store, session_id).fetch("n") == {"n": 0}
+            await store.revoke(handle_of(store, session_id))
+            assert await open_session(store, session_id).fetch("n") == {}
             migration.finish()
             assert problems(await store.check()) == []
         wrong = url.replace("a-long-password", "wrong")
@@ -319,7 +371,7 @@ def test_the_probes_are_what_scripts_call() -> None:
 
 
 async def _session(store: SessionStore, session_id: str) -> Any:
-    return await Session(store, session_id).load()
+    return await open_session(store, session_id).load()
 
 
 # --- TLS ---
@@ -512,7 +564,7 @@ def test_durability(prefix: str) -> None:
 
 
 @pytest.fixture
-async def bad(anyio_backend: Any) -> AsyncIterator[Callable[..., Any]]:
+async def bad() -> AsyncIterator[Callable[..., Any]]:
     with ExitStack() as stack:
 
         async def look(**options: Any) -> CheckReport:

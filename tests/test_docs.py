@@ -27,7 +27,6 @@ from asgi_redis_session import (
     Lifetime,
     Limits,
     Num,
-    Session,
     SessionMiddleware,
     SessionStore,
     Tag,
@@ -39,6 +38,7 @@ from asgi_redis_session.testing import SessionKit
 
 from .conftest import PLAIN, needs_search
 from .serving import serve
+from .support.internals import open_session
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", *sorted(
@@ -199,7 +199,7 @@ def test_the_guides_stores_work(session_redis_url: str) -> None:
 
     async def use() -> None:
         async with namespace["store"] as store:
-            assert await store.load(("0" * 32,), slide=True) is None
+            assert not await open_session(store, "A" * 43).load()
 
     asyncio.run(use())
     assert counted == ["session.unknown_id"]
@@ -215,7 +215,7 @@ async def _keep_a_promise(prefix: str, code: str) -> dict[str, Any]:
         place = {"replicaof": f"127.0.0.1 {master.port}"}
         with DevServer(options=place, search=False):
             async with SessionStore.from_url(master.url, prefix=prefix) as store:
-                session = await Session(store).load()
+                session = await open_session(store).load()
                 for _ in range(100):
                     with suppress(DurabilityNotReached):
                         await namespace["pay"](session)
@@ -244,7 +244,7 @@ def test_the_guides_options_are_accepted(session_redis_url: str) -> None:
 
     @app.get("/")
     async def write(session: SessionDep) -> None:
-        session.set_lifetime(Lifetime(idle=1, absolute=2))
+        session.set_lifetime(idle=1, absolute=2)
         session["n"] = 1
 
     with TestClient(app, base_url="https://example.com") as client:
@@ -355,7 +355,7 @@ def test_searchs_questions_are_answered(
         async with namespace["store"] as store:
             await namespace["deploy"]()
             await namespace["deploy"]()
-            session = Session(store, origin=(("203.0.113.9", 1), ()))
+            session = open_session(store, origin=(("203.0.113.9", 1), ()))
             await session.login("ada")
             session.update(tenant="acme", skus=["SKU-1"], total=100.5, note="Deliver on Monday")
             await session.save()
@@ -392,7 +392,6 @@ def test_searchs_figures_can_be_measured(tmp_path: Path) -> None:
     assert (tmp_path / "search.png").stat().st_size > 10_000
 
 
-@pytest.mark.anyio
 async def test_the_recipe_against_pauses_works() -> None:
     """The lifespan of docs/performance.md freezes what exists, and collects the rest less often."""
     (code,) = blocks("docs/performance.md", "python")

@@ -18,21 +18,20 @@ from starlette.websockets import WebSocket
 from asgi_redis_session import (
     Durability,
     DurabilityNotReached,
-    Session,
     SessionMiddleware,
     SessionStore,
     SessionUnavailable,
 )
 from asgi_redis_session.devserver import DevServer
 from asgi_redis_session.starlette import load_session
+from asgi_redis_session.transport.barrier import Barrier
 
 from .conftest import PLAIN
 from .servers import QUICK, Cluster, ask, client_of, frozen, wait_for
 from .serving import PATIENCE, serve
+from .support.internals import handle_of, new_id, open_session, refresh
 from .test_concurrency import create
-from .test_users import granted, index_key, is_live, log_in, look
-
-pytestmark = pytest.mark.anyio
+from .test_users import index_key, is_live, log_in, look
 
 ONE = Durability(replicas=1, timeout=0.3)
 TWO = Durability(replicas=2, timeout=0.1)
@@ -68,7 +67,7 @@ def url(pair: Pair) -> str:
 
 
 @pytest.fixture
-async def store(url: str, prefix: str, anyio_backend: Any) -> AsyncIterator[SessionStore]:
+async def store(url: str, prefix: str) -> AsyncIterator[SessionStore]:
     async with SessionStore.from_url(url, prefix=prefix, durability=ONE) as store:
         yield store
 
@@ -108,7 +107,7 @@ def test_nonsense_is_refused(arguments: dict[str, Any], error: type[Exception]) 
 )
 def test_what_is_missing_is_said(level: Durability, answer: Any, missing: str | None) -> None:
     """By the answer of WAIT, a number, or of WAITAOF, two."""
-    assert level.shortfall(answer) == missing
+    assert Barrier(level).shortfall(answer) == missing
 
 
 @pytest.mark.parametrize("name", ["durability", "end_durability"])
@@ -152,8 +151,8 @@ async def test_only_what_must_waits(url: str, prefix: str, pair: Pair) -> None:
     """A read, a refresh and a save without a level send no WAIT; save(durability=) does."""
     async with SessionStore.from_url(url, prefix=prefix) as store:
         before = pair.calls("wait")
-        session = await Session(store, await create(store, n=1)).load()
-        store.refresh((session.handle or "",))
+        session = await open_session(store, await create(store, n=1)).load()
+        refresh(store, session.handle or "")
         await store.drain()
         await session.increment("n")
         assert pair.calls("wait") == before
@@ -164,16 +163,16 @@ async def test_only_what_must_waits(url: str, prefix: str, pair: Pair) -> None:
 
 async def test_a_shortfall_is_told_and_the_write_stands(store: SessionStore, pair: Pair) -> None:
     """A hung replica: DurabilityNotReached says what is missing; the session is as written."""
-    session = await Session(store).load()
+    session = await open_session(store).load()
     session["n"] = 1
     with frozen(pair.replica):
         with pytest.raises(DurabilityNotReached, match=r"says: 0 of 1 replicas have it\. Look"):
             await session.save()
         assert not session.is_new
         assert not session.modified
-        session_id = granted(session)
-        assert await Session(store, session_id).fetch("n") == {"n": 1}
-        session = await Session(store, session_id).load()
+        session_id = new_id(session)
+        assert await open_session(store, session_id).fetch("n") == {"n": 1}
+        session = await open_session(store, session_id).load()
         with pytest.raises(DurabilityNotReached):
             await session.increment("n")
         assert session["n"] == 2
@@ -181,7 +180,7 @@ async def test_a_shortfall_is_told_and_the_write_stands(store: SessionStore, pai
         session.renew()
         with pytest.raises(DurabilityNotReached):
             await session.save()
-        assert await Session(store, granted(session)).fetch("n") == {"n": 7}
+        assert await open_session(store, new_id(session)).fetch("n") == {"n": 7}
         assert not await is_live(store, session_id)
 
 
@@ -191,7 +190,7 @@ async def test_each_caller_hears_of_his_own_level(url: str, prefix: str) -> None
         ids = [await create(store, n=0) for _ in range(10)]
 
         async def save(session_id: str, level: Durability) -> None:
-            session = await Session(store, session_id).load()
+            session = await open_session(store, session_id).load()
             session["n"] = 1
             await session.save(durability=level)
 
@@ -204,12 +203,12 @@ async def test_each_caller_hears_of_his_own_level(url: str, prefix: str) -> None
 async def test_a_hung_replica_delays_no_reads(store: SessionStore, pair: Pair) -> None:
     """Durable writes wait on a lane of their own."""
     session_id = await create(store, n=1)
-    session = await Session(store, session_id).load()
+    session = await open_session(store, session_id).load()
     session["n"] = 2
     with frozen(pair.replica):
         saving = asyncio.create_task(session.save())
         for _ in range(20):
-            await Session(store, session_id).load()
+            await open_session(store, session_id).load()
         assert not saving.done()
         with pytest.raises(DurabilityNotReached):
             await saving
@@ -219,7 +218,7 @@ async def test_the_time_for_it_comes_on_top(url: str, prefix: str, pair: Pair) -
     """`timeout` and the level's own, together; then a hung server is SessionUnavailable."""
     level = Durability(replicas=1, timeout=0.3)
     async with SessionStore.from_url(url, prefix=prefix, timeout=1, durability=level) as store:
-        session = await Session(store, await create(store, n=1)).load()
+        session = await open_session(store, await create(store, n=1)).load()
         session["n"] = 2
         with frozen(pair.master):
             begun = asyncio.get_running_loop().time()
@@ -251,12 +250,12 @@ async def test_a_disk_of_the_replica_counts_too(url: str, prefix: str, pair: Pai
 
 async def test_a_login_is_carried_through(store: SessionStore, pair: Pair, prefix: str) -> None:
     """A shortfall at its hash or its place: listed, confirmed, with an id for the browser."""
-    session = await Session(store, await create(store, n=1)).load()
+    session = await open_session(store, await create(store, n=1)).load()
     await session.login("ann")
     with frozen(pair.replica):
         with pytest.raises(DurabilityNotReached):
             await session.save()
-        assert await is_live(store, granted(session))
+        assert await is_live(store, new_id(session))
         (info,) = await store.users.list("ann")
     assert info.handle == session.handle
     with client_of(pair.master) as admin:
@@ -268,8 +267,8 @@ async def test_ending_has_a_level_of_its_own(url: str, prefix: str, pair: Pair) 
     async with SessionStore.from_url(
         url, prefix=prefix, end_durability=ONE, max_sessions_per_user=2
     ) as store:
-        sessions = [await Session(store, await log_in(store, "ann")).load() for _ in range(2)]
-        spare = await Session(store, await log_in(store, "bob")).load()
+        sessions = [await open_session(store, await log_in(store, "ann")).load() for _ in range(2)]
+        spare = await open_session(store, await log_in(store, "bob")).load()
         await log_in(store, "bob")
         assert pair.calls("wait") == (before := pair.calls("wait"))
         with frozen(pair.replica):
@@ -288,7 +287,7 @@ async def test_ending_has_a_level_of_its_own(url: str, prefix: str, pair: Pair) 
                 await store.users.revoke_others(spare)
             with pytest.raises(DurabilityNotReached):
                 await store.revoke(spare.handle or "")
-            cleared = await Session(store, await create(store, n=1)).load()
+            cleared = await open_session(store, await create(store, n=1)).load()
             cleared.clear()
             with pytest.raises(DurabilityNotReached):
                 await cleared.save()
@@ -302,7 +301,7 @@ async def test_in_a_cluster_each_node_waits_for_its_replica(prefix: str) -> None
     with Cluster(3, 1) as cluster:
         async with SessionStore.from_url(cluster.url, prefix=prefix, durability=ONE) as store:
             ids = [await log_in(store, "ann") for _ in range(10)]
-            session = await Session(store, ids[0]).load()
+            session = await open_session(store, ids[0]).load()
             session.renew()
             await session.save()
             owner = cluster.owner(f"{prefix}:{session.handle}")
@@ -411,4 +410,4 @@ async def test_a_late_commit_without_its_durability_is_logged(
             assert (await client.get("/")).status_code == 200
     assert "may still be lost" in caplog.text
     with client_of(pair.master) as admin:
-        assert admin.hget(f"{prefix}:{store.handles(session_id)[0]}", "n") == b"2"
+        assert admin.hget(f"{prefix}:{handle_of(store, session_id)}", "n") == b"2"

@@ -18,6 +18,8 @@ from asgi_redis_session.fastapi import CurrentUser, SessionDep, require_fresh, r
 from asgi_redis_session.starlette import load_session
 from asgi_redis_session.testing import SessionKit
 
+from .support.internals import handle_of
+
 HOUR = 3_600_000
 COOKIE = "__Host-session"
 
@@ -168,7 +170,7 @@ def refusal(response: httpx.Response) -> str:
 
 def key_of(sessions: SessionKit, client: TestClient) -> str:
     """Where Redis holds the session of this browser."""
-    (handle,) = sessions.store.handles(client.cookies[COOKIE])
+    handle = handle_of(sessions.store, client.cookies[COOKIE])
     return f"{sessions.prefix}:{handle}"
 
 
@@ -265,7 +267,7 @@ def test_current_user_is_the_id_that_logged_in(client: TestClient) -> None:
 def test_a_revoked_session_is_nobodys(client: TestClient, sessions: SessionKit) -> None:
     """Ended from outside, the next request is refused."""
     client.post("/login/ann")
-    assert sessions.revoke(sessions.store.handles(client.cookies[COOKIE])[0])
+    assert sessions.revoke(handle_of(sessions.store, client.cookies[COOKIE]))
     assert refusal(client.get("/me")) == "login_required"
 
 

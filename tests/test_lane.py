@@ -16,28 +16,36 @@ from redis.asyncio import BlockingConnectionPool, Connection, Redis
 from redis.exceptions import ResponseError
 
 from asgi_redis_session import (
-    Session,
     SessionEvent,
     SessionMiddleware,
     SessionStore,
     SessionUnavailable,
 )
 from asgi_redis_session.devserver import DevServer
-from asgi_redis_session.store import SCRIPTS
 from asgi_redis_session.transport.lane import Lane, LaneBroken
 from asgi_redis_session.transport.pool import private_pool
 
 from .gate import gate_to
+from .support.internals import (
+    connection_of,
+    cookie_change,
+    handle_of,
+    key_of,
+    limit_queue,
+    open_session,
+    refresh,
+    scripts,
+    unread_bytes,
+)
 from .test_concurrency import connections, create
 
-pytestmark = pytest.mark.anyio
 ECHO = "return {KEYS[1], ARGV[1]}"
 #: Milliseconds: well below the idle time, and long enough for a busy machine.
 MINUTE = 60_000
 
 
 @pytest.fixture
-async def lane(session_redis_url: str, anyio_backend: Any) -> Any:
+async def lane(session_redis_url: str) -> Any:
     client = Redis.from_url(session_redis_url)
     lane = Lane(private_pool(client), timeout=20)
     yield lane
@@ -92,12 +100,12 @@ async def test_a_reply_that_names_another_key_is_never_delivered(lane: Lane) -> 
 async def test_a_stray_reply_on_the_idle_connection_is_never_read_as_ours(lane: Lane) -> None:
     """An unread reply that waits on the connection: it is thrown away before the next batch."""
     await lane.submit(*echo("k"))
-    connection = lane._connection
+    connection = connection_of(lane)
     await connection.send_command("EVAL", ECHO, 1, "stray", "somebody else's")
-    while not connection._reader._buffer:
+    while not unread_bytes(lane):
         await asyncio.sleep(0.01)
     assert await lane.submit(*echo("k", "v")) == [b"k", b"v"]
-    assert lane._connection is not None
+    assert connection_of(lane) is not None
 
 
 async def test_a_connection_closed_while_idle_is_replaced(store: SessionStore, admin: Any) -> None:
@@ -107,7 +115,7 @@ async def test_a_connection_closed_while_idle_is_replaced(store: SessionStore, a
         if client["id"] != str(admin.client_id()):
             admin.client_kill_filter(_id=client["id"])
     await asyncio.sleep(0.05)
-    assert (await Session(store, session_id).load())["n"] == 1
+    assert (await open_session(store, session_id).load())["n"] == 1
 
 
 @pytest.mark.one_node
@@ -118,7 +126,7 @@ async def test_a_write_after_an_idle_connection_was_lost(
     """FIN or RST between two requests: the second does not notice, though it is a write."""
     with gate_to(session_redis_url) as gate:
         async with SessionStore.from_url(gate.url, prefix=prefix) as store:
-            session = await Session(store, await create(store, n=1)).load()
+            session = await open_session(store, await create(store, n=1)).load()
             gate.cut_now(ending)
             await asyncio.sleep(0.05)
             await session.increment("n")
@@ -177,23 +185,23 @@ async def test_cancelled_callers_never_cancel_the_batch(lane: Lane) -> None:
 async def test_scripts_come_back_after_script_flush(store: SessionStore, admin: Any) -> None:
     """NOSCRIPT, at any time and for any verb, refreshes included, costs a round trip."""
     session_id = await create(store, n=1)
-    handles = store.handles(session_id)
+    handle = handle_of(store, session_id)
     admin.script_flush()
-    assert (await Session(store, session_id).load())["n"] == 1
+    assert (await open_session(store, session_id).load())["n"] == 1
     admin.script_flush()
-    assert await Session(store, session_id).increment("n") == 2
-    session = await Session(store, session_id).load()
+    assert await open_session(store, session_id).increment("n") == 2
+    session = await open_session(store, session_id).load()
     session["n"] = 3
     admin.script_flush()
     await session.save()
     admin.script_flush()
-    admin.pexpire(f"{store.prefix}:{handles[0]}", MINUTE)
-    store.refresh(handles)
-    while admin.pttl(f"{store.prefix}:{handles[0]}") <= MINUTE:
+    admin.pexpire(f"{store.prefix}:{handle}", MINUTE)
+    refresh(store, handle)
+    while admin.pttl(f"{store.prefix}:{handle}") <= MINUTE:
         await store.drain()
         await asyncio.sleep(0.01)
     admin.script_flush()
-    assert await store.revoke(handles[0])
+    assert await store.revoke(handle)
 
 
 @pytest.mark.one_node
@@ -206,8 +214,8 @@ async def test_a_load_that_is_tried_again_may_meet_a_server_without_scripts(
             session_id = await create(store, n=1)
             admin.script_flush()
             gate.cut("commands", 0)
-            assert (await Session(store, session_id).load())["n"] == 1
-            await Session(store, session_id).logout()
+            assert (await open_session(store, session_id).load())["n"] == 1
+            await open_session(store, session_id).logout()
 
 
 @pytest.mark.one_node
@@ -227,8 +235,8 @@ async def test_any_client_is_made_safe(session_redis_url: str, prefix: str, made
     }[made]()
     async with SessionStore(client, prefix=prefix) as store:
         session_id = await create(store, text="é", raw="'")
-        assert dict(await Session(store, session_id).load()) == {"text": "é", "raw": "'"}
-        assert await store.revoke(store.handles(session_id)[0])
+        assert dict(await open_session(store, session_id).load()) == {"text": "é", "raw": "'"}
+        assert await store.revoke(handle_of(store, session_id))
     assert await client.ping()  # not ours: still open
     await client.aclose(close_connection_pool=True)
 
@@ -238,7 +246,7 @@ async def test_unix_sockets_work(prefix: str) -> None:
     with DevServer(unix=True) as server:
         async with SessionStore.from_url(server.url, prefix=prefix) as store:
             session_id = await create(store, n=1)
-            assert (await Session(store, session_id).load())["n"] == 1
+            assert (await open_session(store, session_id).load())["n"] == 1
 
 
 def test_several_event_loops_share_a_store(session_redis_url: str, prefix: str) -> None:
@@ -248,7 +256,7 @@ def test_several_event_loops_share_a_store(session_redis_url: str, prefix: str) 
 
     async def work() -> None:
         for _ in range(50):
-            await Session(store, session_id).increment("n")
+            await open_session(store, session_id).increment("n")
         await store.aclose()
 
     threads = [threading.Thread(target=asyncio.run, args=(work(),)) for _ in range(4)]
@@ -259,8 +267,8 @@ def test_several_event_loops_share_a_store(session_redis_url: str, prefix: str) 
 
     async def finish() -> int:
         async with store:
-            n: int = (await Session(store, session_id).load())["n"]
-            await Session(store, session_id).logout()
+            n: int = (await open_session(store, session_id).load())["n"]
+            await open_session(store, session_id).logout()
             return n
 
     assert asyncio.run(finish()) == 200
@@ -273,7 +281,7 @@ def test_a_loop_that_nobody_closed_leaves_no_connection(
     before = {client["id"] for client in admin.client_list()}
     store = SessionStore.from_url(session_redis_url, prefix=prefix)
     session_id = asyncio.run(create(store, n=0))
-    asyncio.run(Session(store, session_id).logout())
+    asyncio.run(open_session(store, session_id).logout())
     gc.collect()
     assert connections(admin, before) == 0
 
@@ -288,7 +296,7 @@ def test_forked_workers_open_connections_of_their_own(session_redis_url: str, pr
 
     async def check(number: int) -> None:
         for _ in range(200):
-            assert (await Session(store, ids[number]).load())["who"] == number
+            assert (await open_session(store, ids[number]).load())["who"] == number
 
     children = []
     for number in range(1, 4):
@@ -303,7 +311,7 @@ def test_forked_workers_open_connections_of_their_own(session_redis_url: str, pr
     loop.run_until_complete(check(0))
     assert [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children] == [0, 0, 0]
     for session_id in ids:
-        loop.run_until_complete(Session(store, session_id).logout())
+        loop.run_until_complete(open_session(store, session_id).logout())
     loop.run_until_complete(store.aclose())
     loop.close()
 
@@ -311,9 +319,9 @@ def test_forked_workers_open_connections_of_their_own(session_redis_url: str, pr
 async def test_closing_waits_for_what_is_on_its_way(store: SessionStore, admin: Any) -> None:
     """Refreshes that nobody waits for are sent before the connection closes."""
     session_id = await create(store, n=1)
-    key = f"{store.prefix}:{store.handles(session_id)[0]}"
+    key = key_of(store, session_id)
     admin.pexpire(key, MINUTE)
-    store.refresh(store.handles(session_id))
+    refresh(store, handle_of(store, session_id))
     await store.aclose()
     assert admin.pttl(key) > MINUTE
 
@@ -322,7 +330,7 @@ async def test_a_closed_store_can_be_used_again(store: SessionStore) -> None:
     """`aclose` closes connections, not the store: the next command opens a new one."""
     session_id = await create(store, n=1)
     await store.aclose()
-    assert (await Session(store, session_id).load())["n"] == 1
+    assert (await open_session(store, session_id).load())["n"] == 1
 
 
 # --- Secrets ---
@@ -349,20 +357,20 @@ async def test_older_secrets_are_still_read(
     newest = SessionStore.from_url(session_redis_url, prefix=prefix, secret=new[0])
     async with before, after, newest:
         session_id = await create(before, n=1)
-        assert await Session(after, session_id).increment("n") == 2
-        assert await Session(after, session_id).fetch("n") == {"n": 2}
-        session = await Session(after, session_id).load()
-        assert session.handle == before.handles(session_id)[0]
+        assert await open_session(after, session_id).increment("n") == 2
+        assert await open_session(after, session_id).fetch("n") == {"n": 2}
+        session = await open_session(after, session_id).load()
+        assert session.handle == handle_of(before, session_id)
         assert await session.still_valid()
         session["n"] = 3
         session.renew()
         await session.save()
-        grant = session.take_grant()
-        assert grant is not None
-        assert (await Session(newest, grant.session_id).load())["n"] == 3
-        assert not await Session(before, session_id).still_valid()
-        await Session(after, grant.session_id).logout()
-        assert not await Session(newest, grant.session_id).still_valid()
+        change = cookie_change(session)
+        assert change is not None
+        assert (await open_session(newest, change.session_id).load())["n"] == 3
+        assert not await open_session(before, session_id).still_valid()
+        await open_session(after, change.session_id).logout()
+        assert not await open_session(newest, change.session_id).still_valid()
 
 
 async def test_another_secret_finds_nothing(session_redis_url: str, prefix: str) -> None:
@@ -371,8 +379,8 @@ async def test_another_secret_finds_nothing(session_redis_url: str, prefix: str)
     other = SessionStore.from_url(session_redis_url, prefix=prefix, secret=secret("b"))
     async with one, other:
         session_id = await create(one, n=1)
-        assert len(await Session(other, session_id).load()) == 0
-        await Session(one, session_id).logout()
+        assert len(await open_session(other, session_id).load()) == 0
+        await open_session(one, session_id).logout()
 
 
 @pytest.mark.parametrize("nonsense", ["short", [], ["a" * 20, "a" * 20], [5], ["a" * 20, "x"]])
@@ -470,10 +478,10 @@ async def test_an_outage_is_one_line_in_the_log(
             gate.shut()
             for _ in range(5):
                 with pytest.raises(SessionUnavailable):
-                    await Session(store, session_id).load()
+                    await open_session(store, session_id).load()
             gate.open()
-            await Session(store, session_id).load()
-            await Session(store, session_id).logout()
+            await open_session(store, session_id).load()
+            await open_session(store, session_id).logout()
             assert store.stats.errors == 5
     lines = [record for record in caplog.records if record.name == "asgi_redis_session"]
     assert [record.levelname for record in lines] == ["ERROR", "WARNING"]
@@ -486,17 +494,17 @@ async def test_out_of_memory_still_reads_and_ends(prefix: str) -> None:
         async with SessionStore.from_url(server.url, prefix=prefix) as store:
             session_id = await create(store, n=1)
             admin.config_set("maxmemory", "1")
-            session = await Session(store, session_id).load()
+            session = await open_session(store, session_id).load()
             session["n"] = 2
             with pytest.raises(SessionUnavailable, match=r"OOM|maxmemory"):
                 await session.save()
             with pytest.raises(SessionUnavailable, match=r"OOM|maxmemory"):
-                await Session(store, session_id).increment("n")
+                await open_session(store, session_id).increment("n")
             with pytest.raises(SessionUnavailable, match=r"OOM|maxmemory"):
                 await create(store, n=1)
-            assert (await Session(store, session_id).load())["n"] == 1
-            await Session(store, session_id).logout()
-            assert not await Session(store, session_id).still_valid()
+            assert (await open_session(store, session_id).load())["n"] == 1
+            await open_session(store, session_id).logout()
+            assert not await open_session(store, session_id).still_valid()
 
 
 async def test_a_replica_still_reads(prefix: str) -> None:
@@ -506,14 +514,14 @@ async def test_a_replica_still_reads(prefix: str) -> None:
             session_id = await create(store, n=1)
             admin.config_set("replica-serve-stale-data", "yes")
             admin.replicaof("127.0.0.1", "1")
-            session = await Session(store, session_id).load()
+            session = await open_session(store, session_id).load()
             assert session["n"] == 1
             session["n"] = 2
             with pytest.raises(SessionUnavailable, match=r"READONLY|read only"):
                 await session.save()
             admin.replicaof("NO", "ONE")
             await session.save()
-            assert (await Session(store, session_id).load())["n"] == 2
+            assert (await open_session(store, session_id).load())["n"] == 2
 
 
 async def test_no_key_stays_without_ttl_when_expiry_is_forbidden(prefix: str) -> None:
@@ -537,7 +545,7 @@ async def test_a_failing_on_event_harms_nobody(
 
     async with SessionStore.from_url(session_redis_url, prefix=prefix, on_event=broken) as store:
         session_id = await create(store, n=1)
-        await Session(store, session_id).logout()
+        await open_session(store, session_id).logout()
     assert "on_event failed for the event 'created'" in caplog.text
 
 
@@ -551,14 +559,14 @@ async def test_a_taken_id_is_drawn_again(
     draws = iter([taken, "B" * 43, taken, "C" * 43])
     monkeypatch.setattr(secrets, "token_urlsafe", lambda _: next(draws))
     assert await create(store, n=3) == "B" * 43
-    session = await Session(store, other).load()
+    session = await open_session(store, other).load()
     session.renew()
     await session.save()
-    grant = session.take_grant()
-    assert grant is not None
-    assert grant.session_id == "C" * 43
-    assert (await Session(store, taken).load())["n"] == 1
-    assert (await Session(store, "C" * 43).load())["n"] == 2
+    change = cookie_change(session)
+    assert change is not None
+    assert change.session_id == "C" * 43
+    assert (await open_session(store, taken).load())["n"] == 1
+    assert (await open_session(store, "C" * 43).load())["n"] == 2
 
 
 async def test_refreshes_are_dropped_before_they_pile_up(
@@ -566,9 +574,9 @@ async def test_refreshes_are_dropped_before_they_pile_up(
 ) -> None:
     """The queue of what nobody waits for is bounded; what is dropped is counted."""
     session_id = await create(store, n=1)
-    monkeypatch.setattr("asgi_redis_session.transport.client._BACKLOG", 3)
+    limit_queue(monkeypatch, 3)
     for _ in range(10):
-        store.refresh(store.handles(session_id))
+        refresh(store, handle_of(store, session_id))
     await store.drain()
     stats = store.stats
     assert (stats.refreshes, stats.refreshes_dropped) == (3, 7)
@@ -579,7 +587,7 @@ async def test_shutdown_of_the_app_sends_what_nobody_waits_for(
 ) -> None:
     """`lifespan.shutdown` is passed on, and answered when the refreshes are in Redis."""
     session_id = await create(store, n=1)
-    key = f"{store.prefix}:{store.handles(session_id)[0]}"
+    key = key_of(store, session_id)
     admin.pexpire(key, MINUTE)
     own = SessionStore.from_url(session_redis_url, prefix=prefix)
 
@@ -588,7 +596,7 @@ async def test_shutdown_of_the_app_sends_what_nobody_waits_for(
         assert "session" not in scope
         assert (await receive())["type"] == "lifespan.startup"
         await send({"type": "lifespan.startup.complete"})
-        own.refresh(own.handles(session_id))
+        refresh(own, handle_of(own, session_id))
         assert (await receive())["type"] == "lifespan.shutdown"
         await send({"type": "lifespan.shutdown.complete"})
 
@@ -611,10 +619,10 @@ async def test_stats_count(session_redis_url: str, prefix: str) -> None:
     """Plain counters, also of connections that have been closed since."""
     async with SessionStore.from_url(session_redis_url, prefix=prefix) as store:
         session_id = await create(store, n=1)
-        session = await Session(store, session_id).load()
+        session = await open_session(store, session_id).load()
         session["n"] = 2
         await session.logout()
-        store.refresh(store.handles(session_id))
+        refresh(store, handle_of(store, session_id))
         await store.aclose()
         stats = store.stats.as_dict()
     assert stats["loads"] == 1
@@ -626,6 +634,6 @@ async def test_stats_count(session_redis_url: str, prefix: str) -> None:
 
 def test_every_script_is_known_by_its_sha(admin: Any) -> None:
     """The SHA-1 that is sent is the one that Redis computes."""
-    assert [admin.script_load(script.text) for script in SCRIPTS] == [
-        script.sha for script in SCRIPTS
+    assert [admin.script_load(script.text) for script in scripts()] == [
+        script.sha for script in scripts()
     ]

@@ -10,16 +10,15 @@ import pytest
 from asgi_redis_session import (
     Lifetime,
     Limits,
-    Session,
     SessionGone,
     SessionStore,
     SessionTooLate,
     SessionValueError,
 )
 
+from .support.internals import cookie_change, handle_of, key_of, open_session, start_response
 from .test_concurrency import create
 
-pytestmark = pytest.mark.anyio
 MINUTE, HOUR = 60_000, 3_600_000
 
 
@@ -29,10 +28,6 @@ def store_with(session_redis_url: str, prefix: str) -> Any:
         return SessionStore.from_url(session_redis_url, prefix=prefix, **options)
 
     return make
-
-
-def key_of(store: SessionStore, session_id: str) -> str:
-    return f"{store.prefix}:{store.handles(session_id)[0]}"
 
 
 @pytest.mark.parametrize(
@@ -62,7 +57,7 @@ async def test_a_load_slides_the_idle_time(store: SessionStore, admin: Any) -> N
     """The TTL is the idle time again after each load."""
     session_id = await create(store, n=1)
     admin.pexpire(key_of(store, session_id), MINUTE)
-    session = await Session(store, session_id).load()
+    session = await open_session(store, session_id).load()
     assert 29 * MINUTE < admin.pttl(key_of(store, session_id)) <= 30 * MINUTE
     expires = session.expires_at
     assert expires is not None
@@ -74,7 +69,7 @@ async def test_the_ttl_never_exceeds_the_deadline(store_with: Any, admin: Any) -
     async with store_with(lifetime=Lifetime(idle=HOUR / 1000, absolute=60)) as store:
         session_id = await create(store, n=1)
         for _ in range(3):
-            session = await Session(store, session_id).load()
+            session = await open_session(store, session_id).load()
             session["n"] += 1
             await session.save()
             assert admin.pttl(key_of(store, session_id)) <= MINUTE
@@ -83,13 +78,13 @@ async def test_the_ttl_never_exceeds_the_deadline(store_with: Any, admin: Any) -
 async def test_no_deadline_if_absolute_is_none(store_with: Any, admin: Any) -> None:
     """absolute=None stores no deadline, and the cookie lives as long as browsers allow."""
     async with store_with(lifetime=Lifetime(absolute=None)) as store:
-        session = await Session(store).load()
+        session = await open_session(store).load()
         session["n"] = 1
         await session.save()
-        grant = session.take_grant()
-        assert grant is not None
-        assert grant.max_age_ms is None
-        assert not admin.hexists(key_of(store, grant.session_id or ""), "@deadline")
+        change = cookie_change(session)
+        assert change is not None
+        assert change.max_age_ms is None
+        assert not admin.hexists(key_of(store, change.session_id or ""), "@deadline")
 
 
 async def test_a_session_past_its_deadline_is_dead_even_without_ttl(
@@ -100,7 +95,7 @@ async def test_a_session_past_its_deadline_is_dead_even_without_ttl(
     key = key_of(store, session_id)
     admin.hset(key, "@deadline", 1)
     admin.persist(key)
-    assert len(await Session(store, session_id).load()) == 0
+    assert len(await open_session(store, session_id).load()) == 0
     assert not admin.exists(key)
 
 
@@ -109,7 +104,7 @@ async def test_a_commit_past_the_deadline_finds_the_session_gone(
 ) -> None:
     """Loaded before, written after the deadline: nothing is written."""
     session_id = await create(store, n=1)
-    session = await Session(store, session_id).load()
+    session = await open_session(store, session_id).load()
     session["n"] = 2
     admin.hset(key_of(store, session_id), "@deadline", 1)
     with pytest.raises(SessionGone):
@@ -124,7 +119,7 @@ async def test_an_idle_session_is_gone_without_active_expiry(store_with: Any, ad
         admin.execute_command("DEBUG", "SET-ACTIVE-EXPIRE", "0")
         try:
             await asyncio.sleep(0.1)
-            assert len(await Session(store, session_id).load()) == 0
+            assert len(await open_session(store, session_id).load()) == 0
         finally:
             admin.execute_command("DEBUG", "SET-ACTIVE-EXPIRE", "1")
 
@@ -133,38 +128,38 @@ async def test_renewal_keeps_the_deadline(store: SessionStore, admin: Any) -> No
     """renew() moves data and deadline to a new id; the old id is dead."""
     session_id = await create(store, n=1)
     deadline = admin.hget(key_of(store, session_id), "@deadline")
-    session = await Session(store, session_id).load()
+    session = await open_session(store, session_id).load()
     session["n"] = 2
     session.renew()
     await session.save()
-    grant = session.take_grant()
-    assert grant is not None
-    assert grant.session_id not in (None, session_id)
-    assert grant.max_age_ms is not None
-    assert grant.max_age_ms <= 7 * 24 * HOUR
+    change = cookie_change(session)
+    assert change is not None
+    assert change.session_id not in (None, session_id)
+    assert change.max_age_ms is not None
+    assert change.max_age_ms <= 7 * 24 * HOUR
     assert not admin.exists(key_of(store, session_id))
-    assert admin.hget(key_of(store, grant.session_id or ""), "@deadline") == deadline
-    assert dict(await Session(store, grant.session_id).load()) == {"n": 2}
-    assert dict(await Session(store, session_id).load()) == {}
+    assert admin.hget(key_of(store, change.session_id or ""), "@deadline") == deadline
+    assert dict(await open_session(store, change.session_id).load()) == {"n": 2}
+    assert dict(await open_session(store, session_id).load()) == {}
 
 
 async def test_set_lifetime_shortens_one_session(store: SessionStore, admin: Any) -> None:
     """A shorter idle time and deadline hold for this session from then on."""
     session_id = await create(store, n=1)
     key = key_of(store, session_id)
-    session = await Session(store, session_id).load()
-    session.set_lifetime(Lifetime(idle=timedelta(minutes=5), absolute=timedelta(hours=1)))
+    session = await open_session(store, session_id).load()
+    session.set_lifetime(idle=timedelta(minutes=5), absolute=timedelta(hours=1))
     await session.save()
     assert admin.hget(key, "@idle") == b"%d" % (5 * MINUTE)
     assert int(admin.hget(key, "@deadline")) - int(admin.hget(key, "@created")) == HOUR
     assert admin.pttl(key) <= 5 * MINUTE
-    grant = session.take_grant()
-    assert grant is not None
-    assert grant.session_id == session_id
-    assert grant.max_age_ms is not None
-    assert grant.max_age_ms <= HOUR
+    change = cookie_change(session)
+    assert change is not None
+    assert change.session_id == session_id
+    assert change.max_age_ms is not None
+    assert change.max_age_ms <= HOUR
     admin.pexpire(key, 1000)
-    await Session(store, session_id).load()
+    await open_session(store, session_id).load()
     assert MINUTE < admin.pttl(key) <= 5 * MINUTE
 
 
@@ -172,28 +167,28 @@ async def test_set_lifetime_of_a_new_session_is_stored_with_it(
     store: SessionStore, admin: Any
 ) -> None:
     """A session created with its own lifetime keeps it."""
-    session = await Session(store).load()
-    session.set_lifetime(Lifetime(idle=60, absolute=120))
+    session = await open_session(store).load()
+    session.set_lifetime(idle=60, absolute=120)
     session["n"] = 1
     await session.save()
-    grant = session.take_grant()
-    assert grant is not None
-    key = key_of(store, grant.session_id or "")
+    change = cookie_change(session)
+    assert change is not None
+    key = key_of(store, change.session_id or "")
     assert admin.hget(key, "@idle") == b"60000"
     assert admin.pttl(key) <= MINUTE
 
 
 @pytest.mark.parametrize(
-    "longer", [Lifetime(idle=HOUR), Lifetime(absolute=timedelta(days=8)), Lifetime(absolute=None)]
+    "longer", [{"idle": HOUR}, {"absolute": timedelta(days=8)}, {"absolute": None}]
 )
 @pytest.mark.parametrize("new", [True, False])
 async def test_set_lifetime_never_lengthens(
-    store: SessionStore, longer: Lifetime, new: bool
+    store: SessionStore, longer: dict[str, Any], new: bool
 ) -> None:
     """A longer idle time or a later deadline is refused at the call."""
-    session = await Session(store, None if new else await create(store, n=1)).load()
+    session = await open_session(store, None if new else await create(store, n=1)).load()
     with pytest.raises(SessionValueError, match="only shorten"):
-        session.set_lifetime(longer)
+        session.set_lifetime(**longer)
 
 
 async def test_two_requests_shortening_at_once_keep_the_shorter(
@@ -201,11 +196,11 @@ async def test_two_requests_shortening_at_once_keep_the_shorter(
 ) -> None:
     """The script takes the smaller of what is stored and what is asked for."""
     session_id = await create(store, n=1)
-    first, second = Session(store, session_id), Session(store, session_id)
+    first, second = open_session(store, session_id), open_session(store, session_id)
     await first.load()
     await second.load()
-    first.set_lifetime(Lifetime(idle=60, absolute=600))
-    second.set_lifetime(Lifetime(idle=120, absolute=1200))
+    first.set_lifetime(idle=60, absolute=600)
+    second.set_lifetime(idle=120, absolute=1200)
     await first.save()
     await second.save()
     key = key_of(store, session_id)
@@ -220,12 +215,12 @@ async def test_refresh_after_saves_refreshes(store_with: Any, admin: Any) -> Non
         session_id = await create(store, n=1)
         key = key_of(store, session_id)
         admin.pexpire(key, 590_000)
-        session = await Session(store, session_id).load()
+        session = await open_session(store, session_id).load()
         assert admin.pttl(key) <= 590_000
         assert session.expires_at is not None
         assert session.expires_at - datetime.now(UTC) < timedelta(seconds=595)
         admin.pexpire(key, 530_000)
-        await Session(store, session_id).load()
+        await open_session(store, session_id).load()
         assert admin.pttl(key) > 595_000
 
 
@@ -234,21 +229,21 @@ async def test_still_valid_never_slides(store: SessionStore, admin: Any) -> None
     session_id = await create(store, n=1)
     key = key_of(store, session_id)
     admin.pexpire(key, MINUTE)
-    session = Session(store, session_id)
+    session = open_session(store, session_id)
     assert await session.still_valid()
     await session.load()
     admin.pexpire(key, MINUTE)
     assert await session.still_valid()
     assert admin.pttl(key) <= MINUTE
-    assert await store.revoke(store.handles(session_id)[0])
+    assert await store.revoke(handle_of(store, session_id))
     assert not await session.still_valid()
-    assert not await Session(store).still_valid()
+    assert not await open_session(store).still_valid()
 
 
 async def test_store_get_shows_a_session_without_using_it(store: SessionStore, admin: Any) -> None:
     """SessionInfo tells when it was created, last seen and expires, and does not slide the TTL."""
     session_id = await create(store, n=1)
-    (handle,) = store.handles(session_id)
+    handle = handle_of(store, session_id)
     admin.pexpire(key_of(store, session_id), 20 * MINUTE)
     info = await store.get(handle)
     assert info is not None
@@ -271,7 +266,7 @@ async def test_last_seen_is_the_ttl_read_backwards(store: SessionStore, admin: A
     key = key_of(store, session_id)
     admin.hincrby(key, "@created", -HOUR)
     admin.pexpire(key, 20 * MINUTE)
-    info = await store.get(store.handles(session_id)[0])
+    info = await store.get(handle_of(store, session_id))
     assert info is not None
     ago = datetime.now(UTC) - info.last_seen
     assert timedelta(minutes=9) < ago < timedelta(minutes=11)
@@ -283,13 +278,13 @@ async def test_last_seen_of_a_session_capped_by_its_deadline(
     """Where the TTL ends at the deadline it does not tell; `@seen` of the last commit does."""
     session_id = await create(store, n=1)
     key = key_of(store, session_id)
-    session = await Session(store, session_id).load()
+    session = await open_session(store, session_id).load()
     session["n"] = 2
     await session.save()
     now = int(admin.hget(key, "@seen"))
     admin.hset(key, mapping={"@created": now - HOUR, "@deadline": now + 10 * MINUTE})
-    await Session(store, session_id).load()
-    info = await store.get(store.handles(session_id)[0])
+    await open_session(store, session_id).load()
+    info = await store.get(handle_of(store, session_id))
     assert info is not None
     assert info.last_seen.timestamp() * 1000 == pytest.approx(now, abs=2)
 
@@ -302,21 +297,21 @@ async def test_app_clocks_do_not_matter(
     real = time.time
     for offset in (-86_400, 86_400):
         monkeypatch.setattr(time, "time", lambda offset=offset: real() + offset)
-        session = await Session(store, session_id).load()
+        session = await open_session(store, session_id).load()
         session["n"] += 1
         await session.save()
         assert 29 * MINUTE < admin.pttl(key_of(store, session_id)) <= 30 * MINUTE
-    assert dict(await Session(store, session_id).load()) == {"n": 3}
+    assert dict(await open_session(store, session_id).load()) == {"n": 3}
 
 
 async def test_a_new_session_after_the_response_started_is_too_late(store: SessionStore) -> None:
     """Nothing can give the browser an id any more: the write raises and names the cure."""
-    session = await Session(store).load()
-    session.seal()
+    session = await open_session(store).load()
+    start_response(session)
     with pytest.raises(SessionTooLate, match="before"):
         session["n"] = 1
-    existing = await Session(store, await create(store, n=1)).load()
-    existing.seal()
+    existing = await open_session(store, await create(store, n=1)).load()
+    start_response(existing)
     existing["n"] = 2
     with pytest.raises(SessionTooLate):
         existing.renew()
@@ -327,17 +322,17 @@ async def test_set_lifetime_of_one_half_leaves_the_other(store_with: Any, admin:
     short = Lifetime(idle=timedelta(minutes=10), absolute=timedelta(hours=12))
     async with store_with(lifetime=short) as store:
         for own, idle, length in (
-            (Lifetime(idle=60), 60_000, 12 * HOUR),
-            (Lifetime(absolute=3600), 600_000, HOUR),
+            ({"idle": 60}, 60_000, 12 * HOUR),
+            ({"absolute": 3600}, 600_000, HOUR),
         ):
-            session = await Session(store, await create(store, n=1)).load()
-            session.set_lifetime(own)
+            session = await open_session(store, await create(store, n=1)).load()
+            session.set_lifetime(**own)
             await session.save()
             fields = admin.hgetall(f"{store.prefix}:{session.handle}")
             assert int(fields.get(b"@idle", 600_000)) == idle
             assert int(fields[b"@deadline"]) - int(fields[b"@created"]) == length
             with pytest.raises(SessionValueError, match="idle would be longer"):
-                session.set_lifetime(Lifetime(idle=timedelta(minutes=11)))
+                session.set_lifetime(idle=timedelta(minutes=11))
 
 
 async def test_a_lifetime_that_is_over_already_ends_the_session(
@@ -346,10 +341,10 @@ async def test_a_lifetime_that_is_over_already_ends_the_session(
     """Shortened to before now, with or without a new id: gone, and no error of Redis."""
     for renews in (False, True):
         session_id = await create(store, n=1)
-        session = await Session(store, session_id).load()
+        session = await open_session(store, session_id).load()
         admin.hincrby(key_of(store, session_id), "@created", -HOUR)
         await session.reload()
-        session.set_lifetime(Lifetime(absolute=60))
+        session.set_lifetime(absolute=60)
         if renews:
             session.renew()
         with pytest.raises(SessionGone):
@@ -360,14 +355,14 @@ async def test_a_lifetime_that_is_over_already_ends_the_session(
 async def test_the_cookie_follows_the_shortest_lifetime(store: SessionStore) -> None:
     """A request that shortens less than another did tells the browser what holds."""
     session_id = await create(store, n=1)
-    first, second = Session(store, session_id), Session(store, session_id)
+    first, second = open_session(store, session_id), open_session(store, session_id)
     await first.load()
     await second.load()
-    first.set_lifetime(Lifetime(idle=100, absolute=200))
-    second.set_lifetime(Lifetime(idle=100, absolute=1000))
+    first.set_lifetime(idle=100, absolute=200)
+    second.set_lifetime(idle=100, absolute=1000)
     await first.save()
     await second.save()
-    grant = second.take_grant()
-    assert grant is not None
-    assert grant.max_age_ms is not None
-    assert grant.max_age_ms <= 200_000
+    change = cookie_change(second)
+    assert change is not None
+    assert change.max_age_ms is not None
+    assert change.max_age_ms <= 200_000

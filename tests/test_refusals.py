@@ -6,15 +6,14 @@ from typing import Any
 
 import pytest
 
-from asgi_redis_session import Session, SessionStore, SessionUnavailable
+from asgi_redis_session import SessionStore, SessionUnavailable
 from asgi_redis_session.devserver import DevServer
 
 from .gate import gate_to
 from .servers import client_of, wait_for
+from .support.internals import handle_of, open_session, refresh
 from .test_concurrency import create
 from .test_users import is_live, log_in
-
-pytestmark = pytest.mark.anyio
 
 
 async def refuses_all_but_reads(
@@ -22,30 +21,30 @@ async def refuses_all_but_reads(
 ) -> str:
     """Check that, once it refuses; returns the session that has survived."""
     session_id = await log_in(store, "ann")
-    session = await Session(store, session_id).load()
+    session = await open_session(store, session_id).load()
     session["n"] = 1
     await session.save()
     await refuse()
-    session = await Session(store, session_id).load()
+    session = await open_session(store, session_id).load()
     assert session["n"] == 1
-    assert await Session(store, session_id).fetch("n") == {"n": 1}
+    assert await open_session(store, session_id).fetch("n") == {"n": 1}
     assert await session.still_valid()
-    store.refresh(store.handles(session_id))
+    refresh(store, handle_of(store, session_id))
     await store.drain()
     session["n"] = 2
     with pytest.raises(SessionUnavailable, match=says):
         await session.save()
     for verb in (
-        Session(store, session_id).increment("n"),
-        Session(store, session_id).logout(),
-        store.revoke(store.handles(session_id)[0]),
+        open_session(store, session_id).increment("n"),
+        open_session(store, session_id).logout(),
+        store.revoke(handle_of(store, session_id)),
         store.users.revoke_all("ann"),
         create(store, n=1),
         log_in(store, "ann"),
     ):
         with pytest.raises(SessionUnavailable, match=says):
             await verb
-    assert await Session(store, session_id).fetch("n") == {"n": 1}
+    assert await open_session(store, session_id).fetch("n") == {"n": 1}
     return session_id
 
 
@@ -69,7 +68,7 @@ async def test_misconf(prefix: str, binary: str) -> None:
             (server.directory / "taken.rdb").rmdir()
             with client_of(server) as client:
                 client.save()
-            await Session(store, session_id).logout()
+            await open_session(store, session_id).logout()
             assert not await is_live(store, session_id)
 
 
@@ -88,7 +87,7 @@ async def test_noreplicas(prefix: str, binary: str) -> None:
             )
             with client_of(server) as client:
                 client.config_set("min-replicas-to-write", 0)
-            await Session(store, session_id).logout()
+            await open_session(store, session_id).logout()
 
 
 async def test_nobody_storms_a_redis_that_is_away(session_redis_url: str, prefix: str) -> None:
@@ -100,7 +99,7 @@ async def test_nobody_storms_a_redis_that_is_away(session_redis_url: str, prefix
             before = gate.accepted
 
             async def load() -> Any:
-                return (await Session(store, session_id).load())["n"]
+                return (await open_session(store, session_id).load())["n"]
 
             for _ in range(3):
                 results = await asyncio.gather(
@@ -117,7 +116,7 @@ async def test_the_first_request_after_an_outage_works(prefix: str) -> None:
     with DevServer(search=False) as server, gate_to(server.url) as gate:
         async with SessionStore.from_url(gate.url, prefix=prefix, timeout=20) as store:
             session_id = await create(store, n=1)
-            session = await Session(store, session_id).load()
+            session = await open_session(store, session_id).load()
             for _ in range(3):
                 gate.shut()
                 session["n"] += 1
@@ -126,4 +125,4 @@ async def test_the_first_request_after_an_outage_works(prefix: str) -> None:
                         await session.save()
                 gate.open()
                 await session.save()
-            assert await Session(store, session_id).fetch("n") == {"n": 4}
+            assert await open_session(store, session_id).fetch("n") == {"n": 4}

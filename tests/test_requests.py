@@ -15,20 +15,18 @@ from starlette.routing import Route
 
 from asgi_redis_session import (
     Limits,
-    Session,
     SessionEvent,
     SessionMiddleware,
     SessionStore,
     SessionValueError,
 )
 from asgi_redis_session.starlette import load_session
-from asgi_redis_session.store import SCRIPTS
 from asgi_redis_session.testing import SessionKit
 
 from .conftest import PLAIN
+from .support.internals import handle_of, load_scripts, open_session, servers_of
 from .test_concurrency import create
 
-pytestmark = pytest.mark.anyio
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
@@ -63,8 +61,7 @@ async def client_of(
 @pytest.fixture
 def kit(sessions: SessionKit, admin: Any) -> SessionKit:
     """The server knows every script, so that a first EVAL does not count."""
-    for script in SCRIPTS:
-        admin.script_load(script.text)
+    load_scripts(admin)
     return sessions
 
 
@@ -137,7 +134,7 @@ async def test_at_most_one_ttl_refresh_per_request(kit: SessionKit) -> None:
 
     def calls() -> int:
         """On whichever node of a Cluster the session is."""
-        seen = [server.info("commandstats") for server in kit._servers]
+        seen = [server.info("commandstats") for server in servers_of(kit)]
         return sum(stats.get("cmdstat_pexpireat", {"calls": 0})["calls"] for stats in seen)
 
     cookies = kit.cookies({"n": 1}, cookie=PLAIN)
@@ -178,7 +175,7 @@ async def test_a_created_session_is_documented_bytes_with_a_ttl(
         (key,) = set(kit.keys()) - before
     fields = admin.hgetall(key)
     now = admin.time()[0] * 1000
-    assert key == f"{kit.prefix}:{kit.store.handles(session_id)[0]}"
+    assert key == f"{kit.prefix}:{handle_of(kit.store, session_id)}"
     assert {name: raw for name, raw in fields.items() if not name.startswith(b"@")} == {
         b"text": b"plain",
         b"digits": b"'123",
@@ -389,7 +386,7 @@ async def test_increment_makes_no_field_too_many(
     limits = Limits(fields=16)
     async with SessionStore.from_url(session_redis_url, prefix=prefix, limits=limits) as store:
         session_id = await create(store, **{f"field{number}": 1 for number in range(16)})
-        session = Session(store, session_id)
+        session = open_session(store, session_id)
         if loaded:
             await session.load()
         with pytest.raises(SessionValueError, match="at most 16 fields"):
@@ -400,7 +397,7 @@ async def test_increment_makes_no_field_too_many(
 
 async def test_misuse_is_refused_before_anything_is_sent(kit: SessionKit) -> None:
     """Too many names, and an amount that is no 64-bit integer."""
-    session = Session(kit.store, WELL_FORMED)
+    session = open_session(kit.store, WELL_FORMED)
     with kit.count() as counted:
         with pytest.raises(SessionValueError, match="at most 1000 names"):
             await session.fetch(*[f"f{number}" for number in range(1001)])
@@ -408,4 +405,4 @@ async def test_misuse_is_refused_before_anything_is_sent(kit: SessionKit) -> Non
             with pytest.raises(SessionValueError, match="64-bit"):
                 await session.increment("n", amount)  # type: ignore[arg-type]
     assert len(counted) == 0
-    assert await Session(kit.store).fetch("n") == {}
+    assert await open_session(kit.store).fetch("n") == {}

@@ -22,7 +22,6 @@ import pytest
 
 from .serving import PATIENCE, serve
 
-pytestmark = pytest.mark.anyio
 ROOT = Path(__file__).parents[1]
 METADATA = (b"@v", b"@created", b"@deadline", b"@seen", b"@auth", b"@agent", b"@ip")
 MINUTE = 60_000

@@ -35,8 +35,8 @@ from asgi_redis_session.testing import SessionKit
 from .conftest import PLAIN
 from .gate import gates_to
 from .serving import PATIENCE, serve
+from .support.internals import handle_of
 
-pytestmark = pytest.mark.anyio
 NOTHING_LISTENS = "redis://127.0.0.1:1/0"
 
 
@@ -166,7 +166,7 @@ def test_who_has_logged_out_is_anonymous(client: TestClient) -> None:
 def test_who_was_revoked_is_anonymous(client: TestClient, sessions: SessionKit) -> None:
     """A session that ended elsewhere authenticates nobody."""
     client.post("/login/7")
-    assert sessions.revoke(sessions.store.handles(client.cookies["session"])[0])
+    assert sessions.revoke(handle_of(sessions.store, client.cookies["session"]))
     assert client.get("/private").status_code == 403
 
 

@@ -17,6 +17,7 @@ from asgi_redis_session.starlette import load_session
 from asgi_redis_session.testing import SessionKit
 
 from .conftest import needs_search
+from .support.internals import handle_of
 
 
 @pytest.fixture
@@ -78,7 +79,7 @@ def test_options_reach_the_store(sessions: SessionKit) -> None:
     """Lifetime and secret of the override are those of the app's store."""
     assert sessions.store.lifetime.idle_ms == 60_000
     cookies = sessions.cookies({"n": 1})
-    info = sessions.info(sessions.store.handles(cookies["__Host-session"])[0])
+    info = sessions.info(handle_of(sessions.store, cookies["__Host-session"]))
     assert info is not None
     assert (info.expires_at - info.created_at).total_seconds() == pytest.approx(60, abs=1)
 
@@ -88,7 +89,7 @@ def test_unknown_cookies_read_as_empty(sessions: SessionKit) -> None:
     assert sessions.read({}) == {}
     cookies = sessions.cookies({"n": 1})
     assert sessions.read(cookies, cookie=CookiePolicy(name="other")) == {}
-    assert sessions.revoke(sessions.store.handles(cookies["__Host-session"])[0])
+    assert sessions.revoke(handle_of(sessions.store, cookies["__Host-session"]))
     assert sessions.read(cookies) == {}
 
 
@@ -98,7 +99,6 @@ def test_an_empty_session_cannot_be_made(sessions: SessionKit) -> None:
         sessions.cookies({})
 
 
-@pytest.mark.anyio
 async def test_the_kit_works_inside_async_tests(sessions: SessionKit) -> None:
     """Its methods run in a loop of their own."""
     await asyncio.sleep(0)

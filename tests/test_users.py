@@ -13,10 +13,11 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -40,98 +41,31 @@ from asgi_redis_session import (
     SessionUnavailable,
     SessionValueError,
 )
-from asgi_redis_session import store as store_module
-from asgi_redis_session import users as users_module
 from asgi_redis_session.devserver import DevServer
 from asgi_redis_session.starlette import load_session
 from asgi_redis_session.testing import SessionKit
 
 from .conftest import PLAIN
 from .serving import PATIENCE, serve
+from .support.internals import (
+    Send,
+    cookie_change,
+    discard,
+    handle_of,
+    handles_of,
+    is_cluster,
+    new_id,
+    open_session,
+    requests_lane,
+    take_place,
+)
+from .support.steps import Steps
 from .test_concurrency import create
 
-pytestmark = pytest.mark.anyio
+ROOT = Path(__file__).parent.parent
 
 FIREFOX = "Mozilla/5.0 (Windows NT 10.0; Win64; x64; rv:128.0) Gecko/20100101 Firefox/128.0"
 DAY_MS = 24 * 3600 * 1000
-#: The name of each script, by the SHA-1 that it is sent by.
-NAMES = {
-    script.sha: name
-    for scripts, names in (
-        (store_module.SCRIPTS, "load save create increment login end shade"),
-        (store_module.CLUSTER_SCRIPTS, "take_hash save login put_back"),
-        (users_module.SCRIPTS, "take move confirm release list find"),
-    )
-    for script, name in zip(scripts, names.split(), strict=True)
-}
-
-Ask = Callable[[], Awaitable[list[Any]]]
-
-
-class Steps:
-    """
-    Every step that a store waits for goes through `on_step(name, number, ask)`, where awaiting
-    `ask()` is the real thing; `names` lists them.
-    """
-
-    def __init__(self, store: SessionStore) -> None:
-        self._wire = store._wire
-        self._real = self._wire.ask
-        self.names: list[str] = []
-        self.on_step: Callable[[str, int, Ask], Awaitable[list[Any]]] | None = None
-        vars(self._wire)["ask"] = self._ask
-        # Nobody waits for its steps, which would come between those that a test counts.
-        vars(store.users)["_tidy_later"] = lambda _key: None
-
-    async def _ask(self, script: Any, *rest: Any, **options: Any) -> list[Any]:
-        name = NAMES[script.sha]
-        self.names.append(name)
-
-        async def ask() -> list[Any]:
-            return await self._real(script, *rest, **options)
-
-        if self.on_step is None:
-            return await ask()
-        return await self.on_step(name, len(self.names), ask)
-
-    def fail_at(self, number: int, error: BaseException, *, done: bool) -> None:
-        """Fail at the step of this number, before Redis does it or (*done*) after."""
-
-        async def on_step(_: str, at: int, ask: Ask) -> list[Any]:
-            if at == number and not done:
-                raise error
-            reply = await ask()
-            if at == number:
-                raise error
-            return reply
-
-        self.names.clear()
-        self.on_step = on_step
-
-    def pause_before(self, name: str) -> tuple[asyncio.Event, asyncio.Event]:
-        """Stop the first step of this name until the second event is set; the first tells when."""
-        return self._pause(name, after=False)
-
-    def pause_after(self, name: str) -> tuple[asyncio.Event, asyncio.Event]:
-        """As `pause_before`, when Redis has done it."""
-        return self._pause(name, after=True)
-
-    def _pause(self, name: str, *, after: bool) -> tuple[asyncio.Event, asyncio.Event]:
-        reached, go_on, is_taken = asyncio.Event(), asyncio.Event(), False
-
-        async def on_step(step: str, _: int, ask: Ask) -> list[Any]:
-            nonlocal is_taken
-            if step != name or is_taken:
-                return await ask()
-            is_taken = True
-            if after:
-                reply = await ask()
-            reached.set()
-            await go_on.wait()
-            return reply if after else await ask()
-
-        self.on_step = on_step
-        return reached, go_on
 
 
 @dataclass
@@ -193,31 +127,24 @@ def expiry(admin: Any, key: str) -> int:
     return int(time[0]) * 1000 + int(time[1]) // 1000 + int(ttl)
 
 
-def granted(session: Session) -> str:
-    grant = session.take_grant()
-    assert grant is not None
-    assert grant.session_id is not None
-    return grant.session_id
-
-
 async def log_in(
     store: SessionStore,
     user: str | int,
     session_id: str | None = None,
     *,
-    lifetime: Lifetime | None = None,
+    lifetime: Mapping[str, Any] | None = None,
     **fields: Any,
 ) -> str:
     """A session of this user; returns its id."""
-    session = await Session(store, session_id).load()
-    await session.login(user, lifetime=lifetime)
+    session = await open_session(store, session_id).load()
+    await session.login(user, **(lifetime or {}))
     session.update(fields)
     await session.save()
-    return granted(session)
+    return new_id(session)
 
 
 async def is_live(store: SessionStore, session_id: str) -> bool:
-    return not (await Session(store, session_id, slide=False).load()).is_new
+    return not (await open_session(store, session_id, slide=False).load()).is_new
 
 
 async def live_among(store: SessionStore, ids: Iterable[str]) -> list[str]:
@@ -259,11 +186,11 @@ async def test_a_retried_login_leaves_no_unlisted_session(
     steps = Steps(store)
     for session_id in (None, await create(store, n=1), await log_in(store, "ann")):
         for lost in ("login", "create", "confirm"):
-            session = await Session(store, session_id).load()
+            session = await open_session(store, session_id).load()
             await session.login("ann")
 
-            async def on_step(name: str, _: int, ask: Ask, lost: str = lost) -> list[Any]:
-                reply = await ask()
+            async def on_step(name: str, _: int, send: Send, lost: str = lost) -> Any:
+                reply = await send()
                 if name == lost:
                     steps.on_step = None
                     raise SessionUnavailable(name)
@@ -286,7 +213,7 @@ async def test_counting_never_ends_a_session_that_is_being_renewed(
     session_id = await log_in(store, "ann")
     (info,) = await store.users.list("ann")
     age_place(admin, prefix, "ann", info.handle, 3_600_000)
-    session = await Session(store, session_id).load()
+    session = await open_session(store, session_id).load()
     session.renew()
     reached, go_on = Steps(store).pause_after("move")
     saving = asyncio.create_task(session.save())
@@ -294,14 +221,14 @@ async def test_counting_never_ends_a_session_that_is_being_renewed(
     assert await store.users.count("ann") == 1
     go_on.set()
     await saving
-    assert await is_live(store, granted(session))
+    assert await is_live(store, new_id(session))
 
 
 async def test_the_index_outlives_a_login_that_takes_its_time(
     store: SessionStore, admin: Any, prefix: str
 ) -> None:
     """Between `login` and the commit time passes: the index still lives as long as the session."""
-    session = await Session(store).load()
+    session = await open_session(store).load()
     await session.login("ann")
     await asyncio.sleep(0.05)
     await session.save()
@@ -314,42 +241,42 @@ async def test_incrementing_after_another_user_logged_in_leaves_his_data_alone(
 ) -> None:
     """Bob logs in on Ann's session and increments: neither reads nor changes what was Ann's."""
     session_id = await log_in(store, "ann", n=41)
-    session = await Session(store, session_id).load()
+    session = await open_session(store, session_id).load()
     await session.login("bob")
     total = await session.increment("n")
-    assert (await Session(store, session_id).load())["n"] == 41
+    assert (await open_session(store, session_id).load())["n"] == 41
     assert total == 1
     await session.save()
-    assert dict(await Session(store, granted(session)).load()) == {"n": 1}
+    assert dict(await open_session(store, new_id(session)).load()) == {"n": 1}
 
 
 async def test_a_lifetime_that_is_shortened_after_login_is_kept(store: SessionStore) -> None:
     """`login()` and then `set_lifetime(...)` in one request: the session ends as early as asked."""
-    session = await Session(store).load()
+    session = await open_session(store).load()
     await session.login("ann")
-    session.set_lifetime(Lifetime(idle=60, absolute=120))
+    session.set_lifetime(idle=60, absolute=120)
     await session.save()
     (info,) = await store.users.list("ann")
     # It began with the login, and its idle time with the commit, a moment later: not 30 minutes.
     assert timedelta(seconds=59) < info.expires_at - info.created_at < timedelta(seconds=120)
-    grant = session.take_grant()
-    assert grant is not None
-    assert grant.max_age_ms == 120_000
+    change = cookie_change(session)
+    assert change is not None
+    assert change.max_age_ms == 120_000
 
 
 async def test_revoke_others_sees_a_login_that_is_confirmed_meanwhile(store: SessionStore) -> None:
     """An earlier, slower login is confirmed while revoke_others ends the others: it ends too."""
-    slow = await Session(store).load()
+    slow = await open_session(store).load()
     await slow.login("ann")
     await asyncio.sleep(0.005)
-    mine = await Session(store, await log_in(store, "ann")).load()
+    mine = await open_session(store, await log_in(store, "ann")).load()
     reached, go_on = Steps(store).pause_before("release")
     revoking = asyncio.create_task(store.users.revoke_others(mine))
     await reached.wait()
     await slow.save()
     go_on.set()
     await revoking
-    assert await is_live(store, granted(slow)) is False
+    assert await is_live(store, new_id(slow)) is False
     assert mine.handle is not None
     assert [info.handle for info in await store.users.list("ann")] == [mine.handle]
 
@@ -359,7 +286,7 @@ async def test_revoke_all_reaches_logins_of_a_clock_that_was_ahead(
 ) -> None:
     """After a failover to a server whose clock is behind, logins of "the future" end as well."""
     session_id = await log_in(store, "ann")
-    handle = store.handles(session_id)[0]
+    handle = handle_of(store, session_id)
     age_place(admin, prefix, "ann", handle, -10_000)
     await store.users.revoke_all("ann")
     assert await is_live(store, session_id) is False
@@ -374,9 +301,9 @@ async def test_evicting_a_session_that_is_being_renewed_keeps_the_limit(
         for _ in range(2):
             ids.append(await log_in(store, "ann"))
             await asyncio.sleep(0.003)
-        oldest = await Session(store, ids[0]).load()
+        oldest = await open_session(store, ids[0]).load()
         oldest.renew()
-        newest = await Session(store).load()
+        newest = await open_session(store).load()
         reached, go_on = Steps(store).pause_before("end")
         login = asyncio.create_task(newest.login("ann"))
         await reached.wait()
@@ -384,10 +311,10 @@ async def test_evicting_a_session_that_is_being_renewed_keeps_the_limit(
         go_on.set()
         await login
         await newest.save()
-        ids.append(granted(newest))
-        grant = oldest.take_grant()
-        if grant is not None and grant.session_id is not None:
-            ids.append(grant.session_id)
+        ids.append(new_id(newest))
+        change = cookie_change(oldest)
+        if change is not None and change.session_id is not None:
+            ids.append(change.session_id)
         assert len(await live_among(store, ids)) <= 2
         assert await store.users.count("ann") <= 2
 
@@ -397,12 +324,12 @@ async def test_a_session_with_one_unreadable_field_stays_listed(
 ) -> None:
     """Listing skips what it can't decode, but revoke_all must still find and end it."""
     session_id = await log_in(store, "ann", good=1)
-    handle = store.handles(session_id)[0]
+    handle = handle_of(store, session_id)
     admin.hset(f"{prefix}:{handle}", "bad", "[1,")
     await store.users.list("ann")
-    assert await Session(store, session_id).fetch("good") == {"good": 1}
+    assert await open_session(store, session_id).fetch("good") == {"good": 1}
     await store.users.revoke_all("ann")
-    assert await Session(store, session_id).fetch("good") == {}
+    assert await open_session(store, session_id).fetch("good") == {}
 
 
 @pytest.mark.parametrize(
@@ -424,7 +351,7 @@ async def test_what_is_no_handle_in_an_index_is_a_dead_place(
     session_id = await log_in(store, "ann")
     admin.zadd(index_key(prefix, "ann"), {member: 1})
     assert [info.handle for info in await store.users.list("ann")] == list(
-        store.handles(session_id)
+        handles_of(store, session_id)
     )
     assert await store.users.count("ann") == 1
     assert admin.zcard(index_key(prefix, "ann")) == 1
@@ -439,20 +366,22 @@ async def test_logging_in_twice_in_one_request_needs_one_place(
     async with opened(
         session_redis_url, prefix, max_sessions_per_user=1, on_limit="reject"
     ) as store:
-        session = await Session(store).load()
+        session = await open_session(store).load()
         await session.login("ann")
         await session.login("ann")
         await session.save()
-        assert await is_live(store, granted(session))
+        assert await is_live(store, new_id(session))
         assert await store.users.count("ann") == 1
 
 
 async def test_a_login_without_an_agent_forgets_the_one_before(store: SessionStore) -> None:
     """Address and agent are those of the last login, also if it tells none."""
-    first = Session(store, None, origin=(("192.0.2.1", 1), [(b"user-agent", FIREFOX.encode())]))
+    first = open_session(
+        store, None, origin=(("192.0.2.1", 1), [(b"user-agent", FIREFOX.encode())])
+    )
     await (await first.load()).login("ann")
     await first.save()
-    await log_in(store, "ann", granted(first))
+    await log_in(store, "ann", new_id(first))
     (info,) = await store.users.list("ann")
     assert (info.address, info.user_agent) == (None, None)
 
@@ -468,14 +397,14 @@ async def test_clearing_after_login_logs_nobody_in(
         "the same user": await log_in(store, "ann"),
         "another user": await log_in(store, "bob"),
     }[had]
-    session = await Session(store, session_id).load()
+    session = await open_session(store, session_id).load()
     await session.login("ann")
     session["half"] = "logged in"
     session.clear()
     await session.save()
     await store.drain()
-    grant = session.take_grant()
-    assert grant is None or grant.session_id is None
+    change = cookie_change(session)
+    assert change is None or change.session_id is None
     assert session.user_id is None
     if session_id is not None:
         assert not await is_live(store, session_id)
@@ -486,7 +415,7 @@ async def test_clearing_after_login_logs_nobody_in(
 
 async def test_logging_in_after_clear_logs_in(store: SessionStore) -> None:
     """`clear()`, then `login()`: the user's session, and empty."""
-    session = await Session(store, await create(store, cart=[1])).load()
+    session = await open_session(store, await create(store, cart=[1])).load()
     session.clear()
     await session.login("ann")
     await session.save()
@@ -500,7 +429,7 @@ async def test_dead_places_go_whenever_the_index_is_written(
     """A login, a renewal, a revocation: nine sessions that expired are listed no more."""
 
     async def renew(session_id: str) -> None:
-        session = await Session(store, session_id).load()
+        session = await open_session(store, session_id).load()
         session.renew()
         await session.save()
 
@@ -508,12 +437,12 @@ async def test_dead_places_go_whenever_the_index_is_written(
         await log_in(store, "ann")
 
     async def revoke(session_id: str) -> None:
-        await store.users.revoke("ann", store.handles(session_id)[0])
+        await store.users.revoke("ann", handle_of(store, session_id))
 
     for write, left in ((log_in_again, 2), (renew, 1), (revoke, 0)):
         mine = await log_in(store, "ann")
         for session_id in plant(admin, store, "ann", 8):
-            admin.delete(f"{prefix}:{store.handles(session_id)[0]}")
+            admin.delete(f"{prefix}:{handle_of(store, session_id)}")
         await write(mine)
         await store.drain()
         await store.drain()
@@ -526,12 +455,12 @@ async def test_a_new_place_is_the_newest(session_redis_url: str, admin: Any, pre
     async with opened(session_redis_url, prefix, max_sessions_per_user=3) as limited:
         ids = [await log_in(limited, "ann") for _ in range(3)]
         for session_id in ids:
-            admin.zincrby(index_key(prefix, "ann"), 10_000, limited.handles(session_id)[0])
+            admin.zincrby(index_key(prefix, "ann"), 10_000, handle_of(limited, session_id))
         ids.append(await log_in(limited, "ann"))
         assert await live_among(limited, ids) == ids[1:]
         ids.append(await log_in(limited, "ann"))
         assert await live_among(limited, ids) == ids[2:]
-        newest = [limited.handles(session_id)[0] for session_id in reversed(ids[2:])]
+        newest = [handle_of(limited, session_id) for session_id in reversed(ids[2:])]
         assert [info.handle for info in await limited.users.list("ann")] == newest
 
 
@@ -545,7 +474,7 @@ def plant(admin: Any, store: SessionStore, user: str, number: int) -> list[str]:
     index = index_key(store.prefix, user)
     with admin.pipeline(transaction=False) as pipe:
         for age, session_id in enumerate(reversed(ids)):
-            handle = store.handles(session_id)[0]
+            handle = handle_of(store, session_id)
             login = now - age
             pipe.hset(
                 f"{store.prefix}:{handle}",
@@ -626,7 +555,7 @@ class Round:
     async def login(self, session_id: str | None) -> None:
         user = self.chance.choice(self.users)
         began = self.tick()
-        session = await Session(self.store, session_id).load()
+        session = await open_session(self.store, session_id).load()
         had_one = not session.is_new
         await session.login(user)
         placed = self.tick()
@@ -636,13 +565,13 @@ class Round:
         except SessionGone:
             self.counted["gone"] += 1
             return
-        self.ids[granted(session)] = Known(user, began, placed)
+        self.ids[new_id(session)] = Known(user, began, placed)
         if session_id is not None and had_one:
             self.ids[session_id].is_used_up = True
 
     async def use(self, verb: str, session_id: str) -> None:
         known = self.ids[session_id]
-        session = await Session(self.store, session_id).load()
+        session = await open_session(self.store, session_id).load()
         if session.is_new:
             return
         if verb == "logout":
@@ -659,13 +588,13 @@ class Round:
             return
         if verb == "renew":
             known.is_used_up = True
-            self.ids[granted(session)] = Known(known.user, known.began, known.placed)
+            self.ids[new_id(session)] = Known(known.user, known.began, known.placed)
 
     def wrong(self, seen: Look) -> list[str]:
         """What must not be."""
         wrong = []
         for session_id, known in self.ids.items():
-            handle = self.store.handles(session_id)[0]
+            handle = handle_of(self.store, session_id)
             lives = handle in seen.users
             purges = [(began, done) for user, began, done in self.purges if user == known.user]
             if lives and any(began > known.placed for began, _ in purges):
@@ -689,9 +618,9 @@ async def test_any_order_of_steps_keeps_every_promise(
     """
     steps, chance = Steps(store), random.Random()
 
-    async def on_step(_name: str, _number: int, ask: Ask) -> list[Any]:
+    async def on_step(_name: str, _number: int, send: Send) -> Any:
         await asyncio.sleep(chance.random() * 0.002)
-        reply = await ask()
+        reply = await send()
         await asyncio.sleep(chance.random() * 0.002)
         return reply
 
@@ -716,19 +645,19 @@ async def test_any_order_of_steps_keeps_every_promise(
 
 
 async def _fresh(store: SessionStore) -> Session:
-    return await Session(store).load()
+    return await open_session(store).load()
 
 
 async def _anonymous(store: SessionStore) -> Session:
-    return await Session(store, await create(store, n=1)).load()
+    return await open_session(store, await create(store, n=1)).load()
 
 
 async def _ann(store: SessionStore) -> Session:
-    return await Session(store, await log_in(store, "ann", n=1)).load()
+    return await open_session(store, await log_in(store, "ann", n=1)).load()
 
 
 async def _bob(store: SessionStore) -> Session:
-    return await Session(store, await log_in(store, "bob", n=1)).load()
+    return await open_session(store, await log_in(store, "bob", n=1)).load()
 
 
 async def _login(store: SessionStore, session: Session) -> None:
@@ -793,14 +722,14 @@ async def test_a_crash_at_any_step_leaves_nothing_unlisted(
                     try:
                         await act(store, session)
                     except SessionUnavailable:
-                        session.discard()
+                        discard(session)
                     except asyncio.CancelledError:
                         pass
                     else:
                         assert number > len(steps.names)
                         break
                     crashed += 1
-                    assert session.take_grant() is None or act is _logout
+                    assert cookie_change(session) is None or act is _logout
                     steps.on_step = None
                     await store.drain()
                     seen = look(admin, prefix)
@@ -883,14 +812,14 @@ async def test_login_gives_a_new_id_and_keeps_what_is_the_users(
     elif before == "ann":
         old = await log_in(store, "ann", cart=["sku"])
     if old is not None:
-        key = f"{prefix}:{store.handles(old)[0]}"
+        key = f"{prefix}:{handle_of(store, old)}"
         for name in ("@created", "@deadline", "@auth"):
             if (instant := admin.hget(key, name)) is not None:
                 admin.hset(key, name, int(instant) - DAY_MS)
     events.clear()
     new = await log_in(store, "ann", old)
     assert new != old
-    session = await Session(store, new).load()
+    session = await open_session(store, new).load()
     assert dict(session) == ({} if old is None else {"cart": ["sku"]})
     assert session.user_id == "ann"
     meta = admin.hgetall(f"{prefix}:{session.handle}")
@@ -911,41 +840,40 @@ async def test_login_over_another_users_session_ends_it(
     """Bob's data is dropped, his session ended, and his index empty; his others live."""
     other = await log_in(store, "bob")
     old = await log_in(store, "bob", secret="bob's")
-    session = await Session(store, old).load()
+    session = await open_session(store, old).load()
     await session.login("ann")
     assert dict(session) == {}
     session["mine"] = 1
     await session.save()
-    new = granted(session)
-    assert dict(await Session(store, new).load()) == {"mine": 1}
+    new = new_id(session)
+    assert dict(await open_session(store, new).load()) == {"mine": 1}
     assert await live_among(store, [other, old, new]) == [other, new]
     seen = look(admin, prefix)
-    assert list(seen.places[index_key(prefix, "bob")]) == list(store.handles(other))
-    assert list(seen.places[index_key(prefix, "ann")]) == list(store.handles(new))
+    assert list(seen.places[index_key(prefix, "bob")]) == list(handles_of(store, other))
+    assert list(seen.places[index_key(prefix, "ann")]) == list(handles_of(store, new))
 
 
 async def test_a_longer_lifetime_at_login_is_respected(
     store: SessionStore, admin: Any, prefix: str
 ) -> None:
     """Remember me: TTL, deadline, Max-Age, `@idle` and the index are those of the login."""
-    long = Lifetime(idle=30 * 86_400, absolute=90 * 86_400)
     for old in (None, await create(store, n=1), await log_in(store, "ann")):
-        session = await Session(store, old).load()
-        await session.login("ann", lifetime=long)
+        session = await open_session(store, old).load()
+        await session.login("ann", idle=30 * 86_400, absolute=90 * 86_400)
         await session.save()
         key = f"{prefix}:{session.handle}"
-        grant = session.take_grant()
-        assert grant is not None
-        assert grant.max_age_ms == 90 * DAY_MS
+        change = cookie_change(session)
+        assert change is not None
+        assert change.max_age_ms == 90 * DAY_MS
         assert 29 * DAY_MS < admin.pttl(key) <= 30 * DAY_MS
         assert int(admin.hget(key, "@idle")) == 30 * DAY_MS
-        await Session(store, grant.session_id).load()
+        await open_session(store, change.session_id).load()
         assert 29 * DAY_MS < admin.pttl(key) <= 30 * DAY_MS
         assert admin.pttl(index_key(prefix, "ann")) > 89 * DAY_MS
-        normal = await log_in(store, "ann", grant.session_id)
-        key = f"{prefix}:{store.handles(normal)[0]}"
+        normal = await log_in(store, "ann", change.session_id)
+        key = f"{prefix}:{handle_of(store, normal)}"
         assert admin.pttl(key) <= 1_800_000
-        assert admin.hget(key, "@idle") is None
+        assert admin.hget(key, "@idle") == b"1800000"
 
 
 async def test_login_in_a_real_request(
@@ -965,7 +893,7 @@ async def test_login_in_a_real_request(
                 assert new != old
                 assert f"{PLAIN.name}={new}; " in response.headers["set-cookie"]
                 assert "Max-Age=604800" in response.headers["set-cookie"]
-                info = sessions.info(store.handles(new)[0])
+                info = sessions.info(handle_of(store, new))
                 assert info is not None
                 assert (info.address, info.user_agent) == ("127.0.0.1", headers["user-agent"][:512])
                 assert (await client.get("/")).json() == ["ann", {"greeted": True}]
@@ -975,7 +903,7 @@ async def test_login_in_a_real_request(
 
 async def test_what_a_session_says_about_its_login(store: SessionStore, admin: Any) -> None:
     """`user_id`, `authenticated_at`, `is_fresh` hold from the call on, and after the commit."""
-    session = await Session(store, await create(store, n=1)).load()
+    session = await open_session(store, await create(store, n=1)).load()
     assert (session.user_id, session.authenticated_at) == (None, None)
     assert session.is_fresh(60) is False
     await session.login(7)
@@ -1027,7 +955,7 @@ async def test_an_unusable_user_id_is_refused_before_any_command(
     user: Any, store: SessionStore
 ) -> None:
     """SessionValueError, with nothing sent; and so in every verb of `store.users`."""
-    session = await Session(store, await create(store, n=1)).load()
+    session = await open_session(store, await create(store, n=1)).load()
     sent = Steps(store).names
     with pytest.raises(SessionValueError):
         await session.login(user)
@@ -1045,7 +973,7 @@ async def test_an_unusable_user_id_is_refused_before_the_session_is_loaded(
     store: SessionStore,
 ) -> None:
     """A wrong call is told from a wrong user id without asking Redis for the session."""
-    session = Session(store, await create(store, n=1))
+    session = open_session(store, await create(store, n=1))
     sent = Steps(store).names
     with pytest.raises(SessionValueError):
         await session.login("")
@@ -1071,14 +999,14 @@ async def test_two_renewals_of_a_login_have_one_winner(
     """Two requests renewing one id, 50 times: one winner, one live session, one place."""
     session_id = await log_in(store, "ann", n=1)
     for _ in range(50):
-        pair = [await Session(store, session_id).load() for _ in range(2)]
+        pair = [await open_session(store, session_id).load() for _ in range(2)]
         for session in pair:
             session.renew()
         results = await asyncio.gather(*[one.save() for one in pair], return_exceptions=True)
         assert sorted(type(result).__name__ for result in results) == ["NoneType", "SessionGone"]
-        session_id = granted(pair[results.index(None)])
+        session_id = new_id(pair[results.index(None)])
         seen = look(admin, prefix)
-        (handle,) = store.handles(session_id)
+        handle = handle_of(store, session_id)
         assert seen.users == {handle: "ann"}
         assert [*seen.places[index_key(prefix, "ann")]] == [handle]
 
@@ -1117,7 +1045,7 @@ async def test_a_login_that_loses_against_revoke_all(
 
 async def test_pages_of_1200_sessions(store: SessionStore, admin: Any) -> None:
     """The latest login first, each session once, whatever the page."""
-    handles = [store.handles(session_id)[0] for session_id in plant(admin, store, "ann", 1_200)]
+    handles = [handle_of(store, session_id) for session_id in plant(admin, store, "ann", 1_200)]
     assert await store.users.count("ann") == 1_200
     expected = handles[::-1]
     everything = await store.users.list("ann", limit=1_000)
@@ -1138,7 +1066,7 @@ async def test_the_session_that_asks_is_current(store: SessionStore) -> None:
     """By the session or by its handle; it alone is spared by revoke_others."""
     ids = [await log_in(store, "ann") for _ in range(3)]
     stranger = await log_in(store, "bob")
-    session = await Session(store, ids[1]).load()
+    session = await open_session(store, ids[1]).load()
     for current in (session, session.handle):
         infos = await store.users.list("ann", current=current)
         assert [info.handle for info in infos if info.current] == [session.handle]
@@ -1146,7 +1074,7 @@ async def test_the_session_that_asks_is_current(store: SessionStore) -> None:
     assert await store.users.revoke_others(session) == 2
     assert await live_among(store, [*ids, stranger]) == [ids[1], stranger]
     with pytest.raises(SessionValueError):
-        await store.users.revoke_others(await Session(store).load())
+        await store.users.revoke_others(await open_session(store).load())
 
 
 async def test_dead_members_are_forgotten_when_read(
@@ -1155,7 +1083,7 @@ async def test_dead_members_are_forgotten_when_read(
     """Hashes that went by themselves: list and count are right, and the index shrinks."""
     key = index_key(prefix, "ann")
     for reads in ("list", "count"):
-        handles = [store.handles(one)[0] for one in plant(admin, store, "ann", 20)]
+        handles = [handle_of(store, one) for one in plant(admin, store, "ann", 20)]
         admin.delete(*[f"{prefix}:{handle}" for handle in handles[:15]])
         if reads == "list":
             page = await store.users.list("ann", limit=3)
@@ -1172,7 +1100,7 @@ async def test_dead_members_are_forgotten_when_read(
 async def test_a_handle_of_another_user_is_not_revoked(store: SessionStore) -> None:
     """False, and that session lives; also for what is no handle at all."""
     mine, yours = await log_in(store, "ann"), await log_in(store, "bob")
-    (handle,) = store.handles(yours)
+    handle = handle_of(store, yours)
     for wrong in (handle, "", "*", "0" * 32, mine, f"user:{handle}", "\ud800"):
         assert await store.users.revoke("ann", wrong) is False
     assert await live_among(store, [mine, yours]) == [mine, yours]
@@ -1195,7 +1123,7 @@ async def test_devices_have_labels(store: SessionStore) -> None:
     """ "Firefox on Windows", and nothing for an agent that says nothing."""
     for agent in (FIREFOX, ""):
         origin = (("192.0.2.7", 4711), [(b"user-agent", agent.encode())])
-        session = await Session(store, origin=origin).load()
+        session = await open_session(store, origin=origin).load()
         await session.login("ann")
         await session.save()
         await asyncio.sleep(0.003)
@@ -1217,8 +1145,8 @@ async def test_the_index_lives_as_long_as_its_sessions(
     lifetime = Lifetime(idle=600, absolute=absolute)
     async with opened(session_redis_url, prefix, lifetime=lifetime) as store:
         ids = [await log_in(store, "ann")]
-        ids.append(await log_in(store, "ann", lifetime=Lifetime(idle=60, absolute=60)))
-        session = await Session(store, ids[0]).load()
+        ids.append(await log_in(store, "ann", lifetime={"idle": 60, "absolute": 60}))
+        session = await open_session(store, ids[0]).load()
         session.renew()
         await session.save()
         await store.users.revoke_others(session)
@@ -1250,7 +1178,7 @@ async def test_no_two_users_share_a_key(store: SessionStore, admin: Any, prefix:
         assert set(digest) <= set("0123456789abcdef")
     for number, user in enumerate(NASTY):
         (info,) = await store.users.list(user)
-        assert (info.handle, info.user_id) == (store.handles(ids[user])[0], user)
+        assert (info.handle, info.user_id) == (handle_of(store, ids[user]), user)
         assert await store.users.revoke_all(user) == 1
         assert len(look(admin, prefix).users) == len(NASTY) - number - 1
 
@@ -1277,9 +1205,9 @@ async def test_50_logins_at_once_evict_down_to_the_limit(
         ids: list[str] = []
         chance = random.Random(3)
 
-        async def on_step(_name: str, _number: int, ask: Ask) -> list[Any]:
+        async def on_step(_name: str, _number: int, send: Send) -> Any:
             await asyncio.sleep(chance.random() * 0.002)
-            return await ask()
+            return await send()
 
         # Two app servers, so that one's steps come between another's.
         both = [Steps(store), Steps(other)]
@@ -1310,7 +1238,7 @@ async def test_no_two_places_have_the_same_time(
 ) -> None:
     """2,000 logins at once: one order of age, the same for whoever makes room."""
     handles = [secrets.token_hex(16) for _ in range(2000)]
-    await asyncio.gather(*[store.users.take("ann", handle, (), None) for handle in handles])
+    await asyncio.gather(*[take_place(store, "ann", handle) for handle in handles])
     places = look(admin, prefix).places[index_key(prefix, "ann")]
     assert places.keys() == set(handles)
     assert len(set(places.values())) == 2000
@@ -1348,7 +1276,7 @@ async def test_only_living_sessions_count(
         session_redis_url, prefix, max_sessions_per_user=3, on_limit=on_limit
     ) as store:
         ids = [await log_in(store, "ann") for _ in range(3)]
-        admin.delete(f"{prefix}:{store.handles(ids[2])[0]}")
+        admin.delete(f"{prefix}:{handle_of(store, ids[2])}")
         ids.append(await log_in(store, "ann"))
         assert await live_among(store, ids) == [*ids[:2], ids[3]]
         assert len(look(admin, prefix).places[index_key(prefix, "ann")]) == 3
@@ -1365,11 +1293,11 @@ async def test_logging_in_again_on_the_only_session(
         session_id = await log_in(store, "ann", n=1)
         for _ in range(3):
             session_id = await log_in(store, "ann", session_id)
-            session = await Session(store, session_id).load()
+            session = await open_session(store, session_id).load()
             session.renew()
             await session.save()
-            session_id = granted(session)
-        assert dict(await Session(store, session_id).load()) == {"n": 1}
+            session_id = new_id(session)
+        assert dict(await open_session(store, session_id).load()) == {"n": 1}
         assert len(look(admin, prefix).users) == 1
         if on_limit == "reject":
             with pytest.raises(SessionLimitReached):
@@ -1386,7 +1314,7 @@ async def test_eviction_takes_the_oldest_login(
     async with opened(session_redis_url, prefix) as store:
         ids = plant(admin, store, "ann", 10)
     async with opened(session_redis_url, prefix, max_sessions_per_user=4) as store:
-        await Session(store, ids[0]).load()
+        await open_session(store, ids[0]).load()
         ids.append(await log_in(store, "ann"))
         assert await live_among(store, ids) == ids[-4:]
         assert await store.users.count("ann") == 4
@@ -1401,7 +1329,7 @@ async def test_out_of_memory_everybody_can_still_be_logged_out() -> None:
         async with opened(server.url, "app") as store:
             ids = [await log_in(store, "ann", n=1) for _ in range(6)]
             anonymous = await create(store, n=1)
-            mine = await Session(store, ids[0]).load()
+            mine = await open_session(store, ids[0]).load()
             was = look(admin, "app")
             admin.config_set("maxmemory-policy", "noeviction")
             admin.config_set("maxmemory", 1)
@@ -1411,9 +1339,9 @@ async def test_out_of_memory_everybody_can_still_be_logged_out() -> None:
                     await log_in(store, "ann", old)
             await store.drain()
             assert look(admin, "app") == was
-            await (await Session(store, ids[1]).load()).logout()
+            await (await open_session(store, ids[1]).load()).logout()
             assert await live_among(store, ids) == [ids[0], *ids[2:]]
-            assert await store.users.revoke("ann", store.handles(ids[2])[0]) is True
+            assert await store.users.revoke("ann", handle_of(store, ids[2])) is True
             assert await store.users.count("ann") == 4
             assert await store.users.revoke_others(mine) == 3
             assert await live_among(store, ids) == ids[:1]
@@ -1422,7 +1350,7 @@ async def test_out_of_memory_everybody_can_still_be_logged_out() -> None:
 
 
 def look_of(store: SessionStore, anonymous: str) -> Look:
-    return Look(users={store.handles(anonymous)[0]: ""})
+    return Look(users={handle_of(store, anonymous): ""})
 
 
 async def test_10000_sessions_of_one_user(store: SessionStore, admin: Any, prefix: str) -> None:
@@ -1452,7 +1380,7 @@ async def test_10000_sessions_of_one_user(store: SessionStore, admin: Any, prefi
     try:
         page = await quickly(lambda: store.users.list("ann", limit=100))
         newest = ids[:-101:-1]
-        assert [info.handle for info in page] == [store.handles(one)[0] for one in newest]
+        assert [info.handle for info in page] == [handle_of(store, one) for one in newest]
         assert len(await quickly(lambda: store.users.list("ann", offset=9_950))) == 50
         assert await quickly(lambda: store.users.count("ann"), 10_000, 20) == 10_000
         await quickly(lambda: log_in(store, "ann"))
@@ -1518,24 +1446,24 @@ async def test_a_request_that_never_answers_gives_the_place_back(
 
 async def test_two_users_in_one_request_never_share_data(store: SessionStore, admin: Any) -> None:
     """What was staged for one user is dropped when another logs in before the commit."""
-    session = await Session(store).load()
+    session = await open_session(store).load()
     await session.login("ann")
     session["secret"] = "of ann"
     await session.login("bob")
     await session.save()
-    assert dict(await Session(store, granted(session)).load()) == {}
+    assert dict(await open_session(store, new_id(session)).load()) == {}
 
     first = await log_in(store, "ann", a=1)
-    session = await Session(store, first).load()
+    session = await open_session(store, first).load()
     await session.login("bob")
     session["b"] = "of bob"
     await session.login("ann")
     assert dict(session) == {}
     session["fresh"] = True
     await session.save()
-    again = await Session(store, granted(session)).load()
+    again = await open_session(store, new_id(session)).load()
     assert (again.user_id, dict(again)) == ("ann", {"fresh": True})
-    assert not await Session(store, first).still_valid()
+    assert not await open_session(store, first).still_valid()
     assert await store.users.count("ann") == 1
     assert await store.users.count("bob") == 1  # of the first part
 
@@ -1549,7 +1477,7 @@ async def test_an_unusable_page_is_refused(store: SessionStore, nonsense: Any) -
 
 async def test_a_user_id_of_thousands_of_digits_is_refused(store: SessionStore) -> None:
     """CPython would not turn it into text; we say it in our own words."""
-    session = await Session(store).load()
+    session = await open_session(store).load()
     with pytest.raises(SessionValueError, match="thousands of digits"):
         await session.login(10**5000)
 
@@ -1558,8 +1486,7 @@ async def test_lists_do_not_travel_with_requests(store: SessionStore, admin: Any
     """A list, a count and revoke_all use a connection of their own."""
     for _ in range(5):
         await log_in(store, "ann")
-    (route,) = store._wire._routes.values()
-    lane = route.lane(b"any", "requests")
+    lane = requests_lane(store)
     before = lane.commands
     assert len(await store.users.list("ann")) == 5
     assert await store.users.count("ann") == 5
@@ -1569,25 +1496,24 @@ async def test_lists_do_not_travel_with_requests(store: SessionStore, admin: Any
 
 KILLED = """
 import asyncio, os, signal, sys
-from asgi_redis_session import Session, SessionStore
+from asgi_redis_session import SessionStore
+from tests.support.internals import around_scripts, open_session, stop_pruning
 
 url, prefix, session_id, last = sys.argv[1:]
 
 
 async def main():
-    store = SessionStore.from_url(url, prefix=prefix)
-    real, steps = store._wire.ask, iter(range(1, 100))
+    store, steps = SessionStore.from_url(url, prefix=prefix), iter(range(1, 100))
 
-    async def ask(*arguments, **options):
-        reply = await real(*arguments, **options)
+    async def around(name, send):
+        reply = await send()
         if next(steps) == int(last):
             os.kill(os.getpid(), signal.SIGKILL)
         return reply
 
-    vars(store._wire)["ask"] = ask
-    # Nobody waits for its steps, so they are none of the login's.
-    vars(store.users)["_tidy_later"] = lambda _key: None
-    session = await Session(store, session_id).load()
+    around_scripts(store, around)
+    stop_pruning(store)
+    session = await open_session(store, session_id).load()
     await session.login("ann")
     await session.save()
 
@@ -1604,7 +1530,7 @@ async def test_a_process_that_is_killed_between_the_steps_of_a_login(
     SIGKILL after load, place, hash (in a Cluster: taken, put back) and confirmation: nothing
     unlisted, nothing without TTL.
     """
-    hash_steps = 2 if store._wire.is_cluster else 1
+    hash_steps = 2 if is_cluster(store) else 1
     if last > 3 + hash_steps:
         return
     session_id = await create(store, cart="tea")
@@ -1612,6 +1538,7 @@ async def test_a_process_that_is_killed_between_the_steps_of_a_login(
         subprocess.run,
         [sys.executable, "-c", KILLED, session_redis_url, prefix, session_id, str(last)],
         check=False,
+        cwd=ROOT,
         timeout=200,
     )
     assert killed.returncode == -signal.SIGKILL
@@ -1621,6 +1548,6 @@ async def test_a_process_that_is_killed_between_the_steps_of_a_login(
     # The anonymous session, or the one that it became; between taken and put back, none.
     became = last >= 2 + hash_steps
     assert len(seen.users) == (last < 3) + became
-    assert await Session(store, session_id).still_valid() is (last < 3)
+    assert await open_session(store, session_id).still_valid() is (last < 3)
     assert await store.users.revoke_all("ann") == became
     assert look(admin, prefix).places == {}

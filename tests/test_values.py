@@ -42,7 +42,6 @@ def hashes(admin: redis.Redis, prefix: str) -> Callable[[], dict[bytes, Any]]:
     return read
 
 
-@pytest.mark.anyio
 @in_one_loop
 @given(fields=st.dictionaries(names, values, min_size=1, max_size=5))
 async def test_values_survive_a_request(page: Page, fields: dict[str, Any]) -> None:
@@ -55,7 +54,6 @@ async def test_values_survive_a_request(page: Page, fields: dict[str, Any]) -> N
     await page(lambda session: session.clear())
 
 
-@pytest.mark.anyio
 @in_one_loop
 @given(value=values, other=values)
 async def test_a_value_can_be_replaced_by_any_other(page: Page, value: Any, other: Any) -> None:
@@ -66,7 +64,6 @@ async def test_a_value_can_be_replaced_by_any_other(page: Page, value: Any, othe
     assert same(page.seen, other)
 
 
-@pytest.mark.anyio
 @in_one_loop
 @given(value=values, addition=values)
 async def test_nested_changes_survive_a_request(page: Page, value: Any, addition: Any) -> None:
@@ -77,7 +74,6 @@ async def test_nested_changes_survive_a_request(page: Page, value: Any, addition
     assert same(page.seen, [value, addition])
 
 
-@pytest.mark.anyio
 @refused
 async def test_assignment_refuses_at_once(page: Page, value: Any) -> None:
     """A value that can't be stored is refused where it is assigned, and the session lives on."""
@@ -98,7 +94,6 @@ async def test_assignment_refuses_at_once(page: Page, value: Any) -> None:
     assert page.seen == {"before": 1, "after": 2}
 
 
-@pytest.mark.anyio
 @refused
 async def test_a_bad_value_inside_a_stored_one_fails_the_commit(
     page: Page, hashes: Callable[[], dict[bytes, Any]], value: Any
@@ -121,7 +116,6 @@ async def test_a_bad_value_inside_a_stored_one_fails_the_commit(
     assert page.seen == {"cart": ["a"], "n": 1}
 
 
-@pytest.mark.anyio
 async def test_a_bad_value_inside_a_new_session_creates_nothing(
     page: Page, hashes: Callable[[], dict[bytes, Any]], events: list[SessionEvent]
 ) -> None:
@@ -138,7 +132,6 @@ async def test_a_bad_value_inside_a_new_session_creates_nothing(
     assert events == []
 
 
-@pytest.mark.anyio
 @in_one_loop
 @given(value=containers, wrong=st.sampled_from(list(REFUSED.values())))
 async def test_a_bad_value_at_any_place_fails_the_commit(
@@ -165,7 +158,6 @@ async def test_a_bad_value_at_any_place_fails_the_commit(
     assert hashes() == before
 
 
-@pytest.mark.anyio
 async def test_a_stored_value_beyond_todays_limits_can_still_be_read(
     page: Page, admin: redis.Redis, prefix: str
 ) -> None:

@@ -14,12 +14,11 @@ from typing import Any
 import pytest
 
 from asgi_redis_session import Session, SessionGone, SessionStore, SessionUnavailable
-from asgi_redis_session.store import SCRIPTS
 
 from .gate import Gate, Gates, gates_to
+from .support.internals import cookie_change, exists, handle_of, load_scripts, open_session, refresh
 from .test_concurrency import create
 
-pytestmark = pytest.mark.anyio
 #: Milliseconds: well below the idle time, and long enough for a busy machine.
 MINUTE = 60_000
 
@@ -36,7 +35,7 @@ class World:
 
     @property
     def handle(self) -> str:
-        return self.store.handles(self.session_id)[0]
+        return handle_of(self.store, self.session_id)
 
     @property
     def key(self) -> str:
@@ -44,7 +43,7 @@ class World:
 
     async def loaded(self) -> Session:
         """The session as the doomed process holds it."""
-        return await Session(self.doomed, self.session_id).load()
+        return await open_session(self.doomed, self.session_id).load()
 
     async def crash(self, verb: Awaitable[Any], done: Callable[[], bool]) -> None:
         """Run the verb until Redis has done it, and lose the answer."""
@@ -75,21 +74,20 @@ class World:
 async def world(
     session_redis_url: str, prefix: str, store: SessionStore, admin: Any
 ) -> AsyncIterator[World]:
-    for script in SCRIPTS:  # no NOSCRIPT, whose answer would be lost as well
-        admin.script_load(script.text)
+    load_scripts(admin)
     with gates_to(session_redis_url) as gate:
         async with gate.store(prefix=prefix, timeout=60) as doomed:
             session_id = await create(store, n=1, other="x")
             # Connected, to each node of a Cluster, before answers are lost.
-            await Session(doomed, session_id).load()
-            await asyncio.gather(*[doomed.exists((secrets.token_hex(16),)) for _ in range(50)])
+            await open_session(doomed, session_id).load()
+            await asyncio.gather(*[exists(doomed, secrets.token_hex(16)) for _ in range(50)])
             yield World(gate, doomed, store, admin, session_id)
 
 
 async def test_verbs_load_crash(world: World) -> None:
     """TTL slid, nothing else."""
     world.admin.pexpire(world.key, MINUTE)
-    verb = Session(world.doomed, world.session_id).load()
+    verb = open_session(world.doomed, world.session_id).load()
     await world.crash(verb, lambda: world.admin.pttl(world.key) > MINUTE)
     world.assert_untouched()
 
@@ -98,7 +96,7 @@ async def test_verbs_refresh_crash(world: World) -> None:
     """TTL slid, and nobody is told anything."""
     world.admin.pexpire(world.key, MINUTE)
     world.gate.hold_replies()
-    world.doomed.refresh((world.handle,))
+    refresh(world.doomed, world.handle)
     while world.admin.pttl(world.key) <= MINUTE:
         await asyncio.sleep(0.005)
     world.gate.shut()
@@ -109,7 +107,7 @@ async def test_verbs_refresh_crash(world: World) -> None:
 async def test_verbs_refresh_of_an_ended_session(world: World) -> None:
     """A refresh that arrives after the end brings nothing back."""
     await world.store.revoke(world.handle)
-    world.store.refresh((world.handle,))
+    refresh(world.store, world.handle)
     await world.store.drain()
     assert world.keys() == []
 
@@ -118,12 +116,12 @@ async def test_verbs_load_and_writes(world: World) -> None:
     """A load sees a concurrent commit of two fields whole, or not at all."""
 
     async def write(number: int) -> None:
-        session = await Session(world.store, world.session_id).load()
+        session = await open_session(world.store, world.session_id).load()
         session["n"], session["other"] = number, str(number)
         await session.save()
 
     async def read() -> bool:
-        session = await Session(world.doomed, world.session_id).load()
+        session = await open_session(world.doomed, world.session_id).load()
         return (session["n"], session["other"]) == (1, "x") or str(session["n"]) == session["other"]
 
     for _ in range(20):
@@ -170,7 +168,7 @@ async def test_verbs_save_again_after_a_lost_answer(world: World) -> None:
 
 async def test_verbs_save_against_a_write(world: World) -> None:
     """Other fields: both survive. The same field: the later script wins. A removal stays one."""
-    first, second = await world.loaded(), await Session(world.store, world.session_id).load()
+    first, second = await world.loaded(), await open_session(world.store, world.session_id).load()
     first["mine"], first["n"] = 1, "first"
     second["yours"], second["n"] = 2, "second"
     del second["other"]
@@ -200,18 +198,18 @@ async def test_verbs_save_before_revocation(world: World) -> None:
 
 async def test_verbs_create_crash(world: World) -> None:
     """A whole session with a TTL, whose id nobody holds."""
-    session = await Session(world.doomed).load()
+    session = await open_session(world.doomed).load()
     session["fresh"] = "yes"
     await world.crash(session.save(), lambda: len(world.keys()) == 2)
     (orphan,) = set(world.keys()) - {world.key}
     assert world.fields(orphan) == {b"fresh": b"yes"}
     assert world.admin.pttl(orphan) > 0
-    assert session.take_grant() is None
+    assert cookie_change(session) is None
 
 
 async def test_verbs_increment_crash(world: World) -> None:
     """Counted once."""
-    verb = Session(world.doomed, world.session_id).increment("n")
+    verb = open_session(world.doomed, world.session_id).increment("n")
     await world.crash(verb, lambda: world.admin.hget(world.key, "n") != b"1")
     assert world.fields(world.key) == {b"n": b"2", b"other": b"x"}
     assert world.admin.pttl(world.key) > 0
@@ -221,9 +219,9 @@ async def test_verbs_increment_against_an_assignment(world: World) -> None:
     """The later script wins."""
     session = await world.loaded()
     session["n"] = 10
-    assert await Session(world.store, world.session_id).increment("n") == 2
+    assert await open_session(world.store, world.session_id).increment("n") == 2
     await session.save()
-    assert await Session(world.store, world.session_id).increment("n") == 11
+    assert await open_session(world.store, world.session_id).increment("n") == 11
 
 
 async def test_verbs_increment_after_revocation(world: World) -> None:
@@ -232,7 +230,7 @@ async def test_verbs_increment_after_revocation(world: World) -> None:
     await world.store.revoke(world.handle)
     with pytest.raises(SessionGone):
         await loaded.increment("n")
-    unloaded = Session(world.store, world.session_id)
+    unloaded = open_session(world.store, world.session_id)
     assert await unloaded.increment("n", 5) == 5
     assert world.keys() == []
     await unloaded.save()
@@ -243,11 +241,11 @@ async def test_verbs_increment_after_revocation(world: World) -> None:
 async def test_verbs_fetch_crash_and_revocation(world: World) -> None:
     """As load."""
     world.admin.pexpire(world.key, MINUTE)
-    verb = Session(world.doomed, world.session_id).fetch("n")
+    verb = open_session(world.doomed, world.session_id).fetch("n")
     await world.crash(verb, lambda: world.admin.pttl(world.key) > MINUTE)
     world.assert_untouched()
     await world.store.revoke(world.handle)
-    assert await Session(world.store, world.session_id).fetch("n") == {}
+    assert await open_session(world.store, world.session_id).fetch("n") == {}
     assert world.keys() == []
 
 
@@ -261,13 +259,13 @@ async def test_verbs_renew_crash(world: World) -> None:
     (orphan,) = world.keys()
     assert world.fields(orphan) == {b"n": b"2", b"other": b"x"}
     assert world.admin.pttl(orphan) > 0
-    assert session.take_grant() is None
+    assert cookie_change(session) is None
 
 
 async def test_verbs_renew_and_a_write(world: World) -> None:
     """Written before the renewal: moves along. After it: gone."""
-    session, early = await world.loaded(), await Session(world.store, world.session_id).load()
-    late = await Session(world.store, world.session_id).load()
+    session, early = await world.loaded(), await open_session(world.store, world.session_id).load()
+    late = await open_session(world.store, world.session_id).load()
     early["early"] = True
     await early.save()
     session.renew()
@@ -293,18 +291,18 @@ async def test_verbs_logout_crash(world: World) -> None:
     """Gone."""
     session = await world.loaded()
     await world.crash(session.logout(), lambda: world.keys() == [])
-    assert not await Session(world.store, world.session_id).still_valid()
+    assert not await open_session(world.store, world.session_id).still_valid()
 
 
 async def test_verbs_logout_twice_and_against_revocation(world: World) -> None:
     """Whoever comes second finds nothing, and says nothing."""
-    session, unloaded = await world.loaded(), Session(world.store, world.session_id)
+    session, unloaded = await world.loaded(), open_session(world.store, world.session_id)
     assert await world.store.revoke(world.handle)
     await session.logout()
     await session.logout()
     await unloaded.logout()
     assert not await world.store.revoke(world.handle)
-    assert [session.take_grant(), unloaded.take_grant()] == [None, None]
+    assert [cookie_change(session), cookie_change(unloaded)] == [None, None]
     assert world.keys() == []
 
 

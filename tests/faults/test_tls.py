@@ -16,8 +16,6 @@ from ..test_deployment import Certificates, certificates, tls_server
 
 __all__ = ["certificates"]  # the fixture
 
-pytestmark = pytest.mark.anyio
-
 
 @pytest.fixture
 def server(certificates: Certificates) -> Iterator[tuple[DevServer, int]]:

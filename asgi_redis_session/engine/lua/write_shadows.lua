@@ -1,8 +1,8 @@
--- Write the shadows of a session that exists, if the fields that cast them are still as they were read.
--- KEYS: session. ARGV: the store's idle, the number of fields, for each: name, 1 if it exists (else 0), its
--- bytes; the number of ARGVs that are names and values, those, names to remove.
--- Answers {key, 1}, or CHANGED. Its TTL stays as it is, and it does not count as used.
-local CHANGED = -5
+-- Write the shadows of a session that exists, if the fields that they are copies of are still as they were read.
+-- KEYS: session.
+-- ARGV: the store's idle; how many fields were read, and for each: name, 1 if it exists (else 0), its bytes; how
+-- many of the next ARGV are names and values, those, then names to remove.
+-- Answers {key, 1}, or CHANGED. The TTL stays as it is: this does not count as use.
 local idle, state = alive(KEY, ARGV[1])
 if not idle then return {KEY, state} end
 
