@@ -489,11 +489,6 @@ def test_searchs_figures_can_be_measured(tmp_path: Path) -> None:
     assert (tmp_path / "search.png").stat().st_size > 10_000
 
 
-def test_the_changelog_names_the_version() -> None:
-    """There is a section for what is coming."""
-    assert "## Unreleased" in (ROOT / "CHANGELOG.md").read_text()
-
-
 async def test_the_recipe_against_pauses_works() -> None:
     """The lifespan of docs/performance.md freezes what exists, and collects the rest less often."""
     (code,) = blocks("docs/performance.md", "python")
