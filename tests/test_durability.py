@@ -114,7 +114,7 @@ def test_what_is_missing_is_said(level: Durability, answer: Any, missing: str | 
 def test_a_store_takes_nothing_else(name: str) -> None:
     """A number of replicas, say, is not a Durability."""
     with pytest.raises(TypeError, match=rf"^{name}= takes a Durability"):
-        SessionStore.from_url("redis://localhost:6379/0", **{name: 1})
+        SessionStore.from_url("redis://localhost:6379/0", **{name: 1})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("level", "command"), [(ONE, "WAIT"), (DISK, "WAITAOF")])
@@ -166,7 +166,7 @@ async def test_a_shortfall_is_told_and_the_write_stands(store: SessionStore, pai
     session = await open_session(store).load()
     session["n"] = 1
     with frozen(pair.replica):
-        with pytest.raises(DurabilityNotReached, match=r"says: 0 of 1 replicas have it\. Look"):
+        with pytest.raises(DurabilityNotReached, match=r"says: 0 of 1 replicas have it\. Check"):
             await session.save()
         assert not session.is_new
         assert not session.modified

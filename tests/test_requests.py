@@ -360,7 +360,7 @@ def test_an_unusable_limit_of_sessions_is_refused(most: Any) -> None:
     with pytest.raises(ValueError, match="max_sessions_per_user"):
         SessionStore.from_url("redis://", max_sessions_per_user=most)
     with pytest.raises(ValueError, match="on_limit"):
-        SessionStore.from_url("redis://", on_limit="ask")
+        SessionStore.from_url("redis://", on_limit="ask")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

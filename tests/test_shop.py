@@ -23,7 +23,7 @@ import pytest
 from .serving import PATIENCE, serve
 
 ROOT = Path(__file__).parents[1]
-METADATA = (b"@v", b"@created", b"@deadline", b"@seen", b"@auth", b"@agent", b"@ip")
+METADATA = (b"@v", b"@created", b"@deadline", b"@seen", b"@auth", b"@idle", b"@agent", b"@ip")
 MINUTE = 60_000
 NOBODY = {"user": None}
 

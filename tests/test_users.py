@@ -825,7 +825,7 @@ async def test_login_gives_a_new_id_and_keeps_what_is_the_users(
     meta = admin.hgetall(f"{prefix}:{session.handle}")
     assert meta[b"@created"] == meta[b"@auth"]
     assert int(meta[b"@deadline"]) - int(meta[b"@created"]) == 7 * DAY_MS
-    assert b"@idle" not in meta
+    assert meta[b"@idle"] == b"1800000"
     seconds, _ = admin.time()
     assert abs(int(meta[b"@created"]) - seconds * 1000) < 60_000
     assert old is None or not await is_live(store, old)

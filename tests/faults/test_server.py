@@ -312,8 +312,8 @@ async def test_another_prefix_or_database_is_empty(world: World) -> None:
     """A prefix or a database that nobody used: everyone is anonymous, no cookie is taken away."""
     session_id = await world.create(n=1)
     url = world.server.url.replace("/0?", "/1?")
-    for options in ({"url": url, "prefix": world.prefix}, {"url": world.server.url, "prefix": "x"}):
-        async with SessionStore.from_url(**options) as store:
+    for place, prefix in ((url, world.prefix), (world.server.url, "x")):
+        async with SessionStore.from_url(place, prefix=prefix) as store:
             browser = Browser(app_of(store), session_id)
             assert await browser.get("/read") == 410  # the shop's answer to a new session
             assert browser.session_id == session_id
