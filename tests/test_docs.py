@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 from fastapi import Depends, FastAPI
 from starlette.applications import Starlette
-from starlette.responses import JSONResponse
+from starlette.requests import Request
+from starlette.responses import JSONResponse, StreamingResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
@@ -27,8 +28,10 @@ from asgi_redis_session import (
     Lifetime,
     Limits,
     Num,
+    SessionGone,
     SessionMiddleware,
     SessionStore,
+    SessionUnavailable,
     Tag,
     Text,
 )
@@ -54,7 +57,7 @@ BLOCKS = {
     ("CONTRIBUTING.md", "sh"): 1,
     ("CONTRIBUTING.md", "python"): 1,
     ("docs/durability.md", "python"): 1,
-    ("docs/guide.md", "python"): 7,
+    ("docs/guide.md", "python"): 11,
     ("docs/performance.md", "python"): 1,
     ("benchmarks/README.md", "sh"): 1,
     # tests/test_deployment.py
@@ -70,6 +73,12 @@ BLOCKS = {
 def blocks(document: str, language: str) -> list[str]:
     text = (ROOT / document).read_text()
     return [body for kind, body in BLOCK.findall(text) if kind == language]
+
+
+def guide(text: str) -> str:
+    """The one block of the guide that contains this text."""
+    (block,) = [block for block in blocks("docs/guide.md", "python") if text in block]
+    return block
 
 
 def test_every_block_is_known() -> None:
@@ -166,10 +175,9 @@ def test_contributings_sample_is_the_code() -> None:
 
 def test_the_guides_endpoints_work(sessions: SessionKit) -> None:
     """Reading and writing as the guide shows it."""
-    load, write, *_ = blocks("docs/guide.md", "python")
     namespace: dict[str, Any] = {"JSONResponse": JSONResponse}
-    exec(load, namespace)
-    exec(write, namespace)
+    exec(guide("def profile("), namespace)
+    exec(guide("def add("), namespace)
     routes = [Route(f"/{name}", namespace[name]) for name in ("profile", "add")]
     app = SessionMiddleware(Starlette(routes=routes), store=sessions.store, cookie=PLAIN)
     cookies = sessions.cookies({"flash": "hello", "views": 1}, cookie=PLAIN)
@@ -181,7 +189,6 @@ def test_the_guides_endpoints_work(sessions: SessionKit) -> None:
 
 def test_the_guides_stores_work(session_redis_url: str) -> None:
     """The lifetime and the event hook as the guide shows them."""
-    _, _, lifetime, _, _, events, _ = blocks("docs/guide.md", "python")
     counted: list[str] = []
 
     class Metrics:
@@ -193,8 +200,9 @@ def test_the_guides_stores_work(session_redis_url: str) -> None:
         "timedelta": timedelta,
         "metrics": Metrics,
     }
-    exec(lifetime, namespace)
+    exec(guide("refresh_after=60"), namespace)
     assert namespace["store"].lifetime.refresh_after_ms == 60_000
+    events = guide("on_event=report")
     exec(events.replace("redis://localhost:6379/0", session_redis_url), namespace)
 
     async def use() -> None:
@@ -239,7 +247,7 @@ def test_the_guides_options_are_accepted(session_redis_url: str) -> None:
         "SessionMiddleware": SessionMiddleware,
         "SessionStore": SessionStore,
     }
-    code = blocks("docs/guide.md", "python")[4]
+    code = guide("limits=Limits(")
     exec(code.replace("redis://localhost:6379/0", session_redis_url), namespace)
 
     @app.get("/")
@@ -271,11 +279,10 @@ def test_the_guides_account_page_works(sessions: SessionKit) -> None:
         "timedelta": timedelta,
         "CurrentUser": CurrentUser,
         "Depends": Depends,
-        "Lifetime": Lifetime,
         "SessionDep": SessionDep,
         "require_fresh": require_fresh,
     }
-    exec(blocks("docs/guide.md", "python")[3], namespace)
+    exec(guide("def devices("), namespace)
     with TestClient(app) as one:
         assert one.get("/devices").json()["detail"]["code"] == "login_required"
         login = {"name": "ada", "password": "x"}
@@ -291,9 +298,99 @@ def test_the_guides_account_page_works(sessions: SessionKit) -> None:
         assert one.post("/password").json() == {"ended": 0}
 
 
+def test_the_guides_options_may_depend_on_the_request(sessions: SessionKit) -> None:
+    """The guide's `apology` answers when Redis is down, and pages that need no session work."""
+
+    async def read(request: Request) -> JSONResponse:
+        return JSONResponse({"loaded": (await request.session.load()).loaded})  # type: ignore[attr-defined]
+
+    async def about(request: Request) -> JSONResponse:
+        return JSONResponse({"loaded": request.session.loaded})  # type: ignore[attr-defined]
+
+    def make_app(store: SessionStore) -> Starlette:
+        app = Starlette(routes=[Route("/poll", read), Route("/account", about)])
+        namespace: dict[str, Any] = {
+            "app": app,
+            "store": store,
+            "DurabilityNotReached": DurabilityNotReached,
+            "JSONResponse": JSONResponse,
+            "SessionMiddleware": SessionMiddleware,
+            "SessionUnavailable": SessionUnavailable,
+        }
+        exec(guide("def apology("), namespace)
+        return app
+
+    cookies = sessions.cookies({"n": 1})
+    with TestClient(make_app(sessions.store), base_url="https://app", cookies=cookies) as client:
+        assert client.get("/poll").json() == {"loaded": True}
+        assert client.get("/account").json() == {"loaded": True}
+    down = SessionStore.from_url("redis://127.0.0.1:1/0")
+    with TestClient(make_app(down), base_url="https://app", cookies=cookies) as client:
+        answer = client.get("/poll")
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+    assert answer.json() == {"error": "session"}
+
+
+def test_the_guides_stream_extends_the_ttl(sessions: SessionKit) -> None:
+    """The stream goes on while the session exists, and ends when it is revoked."""
+    prices = iter("123")
+
+    async def next_price() -> str:
+        price = next(prices)
+        if price == "3":
+            (info,) = await sessions.store.users.list(7)
+            await sessions.store.revoke(info.handle)
+        return price
+
+    namespace: dict[str, Any] = {
+        "StreamingResponse": StreamingResponse,
+        "next_price": next_price,
+    }
+    exec(guide("def prices("), namespace)
+    routes = [Route("/", namespace["prices"])]
+    app = SessionMiddleware(Starlette(routes=routes), store=sessions.store, cookie=PLAIN)
+    with TestClient(app, cookies=sessions.cookies(user=7, cookie=PLAIN)) as client:
+        assert client.get("/").text == "data: 1\n\ndata: 2\n\ndata: 3\n\n"
+
+
+def test_the_guides_job_changes_every_session_of_a_user(
+    session_redis_url: str, prefix: str
+) -> None:
+    """`store.edit` by the handles of the user's list."""
+
+    async def use() -> list[dict[str, Any]]:
+        async with SessionStore.from_url(session_redis_url, prefix=prefix) as store:
+            for _ in range(2):
+                async with store.open("", cookie=PLAIN) as opened:
+                    await opened.session.login(7)
+            namespace: dict[str, Any] = {"store": store, "SessionGone": SessionGone}
+            exec(guide("store.edit("), namespace)
+            await namespace["give_voucher"](7, "SPRING")
+            fields = [info.fields for info in await store.users.list(7)]
+            await store.users.revoke_all(7)
+            return fields
+
+    assert asyncio.run(use()) == [{"voucher": "SPRING"}] * 2
+
+
+def test_the_guides_session_works_without_a_framework(session_redis_url: str, prefix: str) -> None:
+    """`store.open` counts visits, and gives a cookie for the first one."""
+
+    async def use() -> None:
+        async with SessionStore.from_url(session_redis_url, prefix=prefix) as store:
+            namespace: dict[str, Any] = {"store": store, "CookiePolicy": CookiePolicy}
+            exec(guide("store.open("), namespace)
+            visits, set_cookie = await namespace["handle"]("")
+            assert visits == 1
+            sent = set_cookie if isinstance(set_cookie, str) else set_cookie.decode()
+            assert await namespace["handle"](sent.partition(";")[0]) == (2, None)
+
+    asyncio.run(use())
+
+
 def test_the_guides_test_works(session_redis_url: str, tmp_path: Path) -> None:
     """The test that the guide shows passes in a user's suite."""
-    *_, code = blocks("docs/guide.md", "python")
+    code = guide("pytest_plugins")
     plugins, _, test = code.partition("\n\n\n")
     (tmp_path / "conftest.py").write_text(plugins)
     (tmp_path / "test_app.py").write_text(
