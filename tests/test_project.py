@@ -200,3 +200,13 @@ def test_the_glossary_has_twenty_words() -> None:
     text = (ROOT / "CONTRIBUTING.md").read_text()
     glossary = text.partition("## Glossary")[2].partition("\n## ")[0]
     assert len(re.findall(r"^\| (?!word |---)", glossary, re.MULTILINE)) == 20
+
+
+@pytest.mark.parametrize(
+    "expression",
+    re.findall(r"make test ARGS=\"-k '?([\w ]+)", (ROOT / "CONTRIBUTING.md").read_text()),
+)
+def test_the_tests_that_contributing_names_exist(expression: str) -> None:
+    """Each name in `-k` is that of a file of tests, wherever it lies."""
+    for name in expression.split(" or "):
+        assert any((ROOT / "tests").rglob(f"{name}.py")), name
