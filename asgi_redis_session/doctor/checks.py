@@ -13,8 +13,6 @@ from redis.asyncio.retry import Retry
 from .facts import Facts, Sentinel
 from .report import Level
 
-__all__ = ["CHECKS", "Check", "judge_client", "judge_sentinel"]
-
 _OLDEST, _RECOMMENDED = (6, 2), (7, 2)
 #: A hash with a longer value leaves Redis' compact encoding and takes about twice the memory.
 _LISTPACK_VALUE = 512

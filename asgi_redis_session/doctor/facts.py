@@ -19,8 +19,6 @@ from ..transport.client import Client
 from ..transport.pool import private_pool
 from ..transport.route import Server
 
-__all__ = ["Facts", "Sentinel", "ask_sentinels", "ask_server", "client_options"]
-
 #: Settings that INFO does not contain.
 _SETTINGS = (
     "save",

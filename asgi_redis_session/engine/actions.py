@@ -17,18 +17,6 @@ from .ids import check_user_id
 from .record import Changes, span_of
 from .state import Phase, SessionState
 
-__all__ = [
-    "commit",
-    "fetch",
-    "increment",
-    "load",
-    "login",
-    "logout",
-    "reload",
-    "still_valid",
-    "touch",
-]
-
 _INT64 = 2**63
 _T = TypeVar("_T")
 

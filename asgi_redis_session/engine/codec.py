@@ -19,8 +19,6 @@ import msgspec
 
 from ..errors import SessionValueError
 
-__all__ = ["DEPTH", "CorruptValue", "check_name", "decode", "encode", "read_hash"]
-
 _to_json = msgspec.json.Encoder().encode
 _from_json = msgspec.json.Decoder().decode
 

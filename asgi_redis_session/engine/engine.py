@@ -17,8 +17,6 @@ from .record import Span
 from .reports import Reports
 from .shadows import Shadows
 
-__all__ = ["Engine"]
-
 
 class Engine:
     """

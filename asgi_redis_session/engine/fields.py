@@ -13,8 +13,6 @@ from ..errors import SessionValueError
 from ..options import Limits
 from .codec import check_name, decode, encode
 
-__all__ = ["Fields"]
-
 #: Marks a field whose last write got no answer: nobody knows what Redis holds. 0xFF is never valid
 #: UTF-8, so no encoded value looks like this.
 _UNKNOWN = b"\xff"

@@ -24,8 +24,6 @@ from .reports import Reports
 from .scripts import CORRUPT, FULL, Began, Ended, Loaded, Taken
 from .shadows import Shadows
 
-__all__ = ["Hashes", "Sum"]
-
 
 class Sum(NamedTuple):
     """What `increment` returns; *total* None: there is no such session."""

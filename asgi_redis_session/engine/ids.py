@@ -13,8 +13,6 @@ from collections.abc import Sequence
 
 from ..errors import SessionValueError
 
-__all__ = ["SessionIds", "check_user_id", "is_handle"]
-
 _SECRET_LENGTH = 16
 _HANDLE = re.compile(r"[0-9a-f]{32}")
 _USER_ID_BITS = 4096

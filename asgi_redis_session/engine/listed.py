@@ -16,8 +16,6 @@ from .engine import Engine
 from .places import Place
 from .pruning import PAGE, prune, prune_some_soon
 
-__all__ = ["delete", "end_all", "end_one", "reserve"]
-
 
 async def end_one(engine: Engine, user_id: str | int, handle: str) -> bool:
     """End one session of this user; False if it is not one of theirs."""

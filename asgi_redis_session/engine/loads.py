@@ -8,8 +8,6 @@ from ..transport.scripts import Script
 from . import scripts
 from .scripts import Loaded
 
-__all__ = ["Loads"]
-
 
 class Loads:
     """

@@ -18,8 +18,6 @@ from .reports import Reports
 from .scripts import CHANGED, GONE, Loaded
 from .shadows import Shadows
 
-__all__ = ["Outside"]
-
 #: What `peek` reads of a session beside the fields that it is asked for.
 _METADATA = ("@v", "@created", "@deadline", "@user", "@auth", "@idle", "@agent", "@ip", "@seen")
 

@@ -18,8 +18,6 @@ from .ids import check_user_id
 from .record import Record
 from .scripts import Confirmed
 
-__all__ = ["Place", "Places", "Reservation"]
-
 #: How long the index of sessions without a deadline lives: in effect, as long as they do.
 _CENTURY_MS = 36_525 * 24 * 3600 * 1000
 

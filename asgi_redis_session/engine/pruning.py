@@ -14,8 +14,6 @@ from ..errors import SessionUnavailable
 from .engine import Engine
 from .places import Place
 
-__all__ = ["PAGE", "dead_places", "prune", "prune_some_soon"]
-
 PAGE = 500
 #: How many places are looked at, taken at random, whenever an index is written. It is more than a
 #: login adds, so that an index which nobody lists stays as short as its user has sessions.

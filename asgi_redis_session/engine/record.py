@@ -12,16 +12,6 @@ from typing import Any, NamedTuple, Self
 from ..options import Duration, NotGiven, milliseconds
 from .codec import read_hash
 
-__all__ = [
-    "Changes",
-    "ClientInfo",
-    "Login",
-    "Record",
-    "Span",
-    "instant",
-    "span_of",
-]
-
 
 def instant(ms: int) -> datetime:
     """Convert an instant of Redis to an aware UTC datetime."""

@@ -8,8 +8,6 @@ from .codec import CorruptValue
 from .record import Record
 from .scripts import CORRUPT, Loaded
 
-__all__ = ["Reports"]
-
 logger = logging.getLogger("asgi_redis_session")
 
 _UNREADABLE = "wrong type, or a layout version that this library does not read"

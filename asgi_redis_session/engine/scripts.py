@@ -12,46 +12,6 @@ from typing import Any, NamedTuple, TypeVar
 
 from ..transport.scripts import Script
 
-__all__ = [
-    "CHANGED",
-    "CORRUPT",
-    "CREATE",
-    "END",
-    "FOREIGN",
-    "FULL",
-    "GONE",
-    "INCREMENT",
-    "LOAD",
-    "LOGIN",
-    "PLACE_CONFIRM",
-    "PLACE_FIND",
-    "PLACE_LIST",
-    "PLACE_MOVE",
-    "PLACE_RELEASE",
-    "PLACE_TAKE",
-    "PUT_BACK",
-    "RESTORE_LOGIN",
-    "RESTORE_SAVE",
-    "SAVE",
-    "SCRIPTS",
-    "TAKE",
-    "TAKEN",
-    "WRITE_SHADOWS",
-    "Began",
-    "Confirmed",
-    "Ended",
-    "Found",
-    "Incremented",
-    "Loaded",
-    "Moved",
-    "Page",
-    "Released",
-    "Reserved",
-    "Saved",
-    "State",
-    "Taken",
-]
-
 #: The states of lua/common.lua, where their meanings are explained.
 GONE, CORRUPT, TAKEN, FOREIGN, FULL, CHANGED = 0, -1, -2, -3, -4, -5
 

@@ -13,8 +13,6 @@ from typing import Any
 from .codec import CorruptValue
 from .record import Changes
 
-__all__ = ["Shadow", "Shadows"]
-
 
 @dataclass(frozen=True, slots=True)
 class Shadow:

@@ -25,8 +25,6 @@ from .engine import Engine
 from .fields import Fields
 from .record import Changes, ClientInfo, Login, Record, Span, span_of
 
-__all__ = ["Phase", "SessionState"]
-
 
 class Phase(Enum):
     """What is known of a session."""

@@ -24,18 +24,6 @@ from .pruning import prune_some_soon
 from .record import Changes, ClientInfo, Login, Record, Span
 from .scripts import GONE, TAKEN
 
-__all__ = [
-    "Ending",
-    "Outcome",
-    "abandon_login",
-    "create",
-    "end_session",
-    "login",
-    "renew",
-    "reserve_login",
-    "save",
-]
-
 _AGENT_LENGTH = 512
 
 

@@ -26,8 +26,6 @@ from .filters import Filter
 from .index import Index
 from .replies import IndexStatus, is_missing, rows_of, status_of
 
-__all__ = ["Backfill", "IndexAdmin", "IndexStatus"]
-
 logger = logging.getLogger("asgi_redis_session")
 
 #: How long Redis may work on one question, in ms. It serves nobody else meanwhile.

@@ -16,8 +16,6 @@ from ..errors import SessionValueError
 from .fields import METADATA, Field, Num, Tag, Text, encode_tag
 from .filters import Filter, Query
 
-__all__ = ["Index"]
-
 #: Part of the fingerprint. Raise it when shadows or schemas change, so that an index which was
 #: made in the old way is noticed.
 _VERSION = "1"

@@ -21,10 +21,11 @@ from ..engine.engine import Engine
 from ..engine.verbs import Ending, end_session
 from ..errors import SearchUnavailable
 from ..info import SessionInfo
-from .admin import Backfill, IndexAdmin, IndexStatus
+from .admin import Backfill, IndexAdmin
 from .fields import SEPARATOR, Num, Tag, decode_tag, encode_tag
 from .filters import Filter, Has
 from .index import Index
+from .replies import IndexStatus
 
 __all__ = ["Search"]
 

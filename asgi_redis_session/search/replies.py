@@ -10,8 +10,6 @@ from typing import Any, NamedTuple
 
 from redis.exceptions import ResponseError
 
-__all__ = ["IndexStatus", "Rows", "is_missing", "rows_of", "status_of"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexStatus:

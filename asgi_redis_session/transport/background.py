@@ -4,8 +4,6 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
-__all__ = ["Background"]
-
 
 class Background:
     """Background tasks of one store."""

@@ -12,8 +12,6 @@ from redis.exceptions import ResponseError
 from ..options import Durability
 from .scripts import pack
 
-__all__ = ["Barrier"]
-
 
 class Barrier:
     """The last command of each batch; its reply says how far the writes of the batch have got."""

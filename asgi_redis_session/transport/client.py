@@ -27,8 +27,6 @@ from .outages import Outages
 from .route import Hop, NodeUnknown, Purpose, Route, Server, ServerRoute
 from .scripts import Script, pack
 
-__all__ = ["Client", "Written"]
-
 R = TypeVar("R")
 
 #: `call_soon` drops a command if so many are queued already.

@@ -30,8 +30,6 @@ from .lane import Lane, LaneBroken
 from .pool import node_pool
 from .route import Hop, NodeUnknown, Purpose, Route, Server
 
-__all__ = ["ClusterRoute"]
-
 _Node = tuple[str, int]
 
 #: Pause in seconds before a redirected command is sent again. It grows with each attempt, up to the

@@ -13,8 +13,6 @@ from redis.asyncio import ConnectionPool
 from redis.asyncio.sentinel import SentinelConnectionPool
 from redis.exceptions import RedisError
 
-__all__ = ["SharedConnection", "address_of"]
-
 #: Seconds after which a connection goes back to its pool and is taken again, so that redis-py can
 #: do what it does on checkout: use a new password of a credential provider, or find a new master
 #: through Sentinel.

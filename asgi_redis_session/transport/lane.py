@@ -27,8 +27,6 @@ from .barrier import Barrier
 from .connection import SharedConnection
 from .scripts import pack
 
-__all__ = ["BarrierNotReached", "Lane", "LaneBroken"]
-
 #: The part of a caller's remaining time that the barrier may take.
 _BARRIER_SHARE = 0.9
 

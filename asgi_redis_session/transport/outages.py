@@ -8,8 +8,6 @@ from ..errors import SessionUnavailable
 from ..events import Events
 from .lane import Lane
 
-__all__ = ["Outages"]
-
 logger = logging.getLogger("asgi_redis_session")
 
 #: What does not answer, if it is not known yet which node serves the key.

@@ -17,8 +17,6 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.maint_notifications import MaintNotificationsConfig
 
-__all__ = ["node_pool", "private_pool"]
-
 #: Options of the app's client that are left out: they are no connection's, or are decided here.
 _LEFT_OUT = (
     "connection_class",

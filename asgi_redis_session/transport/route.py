@@ -18,8 +18,6 @@ from .connection import address_of
 from .lane import Lane, LaneBroken
 from .pool import private_pool
 
-__all__ = ["Hop", "NodeUnknown", "Purpose", "Route", "Server", "ServerRoute"]
-
 #: What a lane is for: the commands of requests; long lists and their like (see
 #: `Client.call(own_connection=True)`); search queries; or writes with this write concern. Each has
 #: a connection of its own, so that none of the others delays requests.

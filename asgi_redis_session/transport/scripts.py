@@ -6,8 +6,6 @@ from typing import Any, Generic, TypeVar
 
 from hiredis import pack_command
 
-__all__ = ["PreparedScript", "Script", "pack"]
-
 R = TypeVar("R")
 
 

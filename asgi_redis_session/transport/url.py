@@ -17,8 +17,6 @@ from redis.exceptions import RedisError
 
 from .pool import node_pool, private_pool
 
-__all__ = ["client_from_url"]
-
 _NAME = "asgi-redis-session"
 _DEFAULT_PORTS = {"": 6379, "cluster": 6379, "sentinel": 26379}
 
