@@ -55,7 +55,7 @@ class Session(MutableMapping[str, Any]):
         Use it in a WebSocket, or after a wait, to see what other requests have written.
         """
         self._state.accessed = True
-        await actions.reload(self._state)
+        await actions.load(self._state, again=True)
         return self
 
     async def fetch(self, *names: str) -> dict[str, Any]:

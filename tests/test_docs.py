@@ -47,6 +47,7 @@ ROOT = Path(__file__).parent.parent
 DOCUMENTS = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", *sorted(
     str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("*.md")
 ), "benchmarks/README.md"]  # fmt: skip
+REPOSITORY = "https://github.com/asgi-redis-session/asgi-redis-session"
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 #: How many blocks of each kind this module runs; a new one must be added here, and run.
@@ -92,10 +93,17 @@ def test_every_block_is_known() -> None:
 
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_every_relative_link_leads_somewhere(document: str) -> None:
-    """Links between documents, examples and modules point at files that exist."""
+    """Links between documents, examples and modules, relative or absolute, lead to files."""
     text = (ROOT / document).read_text()
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", text):
         assert ((ROOT / document).parent / target).exists(), target
+    for target in re.findall(re.escape(REPOSITORY) + r"/(?:blob|tree)/main/([^)#\s]+)", text):
+        assert (ROOT / target).exists(), target
+
+
+def test_the_readme_has_no_relative_links() -> None:
+    """PyPI shows the README alone, so its links need their full address."""
+    assert not re.findall(r"\]\((?!https?:)[^)]+", (ROOT / "README.md").read_text())
 
 
 @pytest.mark.parametrize(
@@ -119,9 +127,11 @@ def test_every_command_exists(command: str) -> None:
         assert words[3:] == ["--port", "6379"]  # tests/test_devserver.py runs the command
         words = [sys.executable, *words[1:3], "--help"]
     else:
-        assert words[:4] == ["python", "-m", "pip", "install"]
-        words[0] = sys.executable
-        words[4:4] = ["--dry-run", "--no-deps", "--quiet", "--disable-pip-version-check"]
+        assert words[:2] == ["pip", "install"]
+        # This checkout stands in for the package on PyPI.
+        packages = [word.replace("asgi-redis-session", ".") for word in words[2:]]
+        options = ["--dry-run", "--no-deps", "--quiet", "--disable-pip-version-check"]
+        words = [sys.executable, "-m", "pip", "install", *options, *packages]
     subprocess.run(words, cwd=ROOT, check=True, capture_output=True, timeout=200)
 
 

@@ -21,18 +21,22 @@ _INT64 = 2**63
 _T = TypeVar("_T")
 
 
-async def load(state: SessionState) -> None:
-    """Read the session, unless it was read already."""
-    if state.phase is Phase.UNLOADED:
-        async with state.lock:
-            if state.phase is Phase.UNLOADED:
-                await _read(state)
-
-
-async def reload(state: SessionState) -> None:
-    """Read the session again, and forget what was staged."""
+async def load(state: SessionState, *, again: bool = False) -> None:
+    """Read the session, once. *again*: even if it was read already; staged changes are dropped."""
+    if state.phase is not Phase.UNLOADED and not again:
+        return
     async with state.lock:
-        await _read(state)
+        if state.phase is not Phase.UNLOADED and not again:
+            return
+        handles, record = state.handles(), None
+        try:
+            if handles:
+                record = await state.engine.hashes.load(handles, extend=state.extends)
+        except SessionUnavailable as error:
+            state.do_without(error)
+        else:
+            state.note_success()
+            state.adopt(record)
 
 
 async def fetch(state: SessionState, names: Sequence[str]) -> dict[str, Any]:
@@ -123,7 +127,7 @@ async def login(
         state.withdraw_login()
         if not keeps_data:  # another user's data
             state.changes = None
-            state.fields.replace({}, {})
+            state.replace_fields({}, {})
         changes = state.stage()
         changes.login, changes.idle_ms, changes.absolute_ms = login, None, None
         state.fields.is_cleared = False
@@ -155,17 +159,6 @@ async def touch(state: SessionState) -> bool:
         if exists:
             state.note_extended()
         return exists
-
-
-async def _read(state: SessionState) -> None:
-    handles = state.handles()
-    try:
-        record = await state.engine.hashes.load(handles, extend=state.extends) if handles else None
-    except SessionUnavailable as error:
-        state.do_without(error)
-    else:
-        state.note_success()
-        state.adopt(record)
 
 
 async def _reach(state: SessionState, verb: Awaitable[_T]) -> _T:

@@ -59,7 +59,12 @@ class Hashes:
     async def load(self, handles: tuple[str, ...], *, extend: bool) -> Record | None:
         """Read the whole hash; None if there is no session that can be read."""
         self._events.counted.loads += 1
-        handle, reply = await self._find(handles, self._loads.all[extend])
+        script, handle = self._loads.all[extend], handles[0]
+        if len(handles) == 1:  # nearly always, so without the coroutine of `_find`
+            keys = (self._client.key(handle),)
+            reply = await self._client.call(script, keys, idempotent=True)
+        else:
+            handle, reply = await self._find(handles, script)
         if reply.state <= 0:
             self._reports.absent(handle, reply.state)
             return None

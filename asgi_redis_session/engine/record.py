@@ -156,13 +156,13 @@ class Record:
             expires_ms,
             now_ms,
             int(get(b"@created", 0)),
-            _number(get(b"@deadline")),
-            _number(get(b"@idle")),
-            _text(get(b"@user")),
-            _number(get(b"@auth")),
-            _number(get(b"@seen")),
-            _text(get(b"@agent")),
-            _text(get(b"@ip")),
+            int(deadline) if (deadline := get(b"@deadline")) else None,
+            int(idle) if (idle := get(b"@idle")) else None,
+            user.decode(errors="replace") if (user := get(b"@user")) is not None else None,
+            int(auth) if (auth := get(b"@auth")) else None,
+            int(seen) if (seen := get(b"@seen")) else None,
+            agent.decode(errors="replace") if (agent := get(b"@agent")) is not None else None,
+            address.decode(errors="replace") if (address := get(b"@ip")) is not None else None,
             values,
             stored,
         )
@@ -187,11 +187,3 @@ class Record:
     def remaining_ms(self) -> int | None:
         """How long it may still live, at least 1; None: it has no deadline."""
         return None if self.deadline_ms is None else max(1, self.deadline_ms - self.now_ms)
-
-
-def _number(raw: bytes | None) -> int | None:
-    return None if raw is None else int(raw)
-
-
-def _text(raw: bytes | None) -> str | None:
-    return None if raw is None else raw.decode(errors="replace")

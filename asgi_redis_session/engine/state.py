@@ -8,7 +8,7 @@ sends those.
 
 import asyncio
 from enum import Enum
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from ..cookie import CookieChange
 from ..errors import (
@@ -54,6 +54,7 @@ class SessionState:
         "_handles",
         "_is_long_lived",
         "_is_tolerant",
+        "_lock",
         "_sealed",
         "accessed",
         "changes",
@@ -65,7 +66,6 @@ class SessionState:
         "fields",
         "had_cookie",
         "is_marked",
-        "lock",
         "phase",
         "record",
         "session_id",
@@ -95,11 +95,12 @@ class SessionState:
         # What is staged beside fields; None: nothing.
         self.changes: Changes | None = None
         self.cookie_change: CookieChange | None = None
-        self.lock = asyncio.Lock()
+        self._lock: asyncio.Lock | None = None
         self.phase = Phase.UNLOADED
         #: What Redis holds of the session; None in every phase but STORED.
         self.record: Record | None = None
-        self.fields = Fields(engine.limits, engine.shadows.checks)
+        #: Its fields. While nothing was read, an empty object that all sessions share.
+        self.fields = engine.no_fields
         #: Whether the app has used the session, so that the response varies with the cookie.
         self.accessed = False
         #: Whether the app has called `mark_modified`.
@@ -157,7 +158,10 @@ class SessionState:
     @property
     def may_have_changes(self) -> bool:
         """True if there may be something to write. Cheaper than `has_changes`, which compares."""
-        return self.changes is not None or self.fields.may_have_changes
+        fields = self.fields
+        if self.changes is not None:
+            return True
+        return bool(fields.staged or fields.live or fields.is_cleared)
 
     @property
     def has_changes(self) -> bool:
@@ -211,10 +215,10 @@ class SessionState:
 
     def discard(self) -> None:
         """Forget what is staged: the request has failed."""
-        if self.changes is not None:
-            self.withdraw_login()
-            self.changes = None
-        self.fields.discard()
+        self.withdraw_login()
+        self.changes = None
+        if self.phase is not Phase.UNLOADED:
+            self.fields.discard()
 
     def pop_cookie_change(self) -> CookieChange | None:
         """Return what the browser must be told, once; None if its cookie is right."""
@@ -233,12 +237,13 @@ class SessionState:
 
     def adopt(self, record: Record | None) -> None:
         """Take over what Redis holds; None: nothing. What was staged is forgotten."""
-        self.discard()
+        self.withdraw_login()
+        self.changes = None
         if record is None:
-            self.fields.replace({}, {})
+            self.replace_fields({}, {})
             self.enter(Phase.NEW)
         else:
-            self.fields.replace(record.values, record.stored)
+            self.replace_fields(record.values, record.stored)
             self.enter(Phase.STORED, record)
 
     def do_without(self, error: SessionUnavailable) -> None:
@@ -247,7 +252,7 @@ class SessionState:
         if not self._is_tolerant:
             raise error
         self.discard()
-        self.fields.replace({}, {})
+        self.replace_fields({}, {})
         self.enter(Phase.STAND_IN)
 
     def raise_gone(self) -> NoReturn:
@@ -257,10 +262,21 @@ class SessionState:
 
     # --- For actions ---
 
+    @property
+    def lock(self) -> asyncio.Lock:
+        """Held by one verb at a time, so that the tasks of one request can share the session."""
+        if self._lock is None:
+            self._lock = asyncio.Lock()
+        return self._lock
+
+    def replace_fields(self, values: dict[str, Any], stored: dict[str, bytes]) -> None:
+        """Show other fields: what Redis returned, or none. What was staged is forgotten."""
+        engine = self.engine
+        self.fields = Fields(engine.limits, engine.shadows.checks, values, stored)
+
     def note_success(self) -> None:
         """Redis was reached, by a command that extends the TTL."""
-        self.failure = None
-        self.note_extended()
+        self.failure, self.extends = None, self._is_long_lived
 
     def note_extended(self) -> None:
         """The TTL was extended: once per request is enough, unless this is a WebSocket."""
