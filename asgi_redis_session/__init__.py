@@ -1,6 +1,7 @@
 """Server-side sessions for every ASGI app: one Redis hash per session."""
 
 from .cookie import CookiePolicy
+from .doctor import CheckReport, Finding
 from .errors import (
     DurabilityNotReached,
     SearchUnavailable,
@@ -15,21 +16,28 @@ from .errors import (
 from .events import SessionEvent, Stats
 from .info import SessionInfo
 from .middleware import SessionMiddleware
+from .opened import OpenedSession
 from .options import Durability, Lifetime, Limits
-from .search.admin import Backfill, IndexStatus
+from .search.admin import Backfill
 from .search.fields import Num, Tag, Text
+from .search.filters import Filter
+from .search.replies import IndexStatus
 from .session import Session
 from .store import SessionStore
 
 __all__ = [
     "Backfill",
+    "CheckReport",
     "CookiePolicy",
     "Durability",
     "DurabilityNotReached",
+    "Filter",
+    "Finding",
     "IndexStatus",
     "Lifetime",
     "Limits",
     "Num",
+    "OpenedSession",
     "SearchUnavailable",
     "Session",
     "SessionError",

@@ -1,9 +1,9 @@
 """
-The session cookie: what its attributes may be, how it is found in a request and written to a
+The session cookie: its attributes, how it is read from a request, and how it is written to a
 response.
 
-Everything works on raw bytes. What a client sends is compared, never decoded, unquoted or
-repaired: a value either has exactly the form of our ids or it is not ours.
+Everything works on raw bytes. What a client sends is compared, never decoded, unquoted or repaired:
+a value that does not have exactly the form of an id is ignored.
 """
 
 import re
@@ -11,9 +11,9 @@ import string
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Literal, Self
+from typing import Literal, NamedTuple, Self
 
-__all__ = ["CookiePolicy"]
+__all__ = ["CookieChange", "CookiePolicy", "is_id"]
 
 #: 256 random bits as base64url without padding.
 _ID_LENGTH = 43
@@ -27,8 +27,15 @@ _MAX_AGE = 400 * 24 * 3600  # and cap the lifetime at 400 days (section 5.5)
 
 
 def is_id(value: bytes) -> bool:
-    """Whether it has the form of our ids."""
+    """Whether the value has the form of a session id."""
     return len(value) == _ID_LENGTH and not value.translate(None, _ID_BYTES)
+
+
+class CookieChange(NamedTuple):
+    """What the browser must be told: the id to send from now on, or None to forget its cookie."""
+
+    session_id: str | None
+    max_age_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,11 +44,11 @@ class CookiePolicy:
     The name and attributes of the session cookie (RFC 6265bis).
 
     *name*: with the default prefix `__Host-`, browsers accept the cookie only over HTTPS, from this
-    very host and for the whole site, so no sibling domain can plant one.
+    host and for the whole site, so that no sibling domain can plant one.
     *max_age*: `"absolute"` keeps the cookie until the session's deadline (at most 400 days, the
     limit of browsers); `"session"` lets the browser drop it when it closes.
-    *partitioned*: a jar of its own for each embedding site (CHIPS); needs `same_site="none"` to be
-    of use.
+    *partitioned*: each embedding site gets a cookie jar of its own (CHIPS). It needs
+    `same_site="none"` to be of use.
 
     Raises `ValueError` for combinations that browsers would ignore or that would not protect.
     """
@@ -78,8 +85,9 @@ class CookiePolicy:
     @classmethod
     def for_development(cls) -> Self:
         """
-        A policy that works over plain HTTP: no prefix, no `Secure`. Warns, since anybody on the
-        network can then read the cookie.
+        Return a policy that works over plain HTTP: no prefix, no `Secure`.
+
+        It warns, because anybody on the network can then read the cookie.
         """
         warnings.warn(
             "CookiePolicy.for_development() sends the session cookie over plain HTTP. "
@@ -90,25 +98,42 @@ class CookiePolicy:
 
     def values(self, headers: Iterable[tuple[bytes, bytes]]) -> set[bytes]:
         """
-        The distinct values that the request's `cookie` headers give our cookie.
+        Return the distinct values that the request's `cookie` headers give to this cookie.
 
-        More than one means that somebody (a sibling domain, another path) has set a second one;
-        their order says nothing about which is ours.
+        More than one means that somebody (a sibling domain, another path) has set a second cookie
+        of this name. Their order does not say which one is ours.
         """
-        found: set[bytes] = set()
-        marker = self._marker
-        for name, value in headers:
-            if name != b"cookie":
-                continue
-            if value.startswith(marker) and b";" not in value:
-                found.add(value[len(marker) :].strip(b" \t"))
-            elif marker in value:
-                for text in self._values.findall(value):
-                    found.add(text.strip(b" \t"))
-        return found
+        return {
+            text.strip(b" \t")
+            for name, value in headers
+            if name == b"cookie"
+            for text in self._values.findall(value)
+        }
+
+    def read(self, headers: Iterable[tuple[bytes, bytes]]) -> tuple[str | None, bool]:
+        """
+        Return the session id in the request's `cookie` headers, and whether there is a conflict.
+
+        The id is None if there is no cookie, or none with the form of an id. A conflict is two
+        different values; then neither counts.
+        """
+        values = self.values(headers)
+        if len(values) == 1 and is_id(value := values.pop()):
+            return value.decode(), False
+        return None, len(values) > 1
+
+    def header_for(self, change: CookieChange) -> bytes:
+        """Return the `Set-Cookie` value that tells the browser of this change."""
+        if change.session_id is None:
+            return self.render_deletion()
+        return self.render(change.session_id, change.max_age_ms)
 
     def render(self, session_id: str, max_age_ms: int | None) -> bytes:
-        """The `Set-Cookie` value that gives the browser this id; *max_age_ms* None: no deadline."""
+        """
+        Return the `Set-Cookie` value that gives the browser this id.
+
+        *max_age_ms*: how long the session may still live; None: it has no deadline.
+        """
         if self.max_age == "session":
             return b"%b%b; %b" % (self._marker, session_id.encode(), self._attributes)
         seconds = _MAX_AGE if max_age_ms is None else min(_MAX_AGE, max(0, max_age_ms // 1000))
@@ -120,7 +145,7 @@ class CookiePolicy:
         )
 
     def render_deletion(self) -> bytes:
-        """The `Set-Cookie` value that makes the browser forget the cookie."""
+        """Return the `Set-Cookie` value that makes the browser forget the cookie."""
         return b"%bdeleted; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT; %b" % (
             self._marker,
             self._attributes,
@@ -165,7 +190,7 @@ class CookiePolicy:
                 raise ValueError(
                     f"CookiePolicy({flag}={getattr(self, flag)!r}): use True or False."
                 )
-        # Browsers look at the prefixes without regard to case, so a server must as well.
+        # Browsers ignore the case of prefixes, so a server must as well.
         prefix = self.name.lower()
         if prefix.startswith("__host-") and (
             not self.secure or self.path != "/" or self.domain is not None

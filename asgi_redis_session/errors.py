@@ -2,16 +2,16 @@
 Everything this library raises.
 
 SessionError
-├── SearchUnavailable     a query can't be answered, or not fully
+├── SearchUnavailable     a query can't be answered, or only in part
 ├── SessionNotLoaded      the mapping was used before it was loaded    (also a RuntimeError)
 ├── SessionTooLate        a new id is needed, but the response started (also a RuntimeError)
-├── SessionGone           the session was ended by somebody else meanwhile
+├── SessionGone           the session was ended by another request
 ├── SessionLimitReached   the user has as many sessions as allowed
 ├── SessionUnavailable    Redis did not answer, or refused the command
 ├── DurabilityNotReached  the write is done, but not yet as durable as asked
 └── SessionValueError     a name or value that can't be stored         (also a ValueError)
 
-Each message says what happened and then what to do. None carries a session id or a stored value.
+Each message says what happened, then what to do. None contains a session id or a stored value.
 """
 
 __all__ = [
@@ -28,15 +28,15 @@ __all__ = [
 
 
 class SessionError(Exception):
-    """The root: catch it to catch whatever this library raises."""
+    """The base class of every error that this library raises."""
 
 
 class SearchUnavailable(SessionError):
     """
-    A question across sessions can't be answered, or only in part: no Search on the server, no index
-    yet, one that is being built or was made for another declaration, or a query that took too long.
+    A query across sessions can't be answered, or only in part.
 
-    Requests and their sessions are not concerned.
+    The server has no Search; there is no index yet; it is being built, or was made for another
+    declaration; or the query took too long. Requests and their sessions are not affected.
     """
 
 
@@ -51,18 +51,20 @@ class SessionNotLoaded(SessionError, RuntimeError):
 
 
 class SessionTooLate(SessionError, RuntimeError):
-    """A session that needs a new id was changed after the response had started."""
+    """The session needs a new id, but no browser can be given one any more."""
 
-    def __init__(self) -> None:
-        super().__init__(
-            "The response has already started (or the WebSocket was accepted), so the browser "
-            "can't be given a new session id any more. Write to a new session, log in or renew "
-            "before that."
-        )
+    RESPONSE_STARTED = (
+        "The response has already started (or the WebSocket was accepted), so the browser "
+        "can't be given a new session id any more. Write to a new session, log in or renew "
+        "before that."
+    )
+
+    def __init__(self, message: str = RESPONSE_STARTED) -> None:
+        super().__init__(message)
 
 
 class SessionGone(SessionError):
-    """The session was ended by another request; nothing was written and nothing recreated."""
+    """The session was ended by another request. Nothing was written, and nothing was recreated."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -83,10 +85,10 @@ class SessionLimitReached(SessionError):
 
 class SessionUnavailable(SessionError):
     """
-    Redis could not be reached in time, or refused.
+    Redis could not be reached in time, or refused the command.
 
-    The middleware answers 503 with `Retry-After` when this error reaches it. Whether a write
-    that was already sent has happened is not known; it happened whole or not at all.
+    The middleware answers 503 with `Retry-After` when this error reaches it. It is not known
+    whether a write that was already sent has happened; it happened whole or not at all.
     *is_refusal*: Redis has answered, and refused.
     """
 
@@ -97,18 +99,18 @@ class SessionUnavailable(SessionError):
 
 class DurabilityNotReached(SessionError):
     """
-    The write stands, but it may still be lost: it is not yet where `Durability` asked for it.
+    The write is done, but it may still be lost: it has not got as far as `Durability` asks.
 
     The session is as it would be without this error. The middleware answers 503 with `Retry-After`
-    when it reaches it, and sends the cookie of a new session along.
+    when this error reaches it, together with the cookie of a new session.
     """
 
     def __init__(self, reason: str) -> None:
         super().__init__(
-            f"The session was written, but may still be lost: {reason}. Look after the replicas "
+            f"The session was written, but may still be lost: {reason}. Check the replicas "
             "or the disk, or ask for less durability."
         )
 
 
 class SessionValueError(SessionError, ValueError):
-    """A field name or value that can't be stored; nothing of it reached Redis."""
+    """A field name or value that can't be stored. Nothing of it has reached Redis."""

@@ -1,29 +1,61 @@
-"""What happens to sessions, for the app's hook, and counters of it."""
+"""What happens to sessions: events for the app's hook, and counters."""
 
-from dataclasses import dataclass, fields
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime
+from typing import Literal
 
-__all__ = ["SessionEvent", "Stats"]
+__all__ = ["EndReason", "EventName", "Events", "SessionEvent", "Stats"]
+
+logger = logging.getLogger("asgi_redis_session")
+
+EventName = Literal[
+    "created",
+    "logged_in",
+    "renewed",
+    "ended",
+    "gone",
+    "unknown_id",
+    "conflict",
+    "corrupt",
+    "unavailable",
+]
+EndReason = Literal["logout", "revoked", "limit", "replaced", "login_failed"]
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class SessionEvent:
     """
-    Something that happened to a session; carries handles, never ids or values.
+    Something that happened to a session. It carries handles, never ids or stored values.
 
-    *name*: `created`, `logged_in`, `renewed`, `ended`, `gone` (a commit found its session ended),
-    `unknown_id` (a well-formed cookie that Redis does not know), `conflict` (two different session
-    cookies in one request), `corrupt` (a session that can't be read), `unavailable` (Redis did not
-    answer).
+    *name*: what happened. `created`, `logged_in`, `renewed`, `ended`; `gone` (a commit found that
+    its session had ended); `unknown_id` (a well-formed cookie that Redis does not know);
+    `conflict` (two different session cookies in one request); `corrupt` (a session that can't be
+    read); `unavailable` (Redis did not answer, or refused).
+    *user_id*: whose session it is, where that is known.
+    *reason*: why it ended. `logout`; `revoked` (from outside); `limit` (the user logged in
+    elsewhere, and had as many sessions as allowed); `replaced` (another user logged in on it);
+    `login_failed` (its login was revoked before it was complete).
+    *detail*: what went wrong, for `corrupt` and `unavailable`.
+    *at*: when, by the clock of this process, as an aware UTC datetime.
     """
 
-    name: str
+    name: EventName
     handle: str | None = None
     detail: str | None = None
+    user_id: str | None = None
+    reason: EndReason | None = None
+    at: datetime = field(default_factory=_now, compare=False)
 
 
 @dataclass(slots=True)
 class Stats:
-    """Plain counters of one store in this process, from its creation on."""
+    """Plain counters of one store in this process, since the store was made."""
 
     loads: int = 0
     refreshes: int = 0
@@ -35,5 +67,32 @@ class Stats:
     commands: int = 0
 
     def as_dict(self) -> dict[str, int]:
-        """All counters by name, as a metrics exporter wants them."""
+        """Return all counters by name, as a metrics exporter wants them."""
         return {counter.name: getattr(self, counter.name) for counter in fields(self)}
+
+
+class Events:
+    """The app's hook, and the counters: shared by everything that reports something."""
+
+    __slots__ = ("_on_event", "counted")
+
+    def __init__(self, on_event: Callable[[SessionEvent], None] | None) -> None:
+        self._on_event = on_event
+        self.counted = Stats()
+
+    def emit(
+        self,
+        name: EventName,
+        handle: str | None = None,
+        *,
+        detail: str | None = None,
+        user_id: str | None = None,
+        reason: EndReason | None = None,
+    ) -> None:
+        """Call the app's hook. A hook that fails is logged and disturbs nothing else."""
+        if self._on_event is None:
+            return
+        try:
+            self._on_event(SessionEvent(name, handle, detail, user_id, reason))
+        except Exception:
+            logger.exception("on_event failed for the event %r.", name)

@@ -21,6 +21,7 @@ from typing import Any
 
 from asgi_redis_session import CookiePolicy, Session, SessionMiddleware, SessionStore
 from asgi_redis_session.devserver import DevServer
+from tests.support.internals import cookie_change, open_session
 
 Scope = MutableMapping[str, Any]
 REQUESTS = 200
@@ -183,12 +184,12 @@ async def make_sessions(store: SessionStore, number: int, data: dict[str, Any]) 
     """Store so many sessions; returns the handle of each by its cookie."""
     made = {}
     for _ in range(number):
-        session = await Session(store).load()
+        session = await open_session(store).load()
         session.update(data)
         await session.save()
-        grant = session.take_grant()
-        assert grant is not None
-        made[f"session={grant.session_id}".encode()] = session.handle or ""
+        change = cookie_change(session)
+        assert change is not None
+        made[f"session={change.session_id}".encode()] = session.handle or ""
     return made
 
 

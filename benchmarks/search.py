@@ -21,10 +21,10 @@ from typing import Any
 import redis as sync_redis
 from redis.asyncio import Redis
 
-from asgi_redis_session import Num, Session, SessionStore, Tag
+from asgi_redis_session import Num, SessionStore, Tag
 from asgi_redis_session.devserver import DevServer
 from asgi_redis_session.engine.codec import encode
-from asgi_redis_session.engine.record import Changes
+from tests.support.internals import open_session, with_shadows
 
 INDEX = [Tag("tenant"), Tag("skus"), Num("total")]
 TENANTS, PRODUCTS = 50, 5000
@@ -42,8 +42,7 @@ def seed(url: str, store: SessionStore, number: int, *, shadows: bool) -> None:
             skus = [f"SKU-{sku}" for sku in random.sample(range(PRODUCTS), 3)]
             values = {"tenant": f"shop-{random.randrange(TENANTS)}", "skus": skus}
             fields = {n: encode(v) for n, v in {**values, "total": random.randrange(500)}.items()}
-            changes = Changes(dict(fields))
-            written = store.index.cover(changes).fields if shadows else changes.fields
+            written = with_shadows(store, fields) if shadows else fields
             created = now - number + done
             meta = {"@v": 1, "@created": created, "@seen": created, "@deadline": created + 10**9}
             key = f"{store.prefix}:{random.getrandbits(128):032x}"
@@ -109,7 +108,7 @@ async def questions(store: SessionStore, redis: Redis) -> dict[str, float]:
 
 async def commits(redis: Redis, store: SessionStore) -> dict[str, float]:
     """Microseconds of Redis' time for a commit of one field, by kind of field."""
-    session = await Session(store).load()
+    session = await open_session(store).load()
     session.update({"tenant": "x", "skus": ["y"], "total": 1, "theme": 0})
     await session.save()
     spent = {}
@@ -126,7 +125,7 @@ async def commits(redis: Redis, store: SessionStore) -> dict[str, float]:
 
 async def visible(store: SessionStore) -> dict[str, float]:
     """How many of a hundred commits the very next question finds, and when its answer is there."""
-    session, found, spent = await Session(store).load(), 0, []
+    session, found, spent = await open_session(store).load(), 0, []
     for number in range(100):
         session["tenant"] = f"new-{number}"
         started = time.perf_counter()

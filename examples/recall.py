@@ -18,17 +18,16 @@ from contextlib import ExitStack
 
 from redis.asyncio import Redis
 
-from asgi_redis_session import SearchUnavailable, Session, SessionStore, Tag
+from asgi_redis_session import SearchUnavailable, SessionStore, Tag
 from asgi_redis_session.devserver import DevServer
 
 PREFIX, RECALLED, AT_ONCE = "recall", "SKU-13", 500
 
 
 async def fill_a_cart(store: SessionStore) -> None:
-    session = await Session(store).load()
-    session["tenant"] = f"shop-{random.randrange(50)}"
-    session["skus"] = [f"SKU-{number}" for number in random.sample(range(5000), 3)]
-    await session.save()
+    async with store.open(None) as opened:
+        opened.session["tenant"] = f"shop-{random.randrange(50)}"
+        opened.session["skus"] = [f"SKU-{number}" for number in random.sample(range(5000), 3)]
 
 
 async def seed(store: SessionStore, carts: int) -> None:

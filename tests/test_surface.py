@@ -12,6 +12,8 @@ import pytest
 import asgi_redis_session
 from asgi_redis_session import SessionError, errors
 
+pytestmark = pytest.mark.anywhere
+
 PACKAGE = Path(asgi_redis_session.__file__).parent
 MODULES = sorted(
     f"asgi_redis_session.{module.name}" for module in pkgutil.iter_modules([str(PACKAGE)])

@@ -1,3 +1,1 @@
 """What sessions are made of: values, hashes, a user's index, and the verbs that change them."""
-
-__all__: list[str] = []

@@ -1,10 +1,10 @@
 """
-Values and the bytes that stand for them in a hash field: "tagged raw".
+Values, and the bytes that represent them in a hash field.
 
 The first byte tells the type, so that every value comes back equal and of the same type, and
-`redis-cli HGETALL` can still be read:
+`redis-cli HGETALL` stays readable:
 
-    str           raw UTF-8; a leading ' if it could be taken for something else
+    str           raw UTF-8, with a leading ' if it could be mistaken for something else
     int, float    digits, as JSON writes them
     bool, None    true, false, null
     list, dict    compact JSON
@@ -19,26 +19,19 @@ import msgspec
 
 from ..errors import SessionValueError
 
-__all__ = [
-    "CorruptValue",
-    "by_name",
-    "check_name",
-    "decode",
-    "decode_fields",
-    "encode",
-]
-
 _to_json = msgspec.json.Encoder().encode
 _from_json = msgspec.json.Decoder().decode
 
 _LITERALS: dict[bytes, bool | None] = {b"true": True, b"false": False, b"null": None}
-_NAMED = frozenset({"true", "false", "null", "NaN", "Infinity"})
-_NAMED_BYTES = frozenset({b"NaN", b"Infinity"})
-_TAGS = frozenset("'\"{[-0123456789")
+#: Text that reads like a literal, or like what some JSON writers make of floats.
+_WORDS = frozenset({"true", "false", "null", "NaN", "Infinity"})
+_FLOAT_WORDS = frozenset({b"NaN", b"Infinity"})
+#: First characters of encoded values that are not plain text.
+_MARKS = frozenset("'\"{[-0123456789")
 _QUOTE, _DOUBLE_QUOTE, _AT = b"'\"@"
-_STRUCTURED = frozenset(b"{[-0123456789")
-#: First bytes of what is not plain text, or might not be.
-_TELLING = frozenset(bytes([first]) for first in _STRUCTURED | frozenset(b"'\"tfnNI")) | {b""}
+_JSON_MARKS = frozenset(b"{[-0123456789")
+#: First bytes of encoded values that are not plain text, or might not be.
+_NOT_PLAIN = frozenset(bytes([first]) for first in _JSON_MARKS | frozenset(b"'\"tfnNI")) | {b""}
 
 #: CPython refuses to turn longer integers into text, and back (`sys.set_int_max_str_digits`).
 #: Checked in bits, because counting digits would itself be the slow conversion.
@@ -49,20 +42,20 @@ DEPTH = 32
 
 
 class CorruptValue(Exception):
-    """Bytes in Redis that no encoder of ours has written."""
+    """Bytes in Redis that this encoder never writes."""
 
 
 def encode(value: Any, depth: int = DEPTH) -> bytes:
     """
-    Turn a value into the bytes of its hash field.
+    Return the bytes of the hash field that holds this value.
 
-    Raises `SessionValueError` for whatever would not come back equal and with the same type:
-    other types (also subclasses), NaN and infinities, lone surrogates, other keys than str,
-    integers of more than 4,300 digits, and nesting beyond *depth*.
+    Raises `SessionValueError` for what would not come back equal and of the same type: other types
+    (subclasses, too), NaN and infinities, lone surrogates, keys that are no str, integers of more
+    than 4,300 digits, and nesting beyond *depth*.
     """
     kind = type(value)
     if kind is str:
-        if value[:1] in _TAGS or value in _NAMED:
+        if value[:1] in _MARKS or value in _WORDS:
             value = "'" + value
         return _utf8(value)
     if kind is not bool and value is not None:
@@ -90,7 +83,7 @@ def _refuse_inexact(value: Any, depth: int) -> None:
                 "An integer of about 4,300 digits or more can't be stored. Store it as text."
             )
     elif kind is float:
-        if value - value != 0.0:  # true for NaN and the infinities alone
+        if value - value != 0.0:  # true only for NaN and the infinities
             raise SessionValueError("NaN and infinity can't be stored. Store None or text instead.")
     elif kind is list or kind is dict:
         _refuse_inexact_items(value, depth)
@@ -122,46 +115,55 @@ def _refuse_inexact_items(container: list[Any] | dict[Any, Any], depth: int) -> 
 
 
 def decode(raw: bytes) -> Any:
-    """Turn the bytes of a hash field back into its value; raises `CorruptValue`."""
+    """Return the value of a hash field; raises `CorruptValue`."""
     try:
         if not raw:
             return ""
-        tag = raw[0]
-        if tag in _STRUCTURED:
+        mark = raw[0]
+        if mark in _JSON_MARKS:
             return _from_json(raw)
-        if tag == _QUOTE:
+        if mark == _QUOTE:
             return raw[1:].decode()
         if raw in _LITERALS:
             return _LITERALS[raw]
         text = raw.decode()
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise CorruptValue("a field is neither text, nor a number, nor JSON of ours") from None
-    if tag == _DOUBLE_QUOTE or raw in _NAMED_BYTES:
-        raise CorruptValue("a field holds text that we would have quoted")
+        raise CorruptValue("a field is neither text, nor a number, nor valid JSON") from None
+    if mark == _DOUBLE_QUOTE or raw in _FLOAT_WORDS:
+        raise CorruptValue("a field holds text that should have been quoted")
     return text
 
 
-def decode_fields(pairs: Sequence[bytes]) -> dict[str, Any]:
-    """The user's values of a hash as Redis lists it: names and values in turn."""
+def read_hash(
+    pairs: Sequence[bytes],
+) -> tuple[dict[str, Any], dict[str, bytes], dict[bytes, bytes]]:
+    """
+    Parse a hash: *pairs* are its names and values in turn, as HGETALL lists them.
+
+    Returns the values of the app's fields, their stored bytes, and the library's own fields (their
+    names begin with `@`), which are left as bytes. Raises `CorruptValue`.
+    """
     values: dict[str, Any] = {}
+    stored: dict[str, bytes] = {}
+    metadata: dict[bytes, bytes] = {}
     parts = iter(pairs)
     try:
-        # The dearest part of a load: a short way for plain text, which most values are.
         for name, raw in zip(parts, parts, strict=True):
-            if name[0] != _AT:
-                values[name.decode()] = decode(raw) if raw[:1] in _TELLING else raw.decode()
-    except (UnicodeDecodeError, IndexError):  # no name has no first byte
-        raise CorruptValue("a field's name or text is not UTF-8, or it has no name") from None
-    return values
-
-
-def by_name(pairs: Sequence[bytes]) -> dict[bytes, bytes]:
-    """A hash as Redis lists it, as a dict of its bytes, with all that is ours."""
-    return dict(zip(pairs[::2], pairs[1::2], strict=True))
+            if name[0] == _AT:
+                metadata[name] = raw
+            else:
+                text = name.decode()
+                stored[text] = raw
+                # Decoding is the most expensive part of a load. Most values are plain text, so
+                # that case is handled first.
+                values[text] = decode(raw) if raw[:1] in _NOT_PLAIN else raw.decode()
+    except (UnicodeDecodeError, IndexError):  # an empty name has no first byte
+        raise CorruptValue("a field's name or text is not UTF-8, or the name is empty") from None
+    return values, stored, metadata
 
 
 def check_name(name: object) -> str:
-    """Return the name of a user's field, or raise `SessionValueError`."""
+    """Return the name of one of the app's fields, or raise `SessionValueError`."""
     if type(name) is not str:
         raise SessionValueError(
             f"A field's name must be a str, not {type(name).__name__}, as in session['cart']."

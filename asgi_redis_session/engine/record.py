@@ -1,148 +1,110 @@
 """
-The small values that a session is made of: how long it lives, how large it may be, what Redis
-returned of it (`Record`), what a request altered (`Changes`), and how it is shown to others.
+What Redis returned of a session (`Record`), and what a request changed (`Changes`, `Login`).
 
-No I/O and no clock: instants come from Redis.
+No I/O and no clock: all instants are those of Redis, in milliseconds since 1970.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any, NamedTuple, Self
 
-from ..errors import SessionValueError
-from ..options import Lifetime, Promise
-from .codec import by_name, decode_fields
-
-__all__ = ["Changes", "Grant", "Login", "Record"]
-
-_USER_BITS = 4096
-#: 128 bits in hex: the only form that a handle has.
-_HANDLE = re.compile(r"[0-9a-f]{32}")
+from ..options import Duration, NotGiven, milliseconds
+from .codec import read_hash
 
 
 def instant(ms: int) -> datetime:
-    """A Redis instant (milliseconds since 1970) as an aware UTC datetime."""
+    """Convert an instant of Redis to an aware UTC datetime."""
     return datetime.fromtimestamp(ms / 1000, UTC)
 
 
-class Record:
-    """
-    What Redis holds of one session. Instants are milliseconds of the Redis clock.
+#: The client's address (host, port) and the request's headers, as ASGI gives them.
+ClientInfo = tuple[Any, Any]
 
-    *pairs*: its hash as Redis lists it. *values* are the user's fields; raises `CorruptValue` if
-    one is not what we write. That the instants among ours are, `lua/load.lua` has seen to.
-    """
 
-    __slots__ = ("_raws", "expires_ms", "handle", "now_ms", "pairs", "values")
+class Span(NamedTuple):
+    """How long one session lives, in milliseconds; *absolute_ms* None: it has no deadline."""
 
-    def __init__(
-        self, handle: str, expires_ms: int, now_ms: int, pairs: Sequence[bytes] = ()
-    ) -> None:
-        self.handle = handle
-        self.expires_ms = expires_ms
-        self.now_ms = now_ms
-        self.pairs = pairs
-        self.values = decode_fields(pairs)
-        self._raws: dict[bytes, bytes] | None = None
+    idle_ms: int
+    absolute_ms: int | None
 
-    @property
-    def raws(self) -> dict[bytes, bytes]:
-        """The hash by names; made when somebody asks, as few requests do."""
-        if self._raws is None:
-            self._raws = by_name(self.pairs)
-        return self._raws
 
-    @property
-    def created_ms(self) -> int:
-        """When it was created, or logged in."""
-        return self._count(b"@created") or 0
-
-    @property
-    def deadline_ms(self) -> int | None:
-        """When it ends however busy it is; None: never for that reason."""
-        return self._count(b"@deadline")
-
-    @property
-    def auth_ms(self) -> int | None:
-        """When its user logged in."""
-        return self._count(b"@auth")
-
-    @property
-    def idle_ms(self) -> int | None:
-        """How long it lives without use; None: as long as the store says."""
-        return self._count(b"@idle")
-
-    @property
-    def seen_ms(self) -> int | None:
-        """When it was last written; None: never since it was created."""
-        return self._count(b"@seen")
-
-    def shorten(self, idle_ms: int, deadline_ms: int | None) -> None:
-        """Take over a lifetime that was just written."""
-        self.raws[b"@idle"] = b"%d" % idle_ms
-        if deadline_ms is not None:
-            self.raws[b"@deadline"] = b"%d" % deadline_ms
-
-    def _count(self, name: bytes) -> int | None:
-        raw = self.raws.get(name)
-        return None if raw is None else int(raw)
-
-    @property
-    def user_id(self) -> str | None:
-        """Who is logged in."""
-        return self.text(b"@user")
-
-    def text(self, name: bytes) -> str | None:
-        """A text among the metadata; None if there is none."""
-        raw = self.raws.get(name)
-        return None if raw is None else raw.decode(errors="replace")
+def span_of(
+    verb: str, default: Span, idle: Duration | NotGiven, absolute: Duration | NotGiven | None
+) -> Span:
+    """Return the span that a caller asks for; what is not given is that of *default*."""
+    idle_ms, absolute_ms = default
+    if not isinstance(idle, NotGiven):
+        idle_ms = milliseconds(f"{verb}(idle)", idle)
+    if absolute is None:
+        absolute_ms = None
+    elif not isinstance(absolute, NotGiven):
+        absolute_ms = milliseconds(f"{verb}(absolute)", absolute)
+    return Span(idle_ms, absolute_ms)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Login:
-    """A login that has its place in the user's index, and waits for the commit."""
+    """A login that has reserved its place in the user's index, and waits for the commit."""
 
     user_id: str
     session_id: str = field(repr=False)
     handle: str
     now_ms: int
-    lifetime: Lifetime
+    span: Span
     agent: str | None
     address: str | None
-    #: Whether what the session held is kept: it was nobody's, or this user's.
-    keeps: bool
+    #: Whether the session's data is kept: it was anonymous, or this user's.
+    keeps_data: bool
+
+    def described(self) -> list[str]:
+        """Names and values of the fields that say where the login came from."""
+        pairs = (("@agent", self.agent), ("@ip", self.address))
+        return [part for name, text in pairs if text is not None for part in (name, text)]
 
 
 @dataclass(slots=True)
 class Changes:
     """
-    What a request altered, until it is committed: *fields* to write (None: to remove), a shorter
-    *lifetime*, whether the session *renews* its id, whether it was emptied by `clear`, a *login*;
-    and once they are being committed, the *promise* of how durable that will be.
+    What a request changed, until it is committed.
+
+    *fields*: encoded values to write, None to remove. *idle_ms*, *absolute_ms*: a shorter lifetime;
+    None leaves it as it is. *renews*: the session gets a new id. *login*: it gets one for a user
+    who logs in.
     """
 
     fields: dict[str, bytes | None] = field(default_factory=dict)
-    lifetime: Lifetime | None = None
+    idle_ms: int | None = None
+    absolute_ms: int | None = None
     renews: bool = False
-    clears: bool = False
     login: Login | None = None
-    promise: Promise | None = None
 
     def __bool__(self) -> bool:
-        return bool(self.fields or self.lifetime or self.renews or self.login)
+        return bool(self.fields or self.shortens or self.renews or self.login)
+
+    @property
+    def shortens(self) -> bool:
+        """Whether the session's lifetime changes."""
+        return self.idle_ms is not None or self.absolute_ms is not None
+
+    def span(self, default: Span) -> Span:
+        """How long a session lives that begins with these changes."""
+        return Span(
+            default.idle_ms if self.idle_ms is None else self.idle_ms,
+            default.absolute_ms if self.absolute_ms is None else self.absolute_ms,
+        )
 
     def before(self, later: "Changes") -> "Changes":
-        """These changes with *later* ones on top."""
+        """Merge with *later* changes, which win."""
         return Changes(
             self.fields | later.fields,
-            later.lifetime or self.lifetime,
+            self.idle_ms if later.idle_ms is None else later.idle_ms,
+            self.absolute_ms if later.absolute_ms is None else later.absolute_ms,
             self.renews or later.renews,
-            self.clears or later.clears,
             later.login or self.login,
         )
 
-    def sets(self) -> list[str | bytes]:
+    def hset_args(self) -> list[str | bytes]:
         """Names and values to write, as HSET takes them."""
         parts: list[str | bytes] = []
         for name, raw in self.fields.items():
@@ -150,40 +112,78 @@ class Changes:
                 parts += (name, raw)
         return parts
 
-    def removes(self) -> list[str]:
+    def hdel_args(self) -> list[str]:
         """Names to remove, as HDEL takes them."""
         return [name for name, raw in self.fields.items() if raw is None]
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
-    """What the browser must be told: the id it has to send from now on, None to forget it."""
+@dataclass(slots=True)
+class Record:
+    """
+    What Redis holds of one session. Its metadata is parsed once, here.
 
-    session_id: str | None
-    max_age_ms: int | None = None
+    *created_ms*: when it was created, or logged in. *deadline_ms*: when it ends however busy it is;
+    None: it has no deadline. *idle_ms*: how long it lives without use; None: as long as the store
+    says. *auth_ms*: when its user logged in. *seen_ms*: when it was last written; None: not since
+    it was created. *values* and *stored*: the app's fields, decoded and as they are in Redis.
+    """
 
+    handle: str
+    expires_ms: int
+    now_ms: int
+    created_ms: int
+    deadline_ms: int | None = None
+    idle_ms: int | None = None
+    user_id: str | None = None
+    auth_ms: int | None = None
+    seen_ms: int | None = None
+    agent: str | None = None
+    address: str | None = None
+    values: dict[str, Any] = field(default_factory=dict, repr=False)
+    stored: dict[str, bytes] = field(default_factory=dict, repr=False)
 
-def is_handle(handle: object) -> bool:
-    """Whether this has the form of a handle; whatever comes from a form may be asked."""
-    return isinstance(handle, str) and _HANDLE.fullmatch(handle) is not None
+    @classmethod
+    def parse(cls, handle: str, expires_ms: int, now_ms: int, pairs: Sequence[bytes]) -> Self:
+        """
+        Read a hash as HGETALL lists it. Raises `CorruptValue` if a field can't be decoded.
 
-
-def check_user(user_id: str | int) -> str:
-    """The user id as text, or `SessionValueError`."""
-    if isinstance(user_id, bool) or not isinstance(user_id, str | int):
-        raise SessionValueError(
-            f"A user id is a str or an int, not {type(user_id).__name__}. "
-            "Use the user's primary key."
+        The times in the metadata were checked by load.lua already.
+        """
+        values, stored, metadata = read_hash(pairs)
+        get = metadata.get
+        return cls(
+            handle,
+            expires_ms,
+            now_ms,
+            int(get(b"@created", 0)),
+            int(deadline) if (deadline := get(b"@deadline")) else None,
+            int(idle) if (idle := get(b"@idle")) else None,
+            user.decode(errors="replace") if (user := get(b"@user")) is not None else None,
+            int(auth) if (auth := get(b"@auth")) else None,
+            int(seen) if (seen := get(b"@seen")) else None,
+            agent.decode(errors="replace") if (agent := get(b"@agent")) is not None else None,
+            address.decode(errors="replace") if (address := get(b"@ip")) is not None else None,
+            values,
+            stored,
         )
-    if isinstance(user_id, int) and user_id.bit_length() > _USER_BITS:
-        raise SessionValueError("A user id must not be a number of thousands of digits.")
-    text = str(user_id)
-    if not text:
-        raise SessionValueError("A user id must not be empty. Use the user's primary key.")
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise SessionValueError(
-            "A user id must not contain lone surrogates. Use the user's primary key."
-        ) from None
-    return text
+
+    @classmethod
+    def begin(
+        cls, handle: str, expires_ms: int, now_ms: int, span: Span, login: Login | None
+    ) -> Self:
+        """Return the record of a session that was just created, or logged in."""
+        return cls(
+            handle,
+            expires_ms,
+            now_ms,
+            now_ms,
+            None if span.absolute_ms is None else now_ms + span.absolute_ms,
+            span.idle_ms,
+            None if login is None else login.user_id,
+            None if login is None else now_ms,
+        )
+
+    @property
+    def remaining_ms(self) -> int | None:
+        """How long it may still live, at least 1; None: it has no deadline."""
+        return None if self.deadline_ms is None else max(1, self.deadline_ms - self.now_ms)

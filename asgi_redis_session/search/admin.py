@@ -1,100 +1,76 @@
 """
-The index of the sessions on the server: how it is made, filled, looked at and asked.
+The index on the server: making it, filling it, looking at it and asking it.
 
 Rules kept here:
-- its name is that of the declaration it was made for, and an alias leads to it only when it is
-  complete: a new one takes the place of an old one in one step;
-- it is looked at in the same breath as it is asked. If it is missing, being built, or made for
-  another declaration, that is said, and there is no answer;
-- keys of an app whose prefix begins with ours are left out of it;
-- none of this travels with the requests.
+- The name of an index contains the fingerprint of the declaration that it was made for. An alias
+  leads to it only when it is complete, so a new index replaces an old one in one step.
+- The state of the index is read in the same batch as each question. If the index is missing, being
+  built, or made for another declaration, the question raises an error that says so.
+- Keys of an app whose prefix begins with the store's prefix are not indexed.
+- All commands travel on a connection of their own, apart from those of requests.
 """
 
 import asyncio
 import logging
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 
 from redis.exceptions import ResponseError
 
-from ..engine.record import is_handle
+from ..engine.engine import Engine
+from ..engine.ids import is_handle
 from ..errors import SearchUnavailable
-from ..transport.client import Wire
-from .fields import Index
-
-__all__ = ["Backfill", "IndexStatus", "Indexing"]
+from .filters import Filter
+from .index import Index
+from .replies import IndexStatus, is_missing, rows_of, status_of
 
 logger = logging.getLogger("asgi_redis_session")
 
-#: How long Redis may work on one question (ms): it does nothing else meanwhile.
+#: How long Redis may work on one question, in ms. It serves nobody else meanwhile.
 _TIMEOUT_MS = 10_000
-_POLL = 0.02
-#: Keys looked at by one SCAN, and sessions rewritten in one batch: each less than a millisecond.
-_SCAN_COUNT, _SHADE_BATCH = 50, 10
+_POLL_SECONDS = 0.02
+#: Keys looked at by one SCAN, and sessions rewritten in one batch. Each takes Redis less than a
+#: millisecond.
+_SCAN_COUNT, _WRITE_BATCH = 50, 10
 _MOST_PASSES = 5
 
-_NOTHING = (
+_NOTHING_DECLARED = (
     "SessionStore(index=()) declares nothing to search by. Declare the fields that you ask for, as "
     'in SessionStore(..., index=[Tag("tenant"), Num("total")]).'
 )
 _NO_SEARCH = (
-    "This Redis has no Search. Use Redis 8 or Redis Stack, or load the module redisearch; all "
-    "else in this library works without it."
+    "This Redis has no Search. Use Redis 8 or Redis Stack, or load the module redisearch; the "
+    "rest of this library works without it."
 )
 _CLUSTER = (
-    "In a Redis Cluster there is no search across sessions: before Redis 8, a node searches only "
-    "what it holds itself. Use one server, with replicas and Sentinel; all else in this library "
-    "works in a Cluster."
+    "Search across sessions does not work in a Redis Cluster: before Redis 8, a node searches only "
+    "its own keys. Use one server, with replicas and Sentinel; the rest of this library works in a "
+    "Cluster."
 )
 _MISSING = (
-    "These sessions have no index yet. Call `await store.search.create_index()` once, when you "
-    "deploy; with backfill=True it reaches the sessions that exist already."
+    "These sessions have no index yet. Call `await store.search.create_index()` once per "
+    "deployment; backfill=True includes the sessions that exist already."
 )
-_OTHER = (
+_OTHER_DECLARATION = (
     "The index was made for another declaration than that of this SessionStore. Call `await "
     "store.search.create_index(rebuild=True, backfill=True)`, or give this process the declaration "
-    "that the index has."
+    "of the index."
 )
-_SLOW = (
-    "Redis Search has stopped the query after {seconds:g} s, and a part of an answer is none. Ask "
-    "for less at a time, or count with exact=False."
+_TOO_SLOW = (
+    "Redis Search has stopped the query after {seconds:g} s, so its answer is incomplete. Ask for "
+    "less at a time, or count with exact=False."
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IndexStatus:
-    """
-    How an index is doing.
-
-    *documents*: sessions in it, also ones that have just expired. *failures*: hashes that could not
-    be indexed since it was made; 0 unless somebody else writes into our keys. *progress*: how much
-    of it is built, from 0 to 1. *memory*: bytes, as far as Redis Search counts them.
-    """
-
-    name: str
-    documents: int
-    failures: int
-    progress: float
-    memory: int
-
-    @property
-    def trouble(self) -> str | None:
-        """What is wrong with it, and where to look; None if nothing is."""
-        if not self.failures:
-            return None
-        return (
-            f"{self.failures} hashes could not be indexed: something else writes to our keys. See "
-            f"'Index Errors' of `redis-cli FT.INFO {self.name}`."
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backfill:
     """
-    How far a backfill has got: keys *scanned*, sessions *written*, and the *cursor* to go on from,
-    with `create_index(backfill=True, resume=cursor)`, if it is interrupted now.
+    The progress of a backfill.
+
+    *scanned*: keys looked at. *written*: sessions whose shadows were written. *cursor*: where to
+    continue after an interruption, with `create_index(backfill=True, resume=cursor)`.
     """
 
     scanned: int
@@ -102,166 +78,139 @@ class Backfill:
     cursor: int
 
 
-class Shades(Protocol):
-    """What a backfill asks of the store of sessions."""
+class IndexAdmin:
+    """One store's index on the server. Every method raises `SearchUnavailable`."""
 
-    async def shade(self, handle: str) -> bool:
-        """Write the shadows that a session lacks; whether it lacked any."""
-        ...
-
-
-class Indexing:
-    """The half of `store.search` that keeps the index; see `Search` for the one that asks it."""
-
-    def __init__(self, wire: Wire, shades: Shades, index: Index) -> None:
-        self._wire = wire
-        self._shades = shades
+    def __init__(self, engine: Engine, index: Index) -> None:
+        self._client = engine.client
+        self._write_shadows = engine.outside.write_shadows
         self._index = index
-        self._alias = f"{wire.prefix}:idx"
-        self._timeout_ms = _TIMEOUT_MS
+        self._alias = f"{engine.client.prefix}:idx"
+        self._key_prefix = f"{engine.client.prefix}:"
+        self.timeout_ms = _TIMEOUT_MS
 
-    async def create_index(
+    async def ask(self, where: Filter | None, *steps: str) -> list[dict[str, bytes]]:
+        """
+        Run FT.AGGREGATE with these steps on the sessions that match, and return its rows.
+
+        FT.INFO goes in the same batch, so the answer is complete or an error.
+        """
+        self._refuse_unusable()
+        text, params = self._index.query(where)
+        fixed = ("TIMEOUT", str(self.timeout_ms), "DIALECT", "2")
+        question = ("FT.AGGREGATE", self._alias, text, *params, *fixed, *steps)
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        info, answer = await self._send(("FT.INFO", self._alias), question)
+        seconds = self.timeout_ms / 1000
+        took_too_long = loop.time() - started >= seconds
+        if isinstance(info, ResponseError):
+            await self._raise_refusal(info)
+        status = status_of(info)
+        if not self._is_for_declaration(status.name):
+            raise SearchUnavailable(_OTHER_DECLARATION)
+        _refuse_unbuilt(status)
+        if isinstance(answer, ResponseError):
+            await self._raise_refusal(answer)
+        rows, is_cut = rows_of(answer)
+        # RESP2 replies carry no warning. A query that took as long as its TIMEOUT was stopped.
+        if took_too_long if is_cut is None else is_cut:
+            raise SearchUnavailable(_TOO_SLOW.format(seconds=seconds))
+        return rows
+
+    async def status(self) -> IndexStatus:
+        """The state of the index."""
+        current = await self._current()
+        if current is None:
+            await self._raise_missing()
+        if not self._is_for_declaration(current.name):
+            raise SearchUnavailable(_OTHER_DECLARATION)
+        return current
+
+    async def create(
         self,
         *,
-        rebuild: bool = False,
-        backfill: bool = False,
-        resume: int = 0,
-        progress: Callable[[Backfill], None] | None = None,
+        rebuild: bool,
+        backfill: bool,
+        resume: int,
+        progress: Callable[[Backfill], None] | None,
     ) -> IndexStatus:
-        """
-        Make the index, and return when it is complete; if there is one already, only look at it.
-
-        Call it when you deploy. Raises `SearchUnavailable` if the index was made for another
-        declaration, unless *rebuild*: then a new one is built beside it and takes its place when it
-        is complete. Sessions are not touched.
-
-        *backfill*: also write what is indexed of the sessions that were written before the field
-        was declared, or by processes that do not declare it. Redis is never held up for longer
-        than some milliseconds, and sessions neither live longer for it nor come back. *progress*
-        is called after each step; *resume* goes on from its `cursor`.
-        """
+        """Make the index and wait until it is complete (see `Search.create_index`)."""
         current = await self._current()
-        if current is not None and not self._is_ours(current.name) and not rebuild:
-            raise SearchUnavailable(_OTHER)
+        if current is not None and not self._is_for_declaration(current.name) and not rebuild:
+            raise SearchUnavailable(_OTHER_DECLARATION)
         if backfill:
             await self._backfill(resume, progress or _ignore)
         if current is None or rebuild:
             await self._build(current)
-        status = await self._built(self._alias)
+        status = await self._wait_until_built(self._alias)
         if status.trouble is not None:
             logger.warning("%s", status.trouble)
         return status
 
-    async def drop_index(self) -> bool:
-        """Remove the index, and leave all sessions alone; whether there was one."""
+    async def drop(self) -> bool:
+        """Remove all indexes of the store. Returns whether there was one."""
         self._refuse_unusable()
-        names = await self._names()
+        names = await self.names()
         for name in names:
             await self._command("FT.DROPINDEX", name)
         return bool(names)
 
-    async def status(self) -> IndexStatus:
-        """How the index is doing: to be watched, and to be asked before you ask it."""
-        current = await self._current()
-        if current is None:
-            await self._say_missing()
-        if not self._is_ours(current.name):
-            raise SearchUnavailable(_OTHER)
-        return current
-
-    # --- Inside ---
-
-    async def _ask(self, command: Sequence[str]) -> Any:
-        """Ask the index, and in the same breath how it is."""
-        loop = asyncio.get_running_loop()
-        started = loop.time()
-        seconds = self._timeout_ms / 1000
-        info, answer = await self._wire.commands(("FT.INFO", self._alias), command)
-        if isinstance(info, ResponseError):
-            await self._explain(info)
-        status = _status(info)
-        if not self._is_ours(status.name):
-            raise SearchUnavailable(_OTHER)
-        _refuse_unbuilt(status)
-        if isinstance(answer, ResponseError):
-            await self._explain(answer)
-        if isinstance(answer, dict):
-            is_cut = bool(answer.get(b"warning"))
-        else:  # RESP2 has no place for a warning: whoever took that long was stopped
-            is_cut = loop.time() - started >= seconds
-        if is_cut:
-            raise SearchUnavailable(_SLOW.format(seconds=seconds))
-        return answer
-
-    def _refuse_unusable(self) -> None:
-        if not self._index:
-            raise SearchUnavailable(_NOTHING)
-        if self._wire.is_cluster:
-            raise SearchUnavailable(_CLUSTER)
-
-    def _is_ours(self, name: str) -> bool:
-        return name.startswith(f"{self._alias}:{self._index.fingerprint}:")
-
-    async def _current(self) -> IndexStatus | None:
-        """The index that the alias leads to; None if there is none."""
-        self._refuse_unusable()
-        return await self._look(self._alias)
-
-    async def _look(self, name: str) -> IndexStatus | None:
-        (info,) = await self._wire.commands(("FT.INFO", name))
-        if not isinstance(info, ResponseError):
-            return _status(info)
-        if not _is_missing(info):
-            await self._explain(info)
-        return None
-
-    async def _names(self) -> list[str]:
-        """All indexes of ours, under whatever declaration, complete or not."""
+    async def names(self) -> list[str]:
+        """All indexes of the store, for any declaration, complete or not."""
         ours = re.compile(re.escape(self._alias) + r":[0-9a-f]{12}:\d+")
         listed = await self._command("FT._LIST")
         return [name for raw in listed if ours.fullmatch(name := raw.decode())]
 
+    def handle_of(self, key: bytes) -> str | None:
+        """The handle in a session's key; None if it is not a session's key."""
+        name = key.decode(errors="replace")[len(self._key_prefix) :]
+        return name if is_handle(name) else None
+
+    # --- Building ---
+
     async def _build(self, replaced: IndexStatus | None) -> None:
-        """Make an index beside the one that there is, then let it take over."""
+        """Make an index beside the existing one, then move the alias to it."""
         number = 1
-        if replaced is not None and self._is_ours(replaced.name):
+        if replaced is not None and self._is_for_declaration(replaced.name):
             number += int(replaced.name.rpartition(":")[2])
         name = f"{self._alias}:{self._index.fingerprint}:{number}"
-        prefix = f"{self._wire.prefix}:"
-        # Longer keys are those of an app whose prefix begins with ours.
-        only_ours = f"strlen(@__key) == {len(prefix) + 32} && exists(@_created)"
-        command = ["FT.CREATE", name, "ON", "HASH", "PREFIX", "1", prefix, "FILTER", only_ours]
+        # Longer keys belong to an app whose prefix begins with this store's prefix.
+        is_session = f"strlen(@__key) == {len(self._key_prefix) + 32} && exists(@_created)"
+        command = ["FT.CREATE", name, "ON", "HASH", "PREFIX", "1", self._key_prefix]
+        command += ["FILTER", is_session]
         command += ["NOOFFSETS", "NOFREQS", "NOFIELDS", "NOHL", "STOPWORDS", "0"]
-        # If there is one of this name, somebody else is building it, or has not finished.
+        # If an index of this name exists, another process is building it, or did not finish.
         await self._command(*command, "SCHEMA", *self._index.schema, allow="already exists")
-        await self._built(name)
+        await self._wait_until_built(name)
         await self._command("FT.ALIASUPDATE", self._alias, name)
-        for other in await self._names():
+        for other in await self.names():
             if other != name:
+                # Another process may drop it at the same time: "Unknown index name".
                 await self._command("FT.DROPINDEX", other, allow="nknown index")
 
-    async def _built(self, name: str) -> IndexStatus:
+    async def _wait_until_built(self, name: str) -> IndexStatus:
         while True:
-            status = await self._look(name)
+            status = await self._look_up(name)
             if status is None:
                 raise SearchUnavailable(_MISSING)
             if status.progress >= 1:
                 return status
-            await asyncio.sleep(_POLL)
+            await asyncio.sleep(_POLL_SECONDS)
 
     async def _backfill(self, cursor: int, progress: Callable[[Backfill], None]) -> None:
         """
-        Pass over all keys until nothing is left to write: a session that gets a new id meanwhile
-        may move to where the scan has been.
+        Pass over all keys until a pass finds nothing to write. One pass is not enough: a session
+        that gets a new id meanwhile may move to where the scan has already been.
         """
         scanned = written = 0
         for _ in range(_MOST_PASSES):
             before = written
             while True:
                 cursor, handles = await self._scan(cursor)
-                for start in range(0, len(handles), _SHADE_BATCH):
-                    batch = handles[start : start + _SHADE_BATCH]
-                    written += sum(await asyncio.gather(*map(self._shades.shade, batch)))
+                for start in range(0, len(handles), _WRITE_BATCH):
+                    batch = handles[start : start + _WRITE_BATCH]
+                    written += sum(await asyncio.gather(*map(self._write_shadows, batch)))
                 scanned += len(handles)
                 progress(Backfill(scanned=scanned, written=written, cursor=cursor))
                 if cursor == 0:
@@ -270,68 +219,77 @@ class Indexing:
                 break
 
     async def _scan(self, cursor: int) -> tuple[int, list[str]]:
-        pattern = f"{self._wire.prefix}:*"  # no prefix has a character that means something here
-        reply = await self._command("SCAN", cursor, "MATCH", pattern, "COUNT", _SCAN_COUNT)
-        handles = [key.decode(errors="replace")[len(pattern) - 1 :] for key in reply[1]]
-        return int(reply[0]), [handle for handle in handles if is_handle(handle)]
+        # A prefix has no characters with a meaning in patterns.
+        pattern = f"{self._key_prefix}*"
+        following, keys = await self._command(
+            "SCAN", cursor, "MATCH", pattern, "COUNT", _SCAN_COUNT
+        )
+        handles = [handle for key in keys if (handle := self.handle_of(key)) is not None]
+        return int(following), handles
+
+    # --- State ---
+
+    def _refuse_unusable(self) -> None:
+        if not self._index:
+            raise SearchUnavailable(_NOTHING_DECLARED)
+        if self._client.is_cluster:
+            raise SearchUnavailable(_CLUSTER)
+
+    def _is_for_declaration(self, name: str) -> bool:
+        return name.startswith(f"{self._alias}:{self._index.fingerprint}:")
+
+    async def _current(self) -> IndexStatus | None:
+        """The index that the alias leads to; None if there is none."""
+        self._refuse_unusable()
+        return await self._look_up(self._alias)
+
+    async def _look_up(self, name: str) -> IndexStatus | None:
+        (info,) = await self._send(("FT.INFO", name))
+        if not isinstance(info, ResponseError):
+            return status_of(info)
+        if not is_missing(info):
+            await self._raise_refusal(info)
+        return None
+
+    # --- Sending ---
+
+    async def _send(self, *commands: Sequence[Any]) -> list[Any]:
+        return await self._client.commands(*commands)
 
     async def _command(self, *command: Any, allow: str | None = None) -> Any:
-        """One command of those that keep the index; *allow* names an error that is none."""
-        (answer,) = await self._wire.commands(command)
+        """Send one command. *allow*: text of an error that is ignored; the result is None then."""
+        (answer,) = await self._send(command)
         if isinstance(answer, ResponseError):
             if allow is not None and allow in str(answer):
                 return None
-            await self._explain(answer)
+            await self._raise_refusal(answer)
         return answer
 
-    async def _explain(self, error: ResponseError) -> NoReturn:
-        """Say what it is that Redis would not do."""
-        said = str(error).partition("\n")[0]
-        if "unknown command" in said.lower():
+    async def _raise_refusal(self, error: ResponseError) -> NoReturn:
+        """Raise `SearchUnavailable` with the reason for an error reply."""
+        reason = str(error).partition("\n")[0]
+        if "unknown command" in reason.lower():
             raise SearchUnavailable(_NO_SEARCH)
-        if "timeout" in said.lower():
-            raise SearchUnavailable(_SLOW.format(seconds=self._timeout_ms / 1000))
-        if not _is_missing(error):
-            raise SearchUnavailable(f"Redis Search has refused the question ({said[:200]}).")
-        await self._say_missing()
+        if "timeout" in reason.lower():
+            raise SearchUnavailable(_TOO_SLOW.format(seconds=self.timeout_ms / 1000))
+        if not is_missing(error):
+            raise SearchUnavailable(f"Redis Search has refused the question ({reason[:200]}).")
+        await self._raise_missing()
 
-    async def _say_missing(self) -> NoReturn:
-        """Nothing answers to the alias: there is no index, or it is not complete."""
-        for name in await self._names():
-            if self._is_ours(name) and (status := await self._look(name)):
+    async def _raise_missing(self) -> NoReturn:
+        """Raise the reason why the alias leads nowhere: no index, or one that is being built."""
+        for name in await self.names():
+            if self._is_for_declaration(name) and (status := await self._look_up(name)):
                 _refuse_unbuilt(status)
         raise SearchUnavailable(_MISSING)
-
-
-def mapping(reply: Any) -> Mapping[str, Any]:
-    """A map, as RESP3 has it, or as the list of names and values that stands for it in RESP2."""
-    pairs = reply.items() if isinstance(reply, dict) else zip(reply[::2], reply[1::2], strict=True)
-    return {key.decode(): value for key, value in pairs}
-
-
-def _status(info: Any) -> IndexStatus:
-    said = mapping(info)
-    is_built = not int(said["indexing"])
-    return IndexStatus(
-        name=said["index_name"].decode(),
-        documents=int(said["num_docs"]),
-        failures=int(said["hash_indexing_failures"]),
-        progress=1.0 if is_built else min(float(said["percent_indexed"]), 0.999),
-        memory=round(float(said.get("total_index_memory_sz_mb", 0)) * 2**20),
-    )
 
 
 def _refuse_unbuilt(status: IndexStatus) -> None:
     if status.progress < 1:
         raise SearchUnavailable(
             f"The index is being built, {status.progress:.0%} of it is done. Ask again when it is "
-            "complete; `store.search.status()` tells."
+            "complete; `store.search.status()` returns the progress."
         )
-
-
-def _is_missing(error: ResponseError) -> bool:
-    said = str(error).lower()
-    return any(words in said for words in ("unknown index", "no such index", "index not found"))
 
 
 def _ignore(_: Backfill) -> None:

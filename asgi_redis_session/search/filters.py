@@ -1,8 +1,8 @@
 """
-Filters: questions about sessions, as an app writes them and as Redis Search reads them.
+Filters: conditions on sessions, written in Python and translated for Redis Search.
 
-A filter is made by comparing a `Tag`, `Num` or `Text` (`index`), and becomes the text of a query
-that holds names of fields and of parameters, and no value. Pure.
+Comparing a `Tag`, `Num` or `Text` makes a filter (see `fields`). Its query text contains names of
+fields and of parameters, but never a value: values travel as parameters. No I/O.
 """
 
 from collections.abc import Callable
@@ -13,34 +13,36 @@ __all__ = ["Filter", "Has", "Query", "Within"]
 
 
 class Query:
-    """The parameters of a query, and the names by which its text calls them."""
+    """The parameters of one query, and the names that its text uses for them."""
 
     def __init__(self, alias: Callable[[Any], str]) -> None:
-        #: What a field is called in the text; refuses one that is not declared.
+        #: Returns the name of a field in the text. Raises for a field that is not declared.
         self.alias = alias
         self._numbers: dict[str, str] = {}
 
     def name(self, value: str) -> str:
-        """What a value is called in the text."""
+        """The name of a value in the text. The value becomes a parameter."""
         return f"$p{self._numbers.setdefault(value, str(len(self._numbers)))}"
 
     @property
     def params(self) -> list[str]:
-        """The parameters as an FT command takes them."""
+        """The parameters, as FT commands take them."""
         pairs = [part for value, n in self._numbers.items() for part in (f"p{n}", value)]
         return ["PARAMS", str(len(pairs)), *pairs] if pairs else []
 
 
 class Filter:
     """
-    A question about sessions: made by comparing a `Tag`, `Num` or `Text`, combined with `&`, `|`
-    and `~`. What is not true of a session is what `~` finds, so also sessions that lack the field.
+    A condition on sessions: the result of comparing a `Tag`, `Num` or `Text`.
+
+    Combine filters with `&`, `|` and `~`. `~` matches every session that the filter does not match,
+    so also sessions without the field. `repr` shows the Python expression.
     """
 
     __slots__ = ()
 
     def text(self, query: Query) -> str:
-        """The filter in the query language."""
+        """The filter in the query language of Redis Search."""
         raise NotImplementedError
 
     def __and__(self, other: object) -> "Filter":
@@ -54,14 +56,14 @@ class Filter:
 
     def __bool__(self) -> NoReturn:
         raise TypeError(
-            "A filter is neither true nor false before Redis is asked. Combine filters with &, | "
-            "and ~, each comparison in parentheses, instead of and, or, not, in, a < b < c."
+            "A filter is neither true nor false until Redis evaluates it. Combine filters with &, "
+            "| and ~, each comparison in parentheses, instead of and, or, not, in, a < b < c."
         )
 
 
 @dataclass(frozen=True, slots=True, repr=False, eq=False)
 class Has(Filter):
-    """The field has all tags of at least one of these alternatives."""
+    """True if the field has all tags of at least one alternative."""
 
     field: Any
     alternatives: tuple[tuple[str, ...], ...]
@@ -71,7 +73,7 @@ class Has(Filter):
     def text(self, query: Query) -> str:  # noqa: D102  (as in Filter)
         field = f"@{query.alias(self.field)}"
         if all(len(tags) == 1 for tags in self.alternatives):
-            # "%" is no tag that was ever spelled: nothing is one of no values.
+            # Without alternatives nothing may match. No value is ever encoded as the tag "%".
             names = [query.name(tag) for (tag,) in self.alternatives] or [query.name("%")]
             return f"{field}:{{{'|'.join(names)}}}"
         joined = [
@@ -86,7 +88,7 @@ class Has(Filter):
 
 @dataclass(frozen=True, slots=True, repr=False, eq=False)
 class Within(Filter):
-    """The field's number is in one of these ranges, as the query language writes their ends."""
+    """True if the field's number is in one of these ranges, given in the query language."""
 
     field: Any
     ranges: tuple[tuple[str, str], ...]
@@ -95,7 +97,7 @@ class Within(Filter):
 
     def text(self, query: Query) -> str:  # noqa: D102  (as in Filter)
         field = f"@{query.alias(self.field)}"
-        # The range from 1 to 0 is empty: nothing is one of no numbers.
+        # Without ranges nothing may match. The range from 1 to 0 is empty.
         texts = [
             f"{field}:[{_end(low, query)} {_end(high, query)}]"
             for low, high in self.ranges or (("1", "0"),)
@@ -153,7 +155,7 @@ class _Not(Filter):
 
 
 def _combined(kind: type[_And] | type[_Or], left: Filter, right: object) -> Filter:
-    """Both in one flat list, however long the chain: neither we nor Redis recurse into it."""
+    """Combine two filters. A chain of any length stays flat, so that nothing recurses into it."""
     if not isinstance(right, Filter):
         raise TypeError(
             f"A filter can't be combined with {type(right).__name__}. Put each comparison in "

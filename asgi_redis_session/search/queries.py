@@ -1,117 +1,110 @@
 """
-Questions across sessions, answered by Redis Search: `store.search`.
+Queries across sessions, answered by Redis Search: `store.search`.
 
 Rules kept here:
-- an answer is whole or an error (`indexing`);
-- only sessions that exist: Redis Search also knows keys that have expired and are not reaped yet,
-  so what counts is what could still be read;
-- each page of sessions is one atomic answer, so a session that matches all the time is found once,
-  whatever is written meanwhile.
+- An answer is complete, or an error is raised (see `admin`).
+- Only sessions that exist are counted and found. Redis Search also knows keys that have expired but
+  have not been removed yet, so exact queries read a hash field of each match.
+- Each page of sessions is one atomic answer about a range of creation times. A session that matches
+  from beginning to end is therefore found exactly once, even while sessions are written.
 
-What is looked up of sessions goes through the store, and none of it travels with the requests.
+Sessions are read and ended on a connection of their own, apart from those of requests.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 from statistics import median_low
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 
 from ..engine.codec import check_name, encode
-from ..engine.record import is_handle
+from ..engine.engine import Engine
+from ..engine.verbs import Ending, end_session
 from ..errors import SearchUnavailable
 from ..info import SessionInfo
-from ..transport.client import Wire
-from .admin import Indexing, Shades, mapping
-from .fields import SEPARATOR, Index, Num, Tag, spell, unspell
+from .admin import Backfill, IndexAdmin
+from .fields import SEPARATOR, Num, Tag, decode_tag, encode_tag
 from .filters import Filter, Has
+from .index import Index
+from .replies import IndexStatus
 
 __all__ = ["Search"]
 
-#: Sessions of one atomic answer. It holds up other clients for one to two milliseconds.
+#: Sessions in one answer. Redis takes one to two milliseconds for it and serves nobody meanwhile.
 _PAGE = 1_000
-#: Few at first, so that the first one comes at once: of the first answer, and read in one batch.
+#: The first answer and the first batch of reads are small, so that the first session comes soon.
 _FIRST_PAGE = 100
 _FIRST_BATCH, _BATCH = 25, 250
-#: The longest answer: of groups, or of sessions that were created in the same millisecond.
+#: The most rows of one answer: of groups, or of sessions created in the same millisecond.
 _MOST_ROWS = 1_000_000
-_FAR_MS = 10**14
+#: Later than any session was created, in ms since 1970.
+_END_OF_TIME_MS = 10**14
 
 
-class Sessions(Shades, Protocol):
-    """What a search asks of the store of sessions."""
-
-    async def peek(self, handle: str, names: Sequence[str] | None = None) -> SessionInfo | None:
-        """A session without using it, with all of its fields or with those of these names."""
-        ...
-
-    async def end(self, handles: tuple[str, ...], *, side: bool = False) -> bool:
-        """End a session; whether there was one."""
-        ...
-
-
-class Search(Indexing):
+class Search:
     """
-    Questions across all sessions of a store: `store.search`.
+    Queries across all sessions of a store: `store.search`. Needs Redis 8 or Redis Stack.
 
     Filters are made of `Tag`, `Num` and `Text`: `(Tag("tenant") == "acme") & (Num("total") > 9)`.
-    An answer holds for the moment at which Redis gives it; a commit is in the next one.
+    An answer describes the moment at which Redis gives it. A commit is visible to the next query.
 
-    Every verb raises `SearchUnavailable`, with the reason, when it can't be answered whole,
-    `SessionUnavailable` when Redis is away, and `SessionValueError` for a field that is not
-    declared.
+    Every method raises `SearchUnavailable` if there is no complete answer, with the reason;
+    `SessionUnavailable` if Redis does not answer; and `SessionValueError` for a field that is not
+    declared in `SessionStore(index=...)`.
     """
 
-    def __init__(self, wire: Wire, sessions: Sessions, index: Index) -> None:
-        super().__init__(wire, sessions, index)
-        self._sessions = sessions
-
-    # --- Questions ---
+    def __init__(self, engine: Engine, index: Index) -> None:
+        self._engine = engine
+        self._index = index
+        self._admin = IndexAdmin(engine, index)
 
     async def count(self, where: Filter | None = None, *, exact: bool = True) -> int:
         """
-        How many sessions there are, or how many match.
+        Return the number of sessions that match, or of all sessions.
 
-        Exact counts look at each match, about a microsecond of Redis' time each. *exact=False* also
-        counts sessions that have just expired and that Redis has not reaped yet.
+        An exact count reads each match, which costs Redis about a microsecond per session.
+        *exact=False* is faster, but includes sessions that have just expired.
         """
-        live = _live(_v="@v") if exact else ()
-        rows = await self._rows(where, *live, *_count_per())
+        live = _read_live(_v="@v") if exact else ()
+        rows = await self._admin.ask(where, *live, *_count_per())
         return int(rows[0]["_n"]) if rows else 0
 
     def find(
         self, where: Filter | None = None, *, fields: Sequence[str] | None = None
     ) -> AsyncGenerator[SessionInfo, None]:
         """
-        The sessions that match, in no particular order, as they are when they are read.
+        Iterate over the sessions that match, in no particular order.
 
             async for info in store.search.find(Tag("tenant") == "acme", fields=["total"]): ...
 
-        *fields*: names of those that you need; all by default. A session that matches from
-        beginning to end is found once, however much is written meanwhile; one that ends is
-        left out.
+        *fields*: the names of the fields to read; all fields by default. A session that matches
+        from beginning to end is found exactly once, even while sessions are written. A session that
+        ends meanwhile is left out. Reading does not extend a session's TTL.
         """
         if isinstance(fields, str):
             raise TypeError("find(fields=...) takes a list of names, as in fields=['cart'].")
         names = None if fields is None else tuple(check_name(name) for name in fields)
-        self._index.query(where)  # what is wrong with it is said here, not at the first step
+        self._index.query(where)  # so that a wrong filter raises here, not at the first step
         return self._found(where, names)
 
     async def count_by(
         self, field: Tag | str, where: Filter | None = None, *, exact: bool = True
     ) -> dict[Any, int]:
         """
-        How many sessions there are for each value of a `Tag`: `{"acme": 1203, …}`.
+        Return the number of sessions for each value of a `Tag`: `{"acme": 1203, …}`.
 
-        Sessions that lack the field are left out, one whose field is a list counts for each item.
-        *exact=False* is faster for fields of few values, and counts the just expired.
+        Sessions without the field are left out. A session whose field is a list counts once for
+        each distinct item. *exact=False* is faster for fields with few values, but includes
+        sessions that have just expired. A value whose tag is longer than 96 characters is read
+        from a session that has it.
         """
         tag = self._tag(field)
-        if exact or tag.is_ours:
-            shadow, steps = "_t", ["LOAD", "3", f"@{tag.shadow}", "AS", "_t"]
+        if exact or tag.is_metadata:
+            shadow, steps = "_t", ["LOAD", "3", f"@{tag.shadow_name}", "AS", "_t"]
         else:
             shadow, steps = self._index.alias(tag), []
-        # Groups of whole shadows first: there are few, and only these have to be split. One is for
-        # sessions that lack the field, or have expired; it is not a text, so not after "".
+        # Group by whole shadows first, because there are few of them, and split only these.
+        # Sessions that lack the field or have expired form a group whose value is not a text.
+        # FILTER drops that group, because its value does not compare as greater than "".
         steps += [*_count_per(f"@{shadow}"), "FILTER", f'@{shadow} > ""', *_split(shadow)]
         steps += ["GROUPBY", "1", "@_w", "REDUCE", "SUM", "1", "@_n", "AS", "_n"]
         groups = await self._groups(tag, where, steps)
@@ -121,36 +114,78 @@ class Search(Indexing):
         self, field: Tag | str, number: Num | str, where: Filter | None = None
     ) -> dict[Any, float]:
         """
-        The sum of a `Num` for each value of a `Tag`: `{"acme": 5230.5, …}`.
+        Return the sum of a `Num` for each value of a `Tag`: `{"acme": 5230.5, …}`.
 
-        Sessions that lack one of both are left out. Sums are floats, exact up to 2^53.
+        Sessions without one of the two fields are left out. Sums are floats, exact up to 2^53.
         """
         tag = self._tag(field)
         summand = Num(number) if isinstance(number, str) else number
         self._index.alias(summand)
-        steps = [*_live(_t=tag.shadow, _s=summand.shadow), *_split("_t")]
+        steps = [*_read_live(_t=tag.shadow_name, _s=summand.shadow_name), *_split("_t")]
         steps += ["GROUPBY", "1", "@_w", "REDUCE", "SUM", "1", "@_s", "AS", "_n"]
         return await self._groups(tag, where, steps)
 
     async def revoke(self, where: Filter) -> int:
         """
-        End all sessions that match; returns how many.
+        End all sessions that match. Returns the number of sessions that it ended.
 
-        When it returns, none of those that matched at the call is left, under whatever id, and no
-        user's list shows them. A session that begins to match meanwhile may be ended, too.
+        When it returns, every session that matched at the call has ended, even if it got a new id
+        meanwhile, and no user's list contains it. A session that begins to match during the call
+        may be ended, too. Raises `DurabilityNotReached` if all have ended, but may come back when
+        Redis fails.
         """
         if not isinstance(where, Filter):
             raise TypeError(
                 f"revoke needs a filter, not {type(where).__name__}. To end all sessions, say so: "
                 'Num("@created") >= 0.'
             )
-        ended = 0
-        while (more := await self._revoke_once(where)) > 0:
-            # Once more, for those that got a new id while we looked.
+        ended: list[Ending] = []
+        # Repeat until a round finds none, for sessions that got a new id during a round.
+        while more := await self._revoke_once(where):
             ended += more
-        return ended
+        for ending in ended:
+            if ending.shortfall is not None:
+                raise ending.shortfall
+        return len(ended)
 
-    # --- Inside: questions ---
+    async def create_index(
+        self,
+        *,
+        rebuild: bool = False,
+        backfill: bool = False,
+        resume: int = 0,
+        progress: Callable[[Backfill], None] | None = None,
+    ) -> IndexStatus:
+        """
+        Make the index, wait until it is complete, and return its state. An index that exists
+        already is left as it is.
+
+        Call it once per deployment. If the index was made for another declaration, it raises
+        `SearchUnavailable`, unless *rebuild* is true: then a new index is built beside the old one
+        and replaces it when it is complete. Sessions are not touched.
+
+        *backfill*: also write the shadows of sessions that were written before a field was
+        declared, or by processes that do not declare it. Redis is never blocked for more than a few
+        milliseconds, and no session's TTL changes. *progress* is called after each step. *resume*:
+        the `cursor` from which to continue an interrupted backfill.
+        """
+        return await self._admin.create(
+            rebuild=rebuild, backfill=backfill, resume=resume, progress=progress
+        )
+
+    async def drop_index(self) -> bool:
+        """Remove the index, but no session. Returns whether there was an index."""
+        return await self._admin.drop()
+
+    async def status(self) -> IndexStatus:
+        """
+        Return the state of the index, for monitoring.
+
+        Raises `SearchUnavailable` if there is no index, or one for another declaration.
+        """
+        return await self._admin.status()
+
+    # --- Pages of sessions ---
 
     async def _found(
         self, where: Filter | None, names: Sequence[str] | None
@@ -160,66 +195,70 @@ class Search(Indexing):
             start = 0
             while batch := handles[start : start + size]:
                 for info in await asyncio.gather(
-                    *[self._sessions.peek(handle, names) for handle in batch]
+                    *[self._engine.outside.peek(handle, names) for handle in batch]
                 ):
                     if info is not None:
                         yield info
                 start, size = start + size, _BATCH
 
-    async def _pages(self, where: Filter | None) -> AsyncIterator[list[str]]:
-        """
-        The handles of matching sessions, in slices of the time at which they were created.
-
-        Not by a cursor of Redis Search: one that meets a negation passes over sessions that are
-        written while it is open. The time of creation never changes, and each slice is one answer.
-        """
-        told: set[str] | None = None
-        slices = [(0, _FAR_MS)]
-        while slices:
-            low, high = slices.pop()
-            is_cut, hits = await self._hits(where, low, high, is_first=told is None)
-            if is_cut:
-                middle = _middle(hits.values(), low, high)
-                slices += [(middle + 1, high), (low, middle)]
-            if told is None:
-                # What the first look has got is shown at once, whatever comes of its slice.
-                told = set(hits)
-                yield list(hits)
-            elif not is_cut:
-                yield [handle for handle in hits if handle not in told]
-
-    async def _hits(
-        self, where: Filter | None, low: int, high: int, *, is_first: bool
-    ) -> tuple[bool, dict[str, int | None]]:
-        """
-        Matches that were created then: whether there are more than a page has room for, and those
-        of a page, with the time of their creation as far as they still exist.
-        """
-        if not is_first:
-            then = Num("@created").between(low, high)
-            where = then if where is None else where & then
-        most = _FIRST_PAGE if is_first else _PAGE if low < high else _MOST_ROWS
-        rows = await self._rows(where, "LOAD", "2", "@__key", "@_created", *_limit(most))
-        _refuse_too_many(rows)
-        start = len(self._wire.prefix) + 1
-        hits = {row["__key"].decode()[start:]: row.get("_created") for row in rows if row}
-        return len(rows) > most, {
-            handle: None if created is None else int(float(created))
-            for handle, created in hits.items()
-            if is_handle(handle)
-        }
-
-    async def _revoke_once(self, where: Filter) -> int:
-        ended = 0
+    async def _revoke_once(self, where: Filter) -> list[Ending]:
+        endings: list[Ending] = []
         async for handles in self._pages(where):
             for start in range(0, len(handles), _BATCH):
                 batch = handles[start : start + _BATCH]
-                ended += sum(
-                    await asyncio.gather(
-                        *[self._sessions.end((handle,), side=True) for handle in batch]
-                    )
-                )
-        return ended
+                endings += await asyncio.gather(*[self._end(handle) for handle in batch])
+        return [ending for ending in endings if ending.existed]
+
+    async def _end(self, handle: str) -> Ending:
+        return await end_session(
+            self._engine,
+            (handle,),
+            reason="revoked",
+            concern=self._engine.end_durability,
+            own_connection=True,
+        )
+
+    async def _pages(self, where: Filter | None) -> AsyncIterator[list[str]]:
+        """
+        The handles of matching sessions, page by page. Each page is a range of creation times, cut
+        in two until it fits.
+
+        Cursors of Redis Search are not used: with a negation in the query, a cursor skips sessions
+        that are written while it is open. The creation time of a session never changes, and each
+        range is one atomic answer.
+        """
+        first: set[str] | None = None
+        ranges = [(0, _END_OF_TIME_MS)]
+        while ranges:
+            low, high = ranges.pop()
+            page = await self._page(where, low, high, is_first=first is None)
+            if page.is_cut:
+                middle = _middle(page.created.values(), low, high)
+                ranges += [(middle + 1, high), (low, middle)]
+            if first is None:
+                # The first answer is used at once, although its range will be asked again.
+                first = set(page.created)
+                yield list(page.created)
+            elif not page.is_cut:
+                yield [handle for handle in page.created if handle not in first]
+
+    async def _page(self, where: Filter | None, low: int, high: int, *, is_first: bool) -> "_Page":
+        """The matches that were created from *low* to *high*, as many as fit on a page."""
+        if not is_first:
+            then = Num("@created").between(low, high)
+            where = then if where is None else where & then
+        # A single millisecond can't be cut any further.
+        most = _FIRST_PAGE if is_first else _PAGE if low < high else _MOST_ROWS
+        rows = await self._admin.ask(where, "LOAD", "2", "@__key", "@_created", *_limit(most))
+        _refuse_too_many(rows)
+        created = {
+            handle: int(float(row["_created"])) if "_created" in row else None
+            for row in rows
+            if row and (handle := self._admin.handle_of(row["__key"])) is not None
+        }
+        return _Page(len(rows) > most, created)
+
+    # --- Groups ---
 
     def _tag(self, field: Tag | str) -> Tag:
         tag = Tag(field) if isinstance(field, str) else field
@@ -231,43 +270,58 @@ class Search(Indexing):
     async def _groups(
         self, tag: Tag, where: Filter | None, steps: Sequence[str]
     ) -> dict[Any, float]:
-        rows = await self._rows(where, *steps, *_limit(_MOST_ROWS))
+        rows = await self._admin.ask(where, *steps, *_limit(_MOST_ROWS))
         _refuse_too_many(rows)
         groups: dict[Any, float] = {}
         for row in rows:
-            spelled = row["_w"].decode()
+            encoded = row["_w"].decode()
             try:
-                value = unspell(spelled)
+                value = decode_tag(encoded)
             except LookupError:
-                value = await self._spelled_out(tag, spelled)
-            # As in any dict, 1, 1.0 and True are one key.
+                value = await self._value_of_digest(tag, encoded)
+            # In a dict, 1, 1.0 and True are the same key.
             groups[value] = groups.get(value, 0) + float(row["_n"])
         return groups
 
-    async def _spelled_out(self, tag: Tag, spelled: str) -> Any:
-        """The long value that a digest stands for, from a session that has it; else the digest."""
-        holders = Has(tag, ((spelled,),), "==", ())
-        async for info in self.find(holders, fields=() if tag.is_ours else (tag.name,)):
-            ours = {"@user": info.user_id, "@ip": info.address}
-            value = ours[tag.name] if tag.is_ours else info.fields.get(tag.name)
+    async def _value_of_digest(self, tag: Tag, digest: str) -> Any:
+        """The long value of a digest, read from a session that has it; else the digest itself."""
+        holders = Has(tag, ((digest,),), "==", ())
+        async for info in self.find(holders, fields=() if tag.is_metadata else (tag.name,)):
+            metadata = {"@user": info.user_id, "@ip": info.address}
+            value = metadata[tag.name] if tag.is_metadata else info.fields.get(tag.name)
             for item in value if isinstance(value, list) else [value]:
-                if spell(encode(item)) == spelled:
+                if encode_tag(encode(item)) == digest:
                     return item
-        return spelled
-
-    async def _rows(self, where: Filter | None, *steps: str) -> list[dict[str, bytes]]:
-        self._refuse_unusable()
-        text, params = self._index.query(where)
-        fixed = ("TIMEOUT", str(self._timeout_ms), "DIALECT", "2")
-        command = ("FT.AGGREGATE", self._alias, text, *params, *fixed, *steps)
-        return _rows_of(await self._ask(command))
+        return digest
 
 
-# --- The words of a question ---
+class _Page(NamedTuple):
+    """One answer about sessions."""
+
+    #: Whether there are more sessions than fit on the page.
+    is_cut: bool
+    #: By handle, when the session was created, in ms since 1970; None if it has expired.
+    created: dict[str, int | None]
 
 
-def _live(**fields: str) -> list[str]:
-    """Read hash fields, and leave out what lacks one: a hash that has expired lacks all."""
+def _middle(created: Iterable[int | None], low: int, high: int) -> int:
+    """Where to cut a range of times in two, so that both halves have sessions if possible."""
+    known = [instant for instant in created if instant is not None]
+    return min(median_low(known) if known else (low + high) // 2, high - 1)
+
+
+def _refuse_too_many(rows: Sequence[Any]) -> None:
+    if len(rows) > _MOST_ROWS:
+        raise SearchUnavailable(
+            f"The answer would have more than {_MOST_ROWS:,} rows. Ask for less at a time."
+        )
+
+
+# --- Steps of FT.AGGREGATE ---
+
+
+def _read_live(**fields: str) -> list[str]:
+    """Read hash fields, and drop sessions that lack one. An expired session lacks all of them."""
     words = ["LOAD", str(3 * len(fields))]
     for name, field in fields.items():
         words += [f"@{field}", "AS", name]
@@ -275,7 +329,7 @@ def _live(**fields: str) -> list[str]:
 
 
 def _split(name: str) -> tuple[str, ...]:
-    """Each value of a shadow for itself."""
+    """Make one row for each tag of a shadow."""
     return ("APPLY", f'split(@{name}, "{SEPARATOR}", "")', "AS", "_w")
 
 
@@ -285,31 +339,5 @@ def _count_per(*properties: str) -> tuple[str, ...]:
 
 
 def _limit(most: int) -> tuple[str, ...]:
-    """One row more than there should be, to know if there are more."""
+    """Ask for one row more than wanted, to learn whether there are more."""
     return ("LIMIT", "0", str(most + 1))
-
-
-def _middle(instants: Any, low: int, high: int) -> int:
-    """Where to cut a slice of time in two, so that both halves have sessions if possible."""
-    known = [instant for instant in instants if instant is not None]
-    return min(median_low(known) if known else (low + high) // 2, high - 1)
-
-
-# --- The answers, in RESP2 and RESP3 ---
-
-
-def _rows_of(answer: Any) -> list[dict[str, bytes]]:
-    """What was found; an empty row for a hash that has expired."""
-    if isinstance(answer, dict):
-        rows = [row and row[b"extra_attributes"] for row in answer[b"results"]]
-    else:
-        rows = answer[1:]
-    mappings = [mapping(row or {}) for row in rows]
-    return [{key: raw for key, raw in row.items() if raw is not None} for row in mappings]
-
-
-def _refuse_too_many(rows: Sequence[Any]) -> None:
-    if len(rows) > _MOST_ROWS:
-        raise SearchUnavailable(
-            f"The answer would have more than {_MOST_ROWS:,} rows. Ask for less at a time."
-        )

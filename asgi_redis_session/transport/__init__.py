@@ -1,3 +1,1 @@
 """How commands reach a Redis server. Knows nothing about sessions."""
-
-__all__: list[str] = []

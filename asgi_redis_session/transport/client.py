@@ -1,181 +1,188 @@
 """
-The wire: scripts out, replies in.
+The client: it sends scripts and returns their replies.
 
-It owns the routes (one for each event loop), sends a script on the lane that leads to its key, in
-full to a server that does not know it, follows detours, and turns redis-py's errors into
-`SessionUnavailable`. It also counts and tells what happens. What the scripts mean is the business
-of those who send them: `store`, `users`.
+It owns the routes (one for each event loop), sends each script on the lane that leads to its key,
+sends it in full to a server that does not know it yet, sends it again where that is safe, and turns
+redis-py's errors into `SessionUnavailable`. What the scripts mean is known to the engine only.
 """
 
 import asyncio
-import logging
 import os
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from redis.asyncio import Redis, RedisCluster
 from redis.exceptions import NoScriptError, ResponseError
 
 from ..errors import DurabilityNotReached, SessionUnavailable
-from ..events import SessionEvent, Stats
-from ..options import Promise
-from .lane import LaneBroken, NotReached
-from .route import Purpose, Route, Server, Unrouted, Way, route_to
+from ..events import Events, Stats
+from ..options import Durability
+from .cluster import ClusterRoute
+from .lane import BarrierNotReached, Lane, LaneBroken
+from .outages import Outages
+from .route import Hop, NodeUnknown, Purpose, Route, Server, ServerRoute
 from .scripts import Script, pack
 
-__all__ = ["Wire"]
+R = TypeVar("R")
 
-logger = logging.getLogger("asgi_redis_session")
-
+#: `call_soon` drops a command if so many are queued already.
 _BACKLOG = 10_000
-#: The part of its time that a command must have left to be sent again.
+#: The share of its time that a command must have left to be sent again.
 _LEAST_SHARE = 0.1
-#: What is away when it is not known yet who serves a key.
-_CLUSTER = "The Redis Cluster"
 
-#: Wires whose connections a forked child must not touch: they are its parent's.
-_wires: "weakref.WeakSet[Wire]" = weakref.WeakSet()
+#: All clients of this process. A forked child must not touch their connections, which are still in
+#: use by its parent.
+_clients: "weakref.WeakSet[Client]" = weakref.WeakSet()
+
+
+class Written(NamedTuple, Generic[R]):
+    """
+    The result of a write.
+
+    *shortfall*: None, or the error to raise if the write was committed but has not become as
+    durable as its write concern asked. It is returned, not raised, so that the caller can finish
+    the steps that follow.
+    """
+
+    reply: R
+    shortfall: DurabilityNotReached | None = None
 
 
 @dataclass(slots=True)
-class _Errand:
-    """A command that did not get through at the first try."""
+class _Retry:
+    """A command whose first attempt failed, and what a further attempt needs to know."""
 
-    script: Script
+    script: Script[Any]
     keys: Sequence[bytes]
     arguments: Sequence[Any]
     packed: bytes
     purpose: Purpose
     deadline: float
-    #: Whether it may be sent again after a connection broke: once, and only what may run twice.
-    may_repeat: bool
-    #: The way it took last; None if there was none.
-    way: Way | None = None
+    #: Whether it may be executed twice. If so, it is sent once more after a broken connection.
+    idempotent: bool
+    #: Where the last attempt went; None if it could not be sent anywhere.
+    hop: Hop | None = None
+    #: Whether it was sent again after a broken connection.
+    resent: bool = False
 
 
-class Wire:
+class Client:
     """
-    Everything that a store and its parts send. *timeout* in seconds.
+    Sends the commands of one store.
 
-    *side* commands travel on a lane of their own, so that long lists don't delay requests; so do
-    plain `commands`.
+    *redis* says where to connect, and as whom; the client opens connections of its own (see
+    `pool.py`). *prefix*: the beginning of every key. *timeout*: how long a call may take, in
+    seconds, retries included. *events*: where outages are counted and reported.
     """
 
     def __init__(
-        self,
-        redis: Redis | RedisCluster,
-        *,
-        prefix: str,
-        timeout: float,
-        on_event: Callable[[SessionEvent], None] | None,
+        self, redis: Redis | RedisCluster, *, prefix: str, timeout: float, events: Events
     ) -> None:
         self.redis = redis
         self.is_cluster = isinstance(redis, RedisCluster)
         self.prefix = prefix
-        self._before = f"{prefix}:".encode()
-        self.counted = Stats()
         self.timeout = timeout
-        self._on_event = on_event
-        # Addresses that did not answer last time, so that an outage is one line in the log.
-        self._down: set[str] = set()
-        self._refusal = ""
+        self.events = events
+        self._key_prefix = f"{prefix}:".encode()
+        self._outages = Outages(events)
         self._routes: dict[asyncio.AbstractEventLoop, Route] = {}
+        # Routes of the parent process, kept so that nothing closes their connections.
         self._inherited: list[Route] = []
-        self._errands: dict[asyncio.Task[None], asyncio.AbstractEventLoop] = {}
-        _wires.add(self)
+        self._retrying: dict[asyncio.Task[None], asyncio.AbstractEventLoop] = {}
+        _clients.add(self)
 
     def key(self, name: str) -> bytes:
-        """A key of ours."""
-        return self._before + name.encode()
+        """Return the key of this name: the prefix, a colon, the name."""
+        return self._key_prefix + name.encode()
 
-    async def ask(
+    # --- Calls ---
+
+    def call(
         self,
-        script: Script,
+        script: Script[R],
         keys: Sequence[bytes],
         arguments: Sequence[Any] = (),
         *,
         idempotent: bool = False,
-        side: bool = False,
-        promise: Promise | None = None,
-    ) -> list[Any]:
+        own_connection: bool = False,
+    ) -> Coroutine[Any, Any, R]:
         """
-        Run a script; returns what it answers. Raises `SessionUnavailable`.
+        Run a script; await the result.
 
-        *idempotent*: may run twice, so it is sent once more if the connection breaks. *promise*:
-        how durable its writes must become; a shortfall is noted there.
+        *idempotent*: the script may run twice, so it is sent once more if the connection breaks.
+        *own_connection*: send it on a connection that requests do not use, so that long lists don't
+        delay them.
+
+        Raises `SessionUnavailable` if Redis does not answer in time, or refuses.
+        """
+        # Not `async def`: that would put one more coroutine into every request.
+        purpose: Purpose = "lists" if own_connection else "requests"
+        return self._send(script, keys, arguments, purpose, idempotent=idempotent)
+
+    async def write(
+        self,
+        script: Script[R],
+        keys: Sequence[bytes],
+        arguments: Sequence[Any] = (),
+        *,
+        concern: Durability | None = None,
+        own_connection: bool = False,
+    ) -> Written[R]:
+        """
+        Run a script that writes, and wait until its writes are as durable as *concern* asks.
+
+        That may take the time of the concern on top of the client's. If the concern is not met, the
+        write is kept, and `Written.shortfall` is set. *own_connection*: as for `call`; a write with
+        a concern always uses the connection of that concern.
+
+        Raises `SessionUnavailable` if Redis does not answer in time, or refuses. The write may have
+        been executed then.
+        """
+        purpose: Purpose = concern or ("lists" if own_connection else "requests")
+        try:
+            reply = await self._send(script, keys, arguments, purpose, idempotent=False)
+        except BarrierNotReached as short:
+            return Written(script.result(*short.reply), DurabilityNotReached(str(short)))
+        return Written(reply)
+
+    def call_soon(
+        self, script: Script[Any], keys: Sequence[bytes], arguments: Sequence[Any] = ()
+    ) -> bool:
+        """
+        Send a script without waiting for its reply (fire and forget).
+
+        Errors are only counted and reported. If very many commands are queued already, nothing is
+        sent, and the result is False.
         """
         loop = asyncio.get_running_loop()
         route = self._routes.get(loop) or self._new_route(loop)
-        key, packed = keys[0], script.packed(keys, arguments)
-        deadline = loop.time() + self.timeout
-        purpose: Purpose = "side" if side else "requests"
-        if promise is not None and promise.level is not None:
-            purpose = promise.level
-            deadline += promise.level.timeout_ms / 1000
-        lane = None
-        reply: list[Any]
+        packed, deadline = script.packed(keys, arguments), loop.time() + self.timeout
+        retry = _Retry(script, keys, arguments, packed, "requests", deadline, idempotent=False)
         try:
-            try:
-                lane = route.lane(key, purpose)
-                reply = await lane.submit(packed, key, deadline)
-            except (LaneBroken, ResponseError) as error:
-                way = None if lane is None else Way(lane)
-                errand = _Errand(
-                    script, keys, arguments, packed, purpose, deadline, idempotent, way
-                )
-                reply = await self._insist(route, errand, error)
-        except NotReached as short:
-            if promise is not None:
-                promise.shortfall = DurabilityNotReached(str(short))
-            return short.reply
-        if self._down and lane is not None:
-            self._note_answer(lane.address)
-        return reply
-
-    async def _insist(self, route: Route, errand: _Errand, error: Exception) -> list[Any]:
-        """Do what an error asks for, again and again, while there is time."""
-        tries = 0
-        while True:
-            try:
-                errand.way = way = await self._next_way(route, errand, error, tries)
-            except (LaneBroken, ResponseError) as final:
-                raise self._unavailable(errand.way, final) from None
-            try:
-                reply: list[Any] = await way.lane.submit(
-                    errand.packed, errand.keys[0], errand.deadline, way.prelude
-                )
-            except (LaneBroken, ResponseError) as again:
-                error, tries = again, tries + 1
-            else:
-                return reply
-
-    async def _next_way(self, route: Route, errand: _Errand, error: Exception, tries: int) -> Way:
-        """How to try again after an error; raises it if that is of no use."""
-        if isinstance(error, NoScriptError) and errand.way is not None:
-            errand.packed = errand.script.in_full(errand.keys, errand.arguments)
-            return errand.way
-        if isinstance(error, LaneBroken) and not isinstance(error, Unrouted):
-            if not errand.may_repeat:
-                route.doubt()
-                raise error
-            errand.may_repeat = False
-        way = await route.detour(errand.keys[0], errand.purpose, error, tries, errand.deadline)
-        # One that is about to give up would take a whole batch of others with it.
-        if errand.deadline - asyncio.get_running_loop().time() < self.timeout * _LEAST_SHARE:
-            raise error
-        return way
+            lane = route.lane(keys[0], "requests")
+        except NodeUnknown as error:
+            self._retry_in_background(route, retry, error)
+            return True
+        if lane.backlog >= _BACKLOG:
+            return False
+        retry.hop = Hop(lane)
+        reply = lane.submit(packed, keys[0], deadline)
+        reply.add_done_callback(partial(self._after_call_soon, route, retry))
+        return True
 
     async def commands(self, *commands: Sequence[Any]) -> list[Any]:
         """
-        Send plain commands, one right behind the other: for questions that concern no single
-        session (FT.*, SCAN), whose replies can't name what they answer. Not for a Cluster.
+        Send plain commands, one right behind the other, on the connection of the search queries.
 
-        Returns what Redis answers, in order, a `ResponseError` where it refused. Raises
-        `SessionUnavailable`.
+        For questions across sessions (FT.*, SCAN). Their replies name no key, so the lane can't
+        compare one. Not for a Cluster.
+
+        Returns the replies in order, with a `ResponseError` in the place of a command that Redis
+        refused. Raises `SessionUnavailable` if Redis does not answer.
         """
         loop = asyncio.get_running_loop()
         route = self._routes.get(loop) or self._new_route(loop)
@@ -184,66 +191,119 @@ class Wire:
         replies = await asyncio.gather(*waiting, return_exceptions=True)
         for reply in replies:
             if isinstance(reply, LaneBroken):
-                raise self._unavailable(Way(lane), reply)
+                raise self._outages.report(lane, reply)
         return replies
 
-    def post(self, script: Script, keys: Sequence[bytes], arguments: Sequence[Any] = ()) -> bool:
-        """
-        Run a script that nobody waits for; what goes wrong is counted and reported.
-
-        Returns False, and sends nothing, if very many commands are queued already.
-        """
+    async def _send(
+        self,
+        script: Script[R],
+        keys: Sequence[bytes],
+        arguments: Sequence[Any],
+        purpose: Purpose,
+        *,
+        idempotent: bool,
+    ) -> R:
+        """Run a script. Every request passes through here, so the good case is kept short."""
         loop = asyncio.get_running_loop()
         route = self._routes.get(loop) or self._new_route(loop)
-        packed, deadline = script.packed(keys, arguments), loop.time() + self.timeout
-        errand = _Errand(script, keys, arguments, packed, "requests", deadline, may_repeat=False)
+        key, packed = keys[0], script.packed(keys, arguments)
+        deadline = loop.time() + self.timeout
+        if isinstance(purpose, Durability):
+            deadline += purpose.timeout_ms / 1000
+        lane = None
+        reply: list[Any]
         try:
-            lane = route.lane(keys[0], "requests")
-        except Unrouted as error:
-            self._insist_later(route, errand, error)
-            return True
-        if lane.backlog >= _BACKLOG:
-            return False
-        errand.way = Way(lane)
-        reply = lane.submit(packed, keys[0], deadline)
-        reply.add_done_callback(partial(self._posted, route, errand))
-        return True
+            lane = route.lane(key, purpose)
+            reply = await lane.submit(packed, key, deadline)
+        except (LaneBroken, ResponseError) as error:
+            hop = None if lane is None else Hop(lane)
+            retry = _Retry(script, keys, arguments, packed, purpose, deadline, idempotent, hop)
+            reply = await self._retry_until_deadline(route, retry, error)
+        if self._outages.addresses and lane is not None:
+            self._outages.note_answer(lane)
+        return script.result(*reply)
 
-    def _posted(self, route: Route, errand: _Errand, reply: "asyncio.Future[list[Any]]") -> None:
+    # --- Retries ---
+
+    async def _retry_until_deadline(
+        self, route: Route, retry: _Retry, error: Exception
+    ) -> list[Any]:
+        """Send a command again, as its last error asks, until that is of no use or time is up."""
+        attempts = 0
+        while True:
+            try:
+                retry.hop = hop = await self._next_hop(route, retry, error, attempts)
+            except (LaneBroken, ResponseError) as final:
+                raise self._outages.report(_lane_of(retry), final) from None
+            try:
+                reply: list[Any] = await hop.lane.submit(
+                    retry.packed, retry.keys[0], retry.deadline, asking=hop.asking
+                )
+            except (LaneBroken, ResponseError) as again:
+                error, attempts = again, attempts + 1
+            else:
+                return reply
+
+    async def _next_hop(self, route: Route, retry: _Retry, error: Exception, attempts: int) -> Hop:
+        """Return where to send a command again after *error*; raises it if that is of no use."""
+        if isinstance(error, NoScriptError) and retry.hop is not None:
+            retry.packed = retry.script.in_full(retry.keys, retry.arguments)
+            return retry.hop
+        if isinstance(error, LaneBroken) and not isinstance(error, NodeUnknown):
+            # Redis may have executed the command.
+            if retry.resent or not retry.idempotent:
+                route.suspect_topology()
+                raise error
+            retry.resent = True
+        hop = await route.reroute(retry.keys[0], retry.purpose, error, attempts, retry.deadline)
+        # Don't send it with almost no time left: when its deadline passes, the lane closes the
+        # connection, and every command of the same batch fails.
+        if retry.deadline - asyncio.get_running_loop().time() < self.timeout * _LEAST_SHARE:
+            raise error
+        return hop
+
+    def _after_call_soon(
+        self, route: Route, retry: _Retry, reply: "asyncio.Future[list[Any]]"
+    ) -> None:
         error = None if reply.cancelled() else reply.exception()
         if isinstance(error, LaneBroken):
-            route.doubt()
-            self._unavailable(errand.way, error)
+            route.suspect_topology()
+            self._outages.report(_lane_of(retry), error)
         elif isinstance(error, ResponseError):
-            self._insist_later(route, errand, error)
+            self._retry_in_background(route, retry, error)
 
-    def _insist_later(self, route: Route, errand: _Errand, error: Exception) -> None:
-        """Insist on what nobody waits for."""
-
-        async def insist() -> None:
-            with suppress(SessionUnavailable):  # it has been reported
-                await self._insist(route, errand, error)
+    def _retry_in_background(self, route: Route, retry: _Retry, error: Exception) -> None:
+        async def run() -> None:
+            with suppress(SessionUnavailable):  # it has been counted and reported
+                await self._retry_until_deadline(route, retry, error)
 
         loop = asyncio.get_running_loop()
-        task = loop.create_task(insist())
-        self._errands[task] = loop
-        task.add_done_callback(self._errands.pop)
+        task = loop.create_task(run())
+        self._retrying[task] = loop
+        task.add_done_callback(self._retrying.pop)
+
+    # --- Connections ---
 
     async def servers(self) -> Sequence[Server]:
-        """Every server that this wire leads to; raises `LaneBroken` if that can't be found out."""
+        """Return all servers that hold keys. Raises `LaneBroken` if they can't be found out."""
         loop = asyncio.get_running_loop()
         return await (self._routes.get(loop) or self._new_route(loop)).servers()
+
+    def lanes(self, purpose: Purpose | None = None) -> Sequence[Lane]:
+        """Return the open lanes of this event loop, for tests and diagnostics."""
+        route = self._routes.get(asyncio.get_running_loop())
+        return [] if route is None else route.lanes(purpose)
 
     async def drain(self) -> None:
         """Wait until every command of this event loop has been answered."""
         loop = asyncio.get_running_loop()
         if loop in self._routes:
             await self._routes[loop].drain()
-        if errands := [task for task, theirs in self._errands.items() if theirs is loop]:
-            await asyncio.wait(errands)
+        if retrying := [task for task, its_loop in self._retrying.items() if its_loop is loop]:
+            await asyncio.wait(retrying)
 
     async def aclose(self) -> None:
-        """Drain, then close this event loop's connections; they are opened again when needed."""
+        """Drain, then close this event loop's connections. The next command opens them again."""
         await self.drain()
         loop = asyncio.get_running_loop()
         if loop in self._routes:
@@ -252,59 +312,37 @@ class Wire:
 
     @property
     def stats(self) -> Stats:
-        """The counters, with those of the open lanes."""
-        stats = Stats(**self.counted.as_dict())
+        """The counters, including those of the open lanes."""
+        stats = Stats(**self.events.counted.as_dict())
         for route in self._routes.values():
             _count(route, stats)
         return stats
-
-    def emit(self, name: str, handle: str | None = None, detail: str | None = None) -> None:
-        """Tell the app's hook; a hook that fails is logged and harms nobody."""
-        if self._on_event is None:
-            return
-        try:
-            self._on_event(SessionEvent(name, handle, detail))
-        except Exception:
-            logger.exception("on_event failed for the event %r.", name)
 
     def abandon_lanes(self) -> None:
         """In a forked child: leave the parent's connections alone, without closing them."""
         self._inherited += self._routes.values()
         self._routes = {}
-        self._errands = {}
+        self._retrying = {}
 
     def _new_route(self, loop: asyncio.AbstractEventLoop) -> Route:
         self._forget([known for known in self._routes if known.is_closed()])
-        route = self._routes[loop] = route_to(self.redis, timeout=self.timeout)
+        route: Route
+        if isinstance(self.redis, RedisCluster):
+            route = ClusterRoute(self.redis, self.timeout)
+        else:
+            route = ServerRoute(self.redis, self.timeout)
+        self._routes[loop] = route
         return route
 
     def _forget(self, loops: Sequence[asyncio.AbstractEventLoop]) -> None:
+        """Forget the routes of these event loops, but not what they have counted."""
         for loop in loops:
             if route := self._routes.pop(loop, None):
-                _count(route, self.counted)
+                _count(route, self.events.counted)
 
-    def _note_answer(self, address: str) -> None:
-        for answers in {address, _CLUSTER} & self._down:
-            self._down.remove(answers)
-            logger.warning("%s answers again.", answers)
 
-    def _unavailable(self, way: Way | None, error: Exception) -> SessionUnavailable:
-        self.counted.errors += 1
-        address = _CLUSTER if way is None else way.lane.address
-        if isinstance(error, ResponseError):
-            reason = f"{address} refused the command ({_first_line(error)})"
-            is_news, self._refusal = reason != self._refusal, reason
-        else:
-            reason = str(error)
-            is_news = address not in self._down
-            self._down.add(address)
-        if is_news:  # one line an outage, not one a request
-            logger.error("Sessions are unavailable: %s.", reason)
-        self.emit("unavailable", None, reason)
-        return SessionUnavailable(
-            f"Sessions are unavailable: {reason}. Try again shortly.",
-            is_refusal=isinstance(error, ResponseError),
-        )
+def _lane_of(retry: _Retry) -> Lane | None:
+    return None if retry.hop is None else retry.hop.lane
 
 
 def _count(route: Route, stats: Stats) -> None:
@@ -313,13 +351,9 @@ def _count(route: Route, stats: Stats) -> None:
     stats.commands += commands
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0][:200]
-
-
 def _abandon_all_lanes() -> None:
-    for wire in list(_wires):
-        wire.abandon_lanes()
+    for client in list(_clients):
+        client.abandon_lanes()
 
 
 if hasattr(os, "register_at_fork"):

@@ -1,7 +1,7 @@
 """
-What a URL stands for: a client of one server, of the master that Sentinel names, or of a Cluster.
+From a URL to a client: of one server, of the master that Sentinel names, or of a Cluster.
 
-Nothing connects here. A message never repeats the URL: there may be a password in it.
+Nothing connects here. No error message repeats the URL, because it may contain a password.
 """
 
 from importlib.metadata import version
@@ -17,22 +17,20 @@ from redis.exceptions import RedisError
 
 from .pool import node_pool, private_pool
 
-__all__ = ["client_from_url"]
-
 _NAME = "asgi-redis-session"
-_PORTS = {"": 6379, "cluster": 6379, "sentinel": 26379}
+_DEFAULT_PORTS = {"": 6379, "cluster": 6379, "sentinel": 26379}
 
 
 def client_from_url(url: str) -> Redis | RedisCluster:
     """
-    The client that the URL describes; raises `ValueError` for one that describes none.
+    Return the client that a URL describes. Raises `ValueError` if it describes none.
 
     `redis://[user:password@]host:port/database`, `rediss://…` for TLS, `unix:///path`;
-    `redis+cluster://[user:password@]host:port,host:port` with some of the Cluster's nodes;
-    `redis+sentinel://[user:password@]host:port,host:port/service/database` with the Sentinels:
-    user and password are those of the servers that they watch, and the Sentinels' own are
-    `?sentinel_username=…&sentinel_password=…`. Both also as `rediss+…`. Other options of
-    redis-py's connections go into the query.
+    `redis+cluster://[user:password@]host:port,host:port` with some nodes of the Cluster;
+    `redis+sentinel://[user:password@]host:port,host:port/service/database` with the Sentinels.
+    There, user and password are those of the servers that the Sentinels watch; the credentials of
+    the Sentinels are `?sentinel_username=…&sentinel_password=…`. Both forms also with `rediss+…`.
+    Other options of redis-py's connections go into the query.
     """
     try:
         scheme, _, kind = url.partition("://")[0].partition("+")
@@ -41,7 +39,7 @@ def client_from_url(url: str) -> Redis | RedisCluster:
     except (ValueError, TypeError, LookupError, AttributeError, OSError, RedisError):
         client = None
     if client is None:
-        # What exactly is wrong is not repeated: it may be a part of the password.
+        # The message does not repeat the part that is wrong: it may be a part of the password.
         raise ValueError(
             "SessionStore.from_url: this is not a Redis URL. Use redis://host:6379/0, "
             "rediss://host:6379/0, unix:///path/to/redis.sock, redis+cluster://host:6379,host:6379 "
@@ -54,9 +52,9 @@ def client_from_url(url: str) -> Redis | RedisCluster:
 
 def _one_server(parts: SplitResult) -> Redis:
     if parts.scheme != "unix" and parts.path.strip("/") and not parts.path[1:].isdecimal():
-        raise ValueError("redis-py takes another path for database 0")
+        raise ValueError("redis-py would take any other path for database 0")
     client = Redis.from_url(urlunsplit(parts), driver_info=_driver())
-    # Refuses options that nobody knows; connects nowhere.
+    # Refuses options that redis-py doesn't know. Nothing connects yet.
     private_pool(client).make_connection()  # type: ignore[no-untyped-call]
     return client
 
@@ -77,18 +75,19 @@ def _cluster(parts: SplitResult) -> RedisCluster:
 def _sentinel(parts: SplitResult) -> Redis:
     service, _, database = parts.path.strip("/").partition("/")
     if not service or (database and not database.isdecimal()):
-        raise ValueError("after the Sentinels comes the name of what they watch")
+        raise ValueError("the name of the service must follow the Sentinels")
     options = _options(parts._replace(path=f"/{database}"))
-    theirs = {
+    sentinel_credentials = {
         name: options.pop(f"sentinel_{name}")
         for name in ("username", "password")
         if f"sentinel_{name}" in options
     }
     tls = options.pop("connection_class", None) is SSLConnection
-    shared = {name: value for name, value in options.items() if name.startswith("ssl_")}
-    # Redis takes `ssl` and turns it into a class of connections; a Sentinel's pool does the same.
+    tls_options = {name: value for name, value in options.items() if name.startswith("ssl_")}
+    # Redis and the pool of a Sentinel both turn `ssl` into a class of connections.
     sentinel = Sentinel(  # type: ignore[no-untyped-call]
-        _hosts(parts, "sentinel"), sentinel_kwargs={"ssl": tls, **shared, **theirs}
+        _hosts(parts, "sentinel"),
+        sentinel_kwargs={"ssl": tls, **tls_options, **sentinel_credentials},
     )
     client: Redis = sentinel.master_for(service, ssl=tls, driver_info=_driver(), **options)
     private_pool(client).make_connection()  # type: ignore[no-untyped-call]
@@ -99,17 +98,17 @@ _KINDS: Any = {"": _one_server, "cluster": _cluster, "sentinel": _sentinel}
 
 
 def _hosts(parts: SplitResult, kind: str) -> list[tuple[str, int]]:
-    places = [urlsplit(f"//{place}") for place in parts.netloc.rpartition("@")[2].split(",")]
-    hosts = [(place.hostname or "", place.port or _PORTS[kind]) for place in places]
+    addresses = [urlsplit(f"//{each}") for each in parts.netloc.rpartition("@")[2].split(",")]
+    hosts = [(each.hostname or "", each.port or _DEFAULT_PORTS[kind]) for each in addresses]
     if not all(host for host, _ in hosts):
-        raise ValueError("a host without a name")
+        raise ValueError("a host has no name")
     return hosts
 
 
 def _options(parts: SplitResult) -> dict[str, Any]:
-    """User, password, database and what the query says, as redis-py reads them."""
+    """Return user, password, database and the options of the query, as redis-py reads them."""
     if parts.scheme not in ("redis", "rediss"):
-        raise ValueError("only TCP and TLS lead to several servers")
+        raise ValueError("several servers are reached by TCP or TLS only")
     user, at, _ = parts.netloc.rpartition("@")
     return dict(parse_url(urlunsplit(parts._replace(netloc=f"{user}{at}"))))
 

@@ -9,8 +9,9 @@ import pytest
 
 from asgi_redis_session import Session, SessionStore
 
-from ..gate import Gate, gate_to
-from ..test_concurrency import create
+from ..support.gate import Gate, gate_to
+from ..support.internals import handle_of, open_session
+from ..support.sessions import create
 from .servers import Server
 
 _FIGURES = pytest.StashKey[list[str]]()
@@ -44,15 +45,15 @@ class World:
         return await create(self.direct, **fields)
 
     def key(self, session_id: str) -> str:
-        return f"{self.prefix}:{self.direct.handles(session_id)[0]}"
+        return f"{self.prefix}:{handle_of(self.direct, session_id)}"
 
     async def fields(self, session_id: str) -> dict[str, Any]:
         """What Redis holds."""
-        info = await self.direct.get(self.direct.handles(session_id)[0])
+        info = await self.direct.get(handle_of(self.direct, session_id))
         return {} if info is None else info.fields
 
     async def loaded(self, session_id: str, *, hasty: bool = False) -> Session:
-        return await Session(self.hasty if hasty else self.store, session_id).load()
+        return await open_session(self.hasty if hasty else self.store, session_id).load()
 
     def connections(self) -> int:
         """How many connections the server knows, but for the one that asks."""
@@ -60,7 +61,7 @@ class World:
 
 
 @pytest.fixture
-async def world(server: Server, prefix: str, anyio_backend: Any) -> AsyncIterator[World]:
+async def world(server: Server, prefix: str) -> AsyncIterator[World]:
     admin = server.admin
     with ExitStack() as stack:
         gate = stack.enter_context(gate_to(server.url))

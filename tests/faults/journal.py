@@ -16,6 +16,7 @@ from typing import Any, Literal, Self
 
 from asgi_redis_session import SessionStore
 
+from ..support.internals import handle_of, index_key_of
 from .shop import GONE, OK, Browser, app_of
 
 #: So many writes, then another session begins: half of the browsers keep the old, half end it.
@@ -140,7 +141,7 @@ class Journal:
             browser, user = Browser(self._app), f"user {number}.{len(self._told)}"
             status = await self._get(browser, f"/login/{user}")
             if status == OK and browser.session_id is not None:
-                told = Told(self._store.handles(browser.session_id)[0], user)
+                told = Told(handle_of(self._store, browser.session_id), user)
                 told.writes[0] = time.monotonic()
                 self._told.append(told)
                 await self._write(browser, told, _KEPT if number % 2 else _ENDED)
@@ -209,7 +210,7 @@ class Journal:
                 tally.lost_writes += 1
                 tally.lost_seconds = max(tally.lost_seconds, self.fault_at - instant)
         if found:
-            index = self._store.users._key(told.user)
+            index = index_key_of(self._store, told.user)
             tally.unlisted += self.redis.zscore(index, told.handle) is None
 
 

@@ -10,13 +10,12 @@ from typing import Any
 
 import pytest
 
-from asgi_redis_session import Lifetime, Session, SessionStore
+from asgi_redis_session import Lifetime, SessionStore
 
-from ..test_concurrency import create
+from ..support.internals import open_session
+from ..support.sessions import create
 from .servers import Server
 from .shop import OK, Browser, app_of
-
-pytestmark = pytest.mark.anyio
 
 LIFETIME = Lifetime(idle=timedelta(minutes=30), absolute=timedelta(hours=8))
 MINUTE, HOUR = 60, 3600
@@ -36,7 +35,7 @@ class Clocked:
         return float(self.admin.pttl(key) / 1000)
 
     async def is_there(self, session_id: str) -> bool:
-        return len(await Session(self.store, session_id).load()) > 0
+        return len(await open_session(self.store, session_id).load()) > 0
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +52,7 @@ def clock(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 async def clocked(
-    clock: Path, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, anyio_backend: Any
+    clock: Path, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Clocked]:
     file = tmp_path / "seconds"
     monkeypatch.setenv("LD_PRELOAD", str(clock))
@@ -97,7 +96,7 @@ async def test_the_deadline_stays_where_it_was(clocked: Clocked) -> None:
     (key,) = clocked.admin.keys()
     deadline = clocked.admin.hget(key, "@deadline")
     clocked.set_clock(-HOUR)
-    session = await Session(clocked.store, session_id).load()
+    session = await open_session(clocked.store, session_id).load()
     session["n"] = 2
     await session.save()
     assert clocked.admin.hget(key, "@deadline") == deadline

@@ -13,10 +13,9 @@ import pytest
 
 from asgi_redis_session import Session, SessionStore, SessionUnavailable
 
-from ..test_concurrency import create
+from ..support.internals import open_session, store_of
+from ..support.sessions import create
 from .conftest import World
-
-pytestmark = pytest.mark.anyio
 
 Fields = dict[str, Any]
 
@@ -44,7 +43,7 @@ async def _login(session: Session) -> None:
 
 
 async def _create(session: Session) -> None:
-    await create(session._store, **NEW)  # type: ignore[arg-type]
+    await create(store_of(session), **NEW)
 
 
 class Verb(NamedTuple):
@@ -97,12 +96,14 @@ class Cutter:
         world = self.world
         world.admin.flushdb()
         session_id, other_id = await world.create(**OLD), await world.create(**OTHER)
-        session = Session(world.store, session_id)
+        session = open_session(world.store, session_id)
         # So that the connection stands, and knows the scripts.
-        await (session.load() if self.verb.loads_first else Session(world.store, other_id).load())
+        await (
+            session.load() if self.verb.loads_first else open_session(world.store, other_id).load()
+        )
         if arm is not None:
             arm()
-        verbs = (self.verb.act(session), Session(world.store, other_id).load())
+        verbs = (self.verb.act(session), open_session(world.store, other_id).load())
         answers: list[Any] = await asyncio.gather(*verbs, return_exceptions=True)
         world.gate.open()
         return self._judge(*answers)
@@ -180,7 +181,7 @@ async def test_a_connection_cut_while_it_is_set_up(
     session_id = await world.create(**OLD)
     async with SessionStore.from_url(world.gate.url, prefix=world.prefix, timeout=20) as store:
         before = world.gate.carried
-        await Session(store, session_id).load()
+        await open_session(store, session_id).load()
         after = world.gate.carried
     for which, length in zip(("commands", "replies"), range(2), strict=True):
         for offset in range(0, after[length] - before[length] + 1, 3 * STRIDE):
@@ -188,5 +189,5 @@ async def test_a_connection_cut_while_it_is_set_up(
                 world.gate.url, prefix=world.prefix, timeout=20
             ) as store:
                 world.gate.cut(which, offset, ending)  # type: ignore[arg-type]
-                assert dict(await Session(store, session_id).load()) == OLD
+                assert dict(await open_session(store, session_id).load()) == OLD
                 world.gate.open()

@@ -8,14 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from asgi_redis_session import Session, SessionStore, SessionUnavailable
+from asgi_redis_session import SessionStore, SessionUnavailable
 from asgi_redis_session.devserver import DevServerError
 
-from ..test_concurrency import create
+from ..support.internals import open_session
+from ..support.sessions import create
 from .disk import Death, deaths
 from .servers import Server
-
-pytestmark = pytest.mark.anyio
 
 
 async def test_kill_9_with_aof_always_loses_nothing() -> None:
@@ -66,7 +65,7 @@ async def _writes_once(server: Server, prefix: str) -> tuple[str, bytes, bytes]:
     async with SessionStore.from_url(server.url, prefix=prefix) as store:
         session_id = await create(store, n=1, twin=1, old="x")
         before = _log_of(server.disk).read_bytes()
-        session = await Session(store, session_id).load()
+        session = await open_session(store, session_id).load()
         session["n"] = session["twin"] = 2
         del session["old"]
         await session.save()
@@ -85,7 +84,7 @@ async def _survives_cuts(server: Server, prefix: str, stride: int) -> int:
             (key,) = admin.keys(f"{prefix}:*")
             assert admin.pttl(key) > 0
         async with SessionStore.from_url(server.url, prefix=prefix) as store:
-            found = dict(await Session(store, session_id).load())
+            found = dict(await open_session(store, session_id).load())
         assert found in ({"n": 1, "twin": 1, "old": "x"}, {"n": 2, "twin": 2})
         server.stop()
     return len(offsets)
@@ -122,10 +121,10 @@ async def test_a_damaged_aof_stops_the_server_not_the_app(prefix: str) -> None:
             server.start()
         async with SessionStore.from_url(url, prefix=prefix) as store:
             with pytest.raises(SessionUnavailable):
-                await Session(store, session_id).load()
+                await open_session(store, session_id).load()
             whole.replace(log)
             server.start()
-            assert (await Session(store, session_id).load())["n"] == 2
+            assert (await open_session(store, session_id).load())["n"] == 2
 
 
 # --- Loading ---
@@ -147,7 +146,7 @@ async def test_a_loading_server_is_no_empty_one(prefix: str) -> None:
             async with asyncio.timeout(40):
                 while True:
                     try:
-                        assert (await Session(store, session_id).load())["n"] == 1
+                        assert (await open_session(store, session_id).load())["n"] == 1
                         break
                     except SessionUnavailable as refusal:
                         refusals.add(str(refusal))

@@ -2,8 +2,8 @@
 Rows 16 to 22 and 27: masters that fail, hand over, or lose their replicas; slots that move.
 
 The short forms run one failover; `make faults` runs ten of each kind, with and without WAIT.
-Case by case, tests/test_cluster.py and test_sentinel.py have what is answered while slots move and
-nodes fail, and test_durability.py what a WAIT that falls short says.
+Case by case, tests/cluster and tests/transport/test_sentinel.py have what is answered while slots
+move and nodes fail, and tests/engine/test_durability.py what a WAIT that falls short says.
 """
 
 import asyncio
@@ -15,15 +15,14 @@ from typing import Any
 
 import pytest
 
-from asgi_redis_session import Session, SessionStore
+from asgi_redis_session import SessionStore
 
-from ..servers import SOON_MS, Cluster, ask, client_of, wait_for
-from ..test_concurrency import create
+from ..support.internals import handle_of, open_session
+from ..support.servers import SOON_MS, Cluster, ask, client_of, wait_for
+from ..support.sessions import create
 from .failover import Fault, Sharded, Watched, failovers, replicated
 from .journal import Journal, Tally
 from .servers import BINARY, Server
-
-pytestmark = pytest.mark.anyio
 
 
 async def test_a_master_crashes_after_its_replicas_were_cut_off() -> None:
@@ -101,12 +100,12 @@ async def test_an_old_master_that_was_not_told_is_left(watched: Watched, prefix:
     old = watched.master
     async with SessionStore.from_url(watched.url, prefix=prefix) as store:
         session_id = await create(store, n=0)
-        key = f"{prefix}:{store.handles(session_id)[0]}"
+        key = f"{prefix}:{handle_of(store, session_id)}"
         wait_for(lambda: _everywhere(watched, key))
         await asyncio.to_thread(watched.hand_over)
         async with asyncio.timeout(100):
             while True:
-                await Session(store, session_id).increment("n")
+                await open_session(store, session_id).increment("n")
                 with client_of(watched.master) as new:
                     if new.hget(key, "n") != b"0":
                         break
@@ -144,7 +143,7 @@ def cluster() -> Iterator[Cluster]:
 
 
 @pytest.fixture
-async def store(cluster: Cluster, prefix: str, anyio_backend: Any) -> AsyncIterator[SessionStore]:
+async def store(cluster: Cluster, prefix: str) -> AsyncIterator[SessionStore]:
     async with SessionStore.from_url(cluster.url, prefix=prefix, timeout=1) as store:
         yield store
 

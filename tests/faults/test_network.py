@@ -11,10 +11,9 @@ import pytest
 
 from asgi_redis_session import Session, SessionStore, SessionUnavailable
 
+from ..support.internals import open_session
 from .conftest import World
 from .shop import OK, Browser, app_of
-
-pytestmark = pytest.mark.anyio
 
 
 @pytest.mark.parametrize("seconds", [0.01, 0.1])
@@ -208,6 +207,6 @@ async def test_nobody_at_the_address_is_refused_in_time() -> None:
         url = f"redis://127.0.0.1:{full.getsockname()[1]}/0"
         async with SessionStore.from_url(url, timeout=0.5) as store:
             with pytest.raises(SessionUnavailable, match=r"did not answer within 0\.5 s"):
-                await Session(store, "A" * 43).load()
+                await open_session(store, "A" * 43).load()
         for one in crowd:
             one.close()

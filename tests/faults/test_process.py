@@ -15,15 +15,14 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
-from asgi_redis_session import Session, SessionStore, SessionUnavailable
+from asgi_redis_session import SessionStore, SessionUnavailable
 
-from ..servers import wait_for
-from ..test_concurrency import create
+from ..support.internals import open_session
+from ..support.servers import wait_for
+from ..support.sessions import create
 from .conftest import World
 from .servers import Server
 from .shop import OK
-
-pytestmark = pytest.mark.anyio
 
 
 class App:
@@ -167,16 +166,18 @@ async def test_cancelled_requests_on_a_stalled_way_leak_nothing(world: World) ->
     ids = [await world.create(who=number) for number in range(50)]
     client = Redis.from_url(world.gate.url, max_connections=2)
     async with SessionStore(client, prefix=world.prefix, timeout=20) as store:
-        await Session(store, ids[0]).load()
+        await open_session(store, ids[0]).load()
         world.gate.hang()
-        waiting = [asyncio.create_task(Session(store, ids[n % 50]).load()) for n in range(500)]
+        waiting = [asyncio.create_task(open_session(store, ids[n % 50]).load()) for n in range(500)]
         await asyncio.sleep(0.05)
         for task in waiting:
             task.cancel()
         results = await asyncio.gather(*waiting, return_exceptions=True)
         assert {type(result) for result in results} == {asyncio.CancelledError}
         world.gate.open()
-        sessions = await asyncio.gather(*[Session(store, session_id).load() for session_id in ids])
+        sessions = await asyncio.gather(
+            *[open_session(store, session_id).load() for session_id in ids]
+        )
         assert [session["who"] for session in sessions] == list(range(50))
         assert world.gate.connections == 1
     await client.aclose()
@@ -200,7 +201,7 @@ def _load_in_child(store: SessionStore, ids: list[str], count: int) -> int:
 async def _check(store: SessionStore, ids: list[str], count: int) -> None:
     for start in range(0, count, 100):
         numbers = [(start + n) % len(ids) for n in range(100)]
-        sessions = await asyncio.gather(*[Session(store, ids[n]).load() for n in numbers])
+        sessions = await asyncio.gather(*[open_session(store, ids[n]).load() for n in numbers])
         assert [session["who"] for session in sessions] == numbers
 
 
@@ -234,7 +235,7 @@ def test_loops_that_come_and_go_during_an_outage(server: Server, prefix: str) ->
         me = threading.get_ident()
         while True:
             try:
-                assert (await Session(store, session_id).load())["n"] == 0
+                assert (await open_session(store, session_id).load())["n"] == 0
                 if me in refused:
                     return
             except SessionUnavailable:

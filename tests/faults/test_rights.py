@@ -8,10 +8,9 @@ import pytest
 
 from asgi_redis_session import Session, SessionStore, SessionUnavailable
 
-from ..test_concurrency import create
+from ..support.internals import new_id, open_session
+from ..support.sessions import create
 from .conftest import World
-
-pytestmark = pytest.mark.anyio
 
 OLD = {b"n": b"1", b"twin": b"1", b"other": b"x"}
 NEW = {b"n": b"2", b"twin": b"2"}
@@ -76,15 +75,12 @@ class Limited:
         self.ids["list"] = await self._user_session("eve")
 
     async def _user_session(self, user: str | None) -> str:
-        session = await Session(self.store).load()
+        session = await open_session(self.store).load()
         if user is not None:
             await session.login(user)
         session.update(n=1, twin=1, other="x")
         await session.save()
-        grant = session.take_grant()
-        assert grant is not None
-        assert grant.session_id is not None
-        return grant.session_id
+        return new_id(session)
 
     async def use_everything(self) -> None:
         """Every verb once; note which of them are refused."""
@@ -97,7 +93,7 @@ class Limited:
         await self._attempt("revoke_all", users.revoke_all("eve"))
 
     async def _act(self, session_id: str, verb: Callable[[Session], Any]) -> None:
-        session = await Session(self.store, session_id).load()
+        session = await open_session(self.store, session_id).load()
         assert len(session) == 3, "a refusal is no empty session"
         result = verb(session)
         if result is not None:
@@ -159,7 +155,7 @@ async def test_credentials_are_changed(world: World, caplog: pytest.LogCaptureFi
     async with SessionStore.from_url(url, prefix=world.prefix, timeout=20) as store:
         session_id = await create(store, n=1)
         admin.execute_command("ACL", "SETUSER", "app", "resetpass", ">rotated")
-        assert (await Session(store, session_id).load())["n"] == 1  # still connected
+        assert (await open_session(store, session_id).load())["n"] == 1  # still connected
         admin.client_kill_filter(_type="normal", skipme=True)
         await world.gate.is_idle()
         await asyncio.sleep(0.05)  # so that the store's loop has looked, too
@@ -169,7 +165,7 @@ async def test_credentials_are_changed(world: World, caplog: pytest.LogCaptureFi
         assert world.gate.accepted - before == 1
         assert "hunter2" not in str(refusal.value) + caplog.text
         admin.execute_command("ACL", "SETUSER", "app", ">hunter2")
-        assert (await Session(store, session_id).load())["n"] == 1
+        assert (await open_session(store, session_id).load())["n"] == 1
         admin.execute_command("ACL", "DELUSER", "app")
         with pytest.raises(SessionUnavailable):
             await create(store, n=1)

@@ -11,17 +11,15 @@ from typing import Any
 import pytest
 import redis
 
-from asgi_redis_session import Session, SessionStore, SessionUnavailable
-from asgi_redis_session.store import SCRIPTS
+from asgi_redis_session import SessionStore, SessionUnavailable
 
-from ..gate import gate_to
-from ..test_concurrency import create
+from ..support.gate import gate_to
+from ..support.internals import handle_of, load_scripts, open_session, refresh
+from ..support.sessions import create
 from .conftest import World
 from .journal import Journal
 from .servers import Server
 from .shop import OK, UNAVAILABLE, Browser, app_of
-
-pytestmark = pytest.mark.anyio
 
 
 @contextmanager
@@ -61,8 +59,7 @@ async def test_kill_9_during_a_request(prefix: str, moment: str) -> None:
     """503 and the cookie untouched; an acknowledged session is as it was, or has all of it."""
     with Server(appendonly="yes", appendfsync="always") as server, gate_to(server.url) as gate:
         with server.admin as admin:
-            for script in SCRIPTS:
-                admin.script_load(script.text)
+            load_scripts(admin)
         async with SessionStore.from_url(gate.url, prefix=prefix, timeout=20) as store:
 
             async def fails(scope: Any, receive: Any, send: Any) -> None:
@@ -84,7 +81,7 @@ async def test_kill_9_during_a_request(prefix: str, moment: str) -> None:
                 await send({"type": "http.response.body", "body": b""})
 
             session_id = await create(store, n=1, twin=1)
-            key = f"{prefix}:{store.handles(session_id)[0]}"
+            key = f"{prefix}:{handle_of(store, session_id)}"
             app = app_of(store)
             app.app = fails
             browser = Browser(app, session_id)
@@ -92,7 +89,7 @@ async def test_kill_9_during_a_request(prefix: str, moment: str) -> None:
             assert browser.session_id == session_id
             gate.open()
             server.start()
-            found = dict(await Session(store, session_id).load())
+            found = dict(await open_session(store, session_id).load())
             expected = 2 if moment == "after commit was sent" else 1
             assert found == {"n": expected, "twin": expected}
 
@@ -232,9 +229,9 @@ async def test_too_many_clients(world: World) -> None:
             with pytest.raises(
                 SessionUnavailable, match=r"max number of clients|[Cc]onnection (lost|closed|reset)"
             ):
-                await Session(late, session_id).load()
+                await open_session(late, session_id).load()
             assert world.admin.info("stats")["rejected_connections"] > before
-        assert (await Session(late, session_id).load())["n"] == 1
+        assert (await open_session(late, session_id).load())["n"] == 1
 
 
 async def test_eviction_takes_whole_sessions(world: World) -> None:
@@ -243,7 +240,7 @@ async def test_eviction_takes_whole_sessions(world: World) -> None:
     with configured(admin, maxmemory_policy="allkeys-random", maxmemory=0):
         browsers = [Browser(app_of(store)) for _ in range(300)]
         await asyncio.gather(*[b.get(f"/login/user {n % 30}") for n, b in enumerate(browsers)])
-        handles = [store.handles(browser.session_id or "")[0] for browser in browsers]
+        handles = [handle_of(store, browser.session_id or "") for browser in browsers]
         await asyncio.gather(*[browser.get("/read") for browser in browsers])
         admin.config_set("maxmemory", admin.info("memory")["used_memory"] + 100_000)
         # Until enough is gone: when that is depends on what Redis allocates. Few at once: what is
@@ -315,8 +312,8 @@ async def test_another_prefix_or_database_is_empty(world: World) -> None:
     """A prefix or a database that nobody used: everyone is anonymous, no cookie is taken away."""
     session_id = await world.create(n=1)
     url = world.server.url.replace("/0?", "/1?")
-    for options in ({"url": url, "prefix": world.prefix}, {"url": world.server.url, "prefix": "x"}):
-        async with SessionStore.from_url(**options) as store:
+    for place, prefix in ((url, world.prefix), (world.server.url, "x")):
+        async with SessionStore.from_url(place, prefix=prefix) as store:
             browser = Browser(app_of(store), session_id)
             assert await browser.get("/read") == 410  # the shop's answer to a new session
             assert browser.session_id == session_id
@@ -330,8 +327,8 @@ async def test_a_frozen_server_does_not_keep_the_app_from_ending(world: World) -
     """Closing the store while Redis hangs ends with the timeout of what is on its way."""
     session_id = await world.create(n=1)
     store = SessionStore.from_url(world.gate.url, prefix=world.prefix, timeout=2)
-    await Session(store, session_id).load()
+    await open_session(store, session_id).load()
     with world.server.frozen():
-        store.refresh(store.handles(session_id))
+        refresh(store, handle_of(store, session_id))
         async with asyncio.timeout(100):
             await store.aclose()

@@ -1,5 +1,6 @@
 -- End a session.
--- KEYS: session. ARGV: the store's idle. Answers {key, 1 or GONE or CORRUPT, its user if it had one}.
+-- KEYS: session. ARGV: the store's idle.
+-- Answers {key, 1, its user if it had one}, or GONE or CORRUPT.
 local idle, state = alive(KEY, ARGV[1])
 if not idle then return {KEY, state} end
 local user = redis.call('HGET', KEY, '@user')

@@ -1,9 +1,9 @@
 -- Add to an integer field of a session that exists.
--- KEYS: session. ARGV: the store's idle, slide (1 or 0), name, amount, the most fields, the shadow of the
--- field or '', the highest number that the index can hold or ''.
--- Answers {key, expires, now, digits}; no digits: the field holds no integer, or would overflow.
--- Answers {key, FULL} if the field would be one too many.
-local FULL = -4
+-- KEYS: session.
+-- ARGV: the store's idle, whether to extend the TTL (1 or 0), name, amount, how many fields are allowed, the shadow
+-- of the field or '', the largest number that the index can hold or ''.
+-- Answers {key, expires, now, digits}, or FULL if the field would be one too many. No digits: the field holds no
+-- integer, or the sum would overflow.
 local idle, deadline = alive(KEY, ARGV[1])
 if not idle then return {KEY, deadline} end
 
@@ -15,10 +15,10 @@ if redis.call('HLEN', KEY) >= most and redis.call('HEXISTS', KEY, ARGV[3]) == 0 
   end
   if fields >= most then return {KEY, FULL} end
 end
-local highest = tonumber(ARGV[7])
-if highest then
+local largest = tonumber(ARGV[7])
+if largest then
   local held = tonumber(redis.call('HGET', KEY, ARGV[3]) or 0)
-  if held and math.abs(held + ARGV[4]) > highest then return {KEY, current_expiry(KEY), now} end
+  if held and math.abs(held + ARGV[4]) > largest then return {KEY, current_expiry(KEY), now} end
 end
 local sum = redis.pcall('HINCRBY', KEY, ARGV[3], ARGV[4])
 if type(sum) == 'table' and sum.err then

@@ -1,7 +1,8 @@
--- Read a session and slide its TTL.
--- KEYS: session. ARGV: the store's idle, refresh_after (negative: don't slide), what to read
--- ('all', 'some', 'none'), and for 'some' the field names.
--- Answers {key, expires, now, fields}: 'all' as HGETALL does, 'some' as HMGET does.
+-- Read a session and extend its TTL.
+-- KEYS: session.
+-- ARGV: the store's idle, refresh_after (negative: leave the TTL alone), what to read ('all', 'some', 'none'),
+-- and for 'some' the names of the fields.
+-- Answers {key, expires, now, fields}: 'all' as HGETALL answers, 'some' as HMGET does.
 local idle, deadline, instants = alive(KEY, ARGV[1])
 if not idle then return {KEY, deadline} end
 for i = 1, 3 do
@@ -15,7 +16,12 @@ elseif ARGV[3] == 'some' then
   fields = redis.call('HMGET', KEY, unpack(ARGV, 4))
 end
 
-local refresh_after = tonumber(ARGV[2])
+local refresh_after, store_idle = tonumber(ARGV[2]), tonumber(ARGV[1])
+if refresh_after > 0 and idle < store_idle then
+  -- The throttle is the store's. For a session with a shorter idle time it shrinks in proportion: otherwise
+  -- the session could end while it is in use.
+  refresh_after = math.floor(refresh_after * idle / store_idle)
+end
 local expires = expiry(idle, deadline)
 if refresh_after ~= 0 then
   local current = current_expiry(KEY)

@@ -1,5 +1,6 @@
--- The hash is written: keep the place, if nobody has revoked it meanwhile.
--- ARGV: handle, its login time or '' for when the place was taken, lifetime in ms. Answers {key, 1 or 0}.
+-- The hash is written: keep the place, unless somebody has revoked it meanwhile.
+-- KEYS: index. ARGV: handle, the login time or '' for when the place was reserved, lifetime.
+-- Answers {key, 1 or 0}.
 local score = redis.call('ZSCORE', KEY, ARGV[1])
 if not score then return {KEY, 0} end
 local since = ARGV[2] == '' and math.abs(tonumber(score)) or tonumber(ARGV[2])

@@ -1,8 +1,11 @@
--- A page of places.
--- ARGV: 'newest' (of live sessions, the latest login first) or 'all'; offset, limit.
--- Or: 'some', 0, limit: taken at random.
--- Or: 'until', an instant ('' for now), limit, handles to leave out: places of sessions that logged in
--- until then, and all that are only just taken. Answers {key, now or the instant, {handle, score, ...}}.
+-- List places.
+-- KEYS: index. ARGV, one of:
+--   'newest', offset, limit: of written sessions, the latest login first
+--   'all', offset, limit: all places, in order
+--   'some', 0, limit: places taken at random
+--   'until', an instant or '' for now, limit, handles to leave out: places of sessions that logged in until then, and
+--   all that are only reserved
+-- Answers {key, now or the instant, {handle, score, ...}}.
 if ARGV[1] == 'newest' then
   return {KEY, now, redis.call(
     'ZREVRANGEBYSCORE', KEY, '+inf', 0, 'WITHSCORES', 'LIMIT', ARGV[2], ARGV[3])}
@@ -14,7 +17,7 @@ end
 
 local instant = tonumber(ARGV[2])
 if not instant then
-  -- A master that took over may have an earlier clock than the one that wrote the scores.
+  -- After a failover, the clock may be behind that of the server that wrote the scores.
   local last = redis.call('ZREVRANGE', KEY, 0, 0, 'WITHSCORES')
   instant = math.max(now, tonumber(last[2] or 0))
 end

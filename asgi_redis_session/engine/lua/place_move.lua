@@ -1,5 +1,5 @@
--- Take a place for a session that is renewed.
--- ARGV: old handle, new handle, the session's login time in case the set has lost it, lifetime in ms.
+-- Reserve a place for a session that is renewed.
+-- KEYS: index. ARGV: old handle, new handle, the session's login time in case the index has lost it, lifetime.
 -- Answers {key, 1, login time}.
 local since = redis.call('ZSCORE', KEY, ARGV[1]) or ARGV[3]
 local failure = add(ARGV[2], -next_instant(), tonumber(ARGV[4]))

@@ -1,9 +1,10 @@
--- Take a place for a login, or see again which places have to go for it.
--- ARGV: handle, the most places allowed or 0, what to do if they are taken (0 refuse, 1 make room, 2 look
--- again after making room), lifetime in ms, handles whose places it will replace. Answers {key, 1 or 0 (full), now, {victim, score, victim, score, ...}}: the oldest
--- places, which have to go to make room.
+-- Reserve a place for a login, or look again at which places have to go for it.
+-- KEYS: index.
+-- ARGV: handle; how many places are allowed, or 0 for any number; what to do if they are all taken (0 refuse, 1 make
+-- room, 2 look again after making room); lifetime; handles whose places it will replace.
+-- Answers {key, 1 or 0 (full), now, {victim, score, victim, score, ...}}: the oldest places, which have to go.
 local handle, most = ARGV[1], tonumber(ARGV[2])
--- Looking again, every login has to find the same oldest places, its own among them.
+-- When they look again, all logins must find the same oldest places, their own among them.
 local stays = {[handle] = ARGV[3] ~= '2'}
 local others = redis.call('ZCARD', KEY)
 if redis.call('ZSCORE', KEY, handle) then others = others - 1 end
@@ -15,7 +16,7 @@ local excess = most > 0 and others + 1 - most or 0
 if excess > 0 and ARGV[3] == '0' then return {KEY, 0, now, {}} end
 
 if ARGV[3] == '2' then
-  -- Somebody else has made room at our cost.
+  -- Another login has made room by ending this one.
   if not redis.call('ZSCORE', KEY, handle) then return {KEY, 1, now, {}} end
 else
   local failure = add(handle, -next_instant(), tonumber(ARGV[4]))
@@ -23,7 +24,7 @@ else
 end
 if excess <= 0 then return {KEY, 1, now, {}} end
 
--- Two lists, each with the oldest first: places of live sessions, and places just taken.
+-- Two lists, each with the oldest first: places of written sessions, and places that are only reserved.
 local count = math.min(excess, 1000) + #ARGV
 local held = redis.call('ZRANGEBYSCORE', KEY, 0, '+inf', 'WITHSCORES', 'LIMIT', 0, count)
 local taken = redis.call('ZREVRANGEBYSCORE', KEY, '(0', '-inf', 'WITHSCORES', 'LIMIT', 0, count)

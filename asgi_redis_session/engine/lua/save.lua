@@ -1,13 +1,13 @@
--- Write what a request changed, if the session still exists; with a second key, move it there.
--- KEYS: session[, its new key]. ARGV: the store's idle, slide (1 or 0), a shorter idle or '', an
--- earlier deadline or '', the number of ARGVs that are names and values, those, names to remove.
+-- Write what a request changed, if the session still exists. With a second key, move it there.
+-- KEYS: session[, its new key].
+-- ARGV: the store's idle, whether to extend the TTL (1 or 0), a shorter idle or '', an earlier deadline or '',
+-- how many of the next ARGV are names and values, those, then names to remove.
 -- Answers {key, expires, now, idle, deadline or 0}.
 local idle, deadline = alive(KEY, ARGV[1])
 if not idle then return {KEY, deadline} end
 if KEYS[2] and redis.call('EXISTS', KEYS[2]) == 1 then return {KEY, TAKEN} end
 
--- What a full server may refuse comes first, then what a permission may be missing for: nothing is left
--- half done.
+-- First what a full server may refuse, then what a permission may be missing for: so nothing is left half done.
 local last = 5 + tonumber(ARGV[5])
 if last < #ARGV then
   redis.call('HSET', KEY, '@seen', now)
@@ -22,7 +22,7 @@ if earlier and (not deadline or earlier < deadline) then
   deadline = earlier
   redis.call('HSET', KEY, '@deadline', deadline)
 end
--- In one step with the fields, because Redis Search indexes a session anew after each.
+-- @seen goes into the same HSET as the fields, because Redis Search indexes a session again after each.
 ARGV[4], ARGV[5] = '@seen', now
 write(KEY, ARGV, 4, last)
 

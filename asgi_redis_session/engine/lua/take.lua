@@ -1,8 +1,8 @@
--- In a Cluster, the first half of a move to another key: take the session away from its old one. Whoever
--- gets it is the only one.
--- KEYS: session. ARGV: the store's idle, the user who logs in or '' for a renewal.
--- Answers {key, expires, now, the session for restore.lua}, or FOREIGN if it is another user's.
-local FOREIGN = -3
+-- In a Cluster, the first half of a move to another key: take the session from its old one. Only one caller
+-- can get it.
+-- KEYS: session.
+-- ARGV: the store's idle, the user who logs in, or '' for a renewal.
+-- Answers {key, expires, now, the packed session for restore.lua}, or FOREIGN.
 local idle, state = alive(KEY, ARGV[1])
 if not idle then return {KEY, state} end
 local user = redis.call('HGET', KEY, '@user')

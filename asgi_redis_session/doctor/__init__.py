@@ -1,0 +1,78 @@
+"""
+The doctor: `await store.check()` looks at the deployment and reports what it finds, as data.
+
+It looks at each server that holds sessions, with the permissions of the store's user, and reports
+what it had no permission to see. It writes one key, under the store's prefix, and deletes it.
+`facts` asks, `checks` judges.
+"""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from ..options import Durability
+from ..transport.client import Client
+from ..transport.lane import LaneBroken
+from ..transport.route import Server
+from .checks import CHECKS, Verdict, judge_client, judge_sentinel
+from .facts import ask_sentinels, ask_server, client_options
+from .report import CheckReport, Finding, Level
+
+__all__ = ["CheckReport", "Finding", "Level", "examine"]
+
+
+async def examine(
+    client: Client, levels: Iterable[Durability | None], *, is_own: bool
+) -> CheckReport:
+    """
+    Examine every server that *client* leads to.
+
+    *levels*: the write concerns that the store asks for. *is_own*: whether the store has made its
+    client itself. Never raises for what it finds, not even for a server that does not answer.
+    """
+    concerns = [level for level in levels if level is not None]
+    findings: list[Finding] = []
+    if not is_own:
+        findings.append(_finding("client", judge_client(client_options(client.redis))))
+    try:
+        servers = await client.servers()
+    except LaneBroken as error:
+        return CheckReport(findings=(*findings, _unreached("the Redis Cluster", str(error))))
+    # A server that does not answer delays the report, but does not hide the others.
+    for found in await asyncio.gather(*[_examine(client, server, concerns) for server in servers]):
+        findings += found
+    for sentinel in await ask_sentinels(client.redis):
+        findings.append(_finding("sentinel", judge_sentinel(sentinel), sentinel.server))
+    return CheckReport(findings=tuple(findings))
+
+
+async def _examine(client: Client, server: Server, levels: Sequence[Durability]) -> list[Finding]:
+    redis = Redis.from_pool(server.pool)
+    try:
+        async with asyncio.timeout(client.timeout):
+            facts = await ask_server(redis, server, client, levels)
+    except (RedisError, OSError, TimeoutError) as error:
+        reason = str(error) or f"no answer within {client.timeout:g} s"
+        return [_unreached(server.name, reason)]
+    finally:
+        with suppress(RedisError, OSError):
+            # Not redis.aclose(), which would forget the pool's Sentinels.
+            await server.pool.aclose()
+    return [
+        _finding(check.name, verdict, server.name)
+        for check in CHECKS
+        for verdict in check.judge(facts)
+    ]
+
+
+def _unreached(server: str, reason: str) -> Finding:
+    message = f"It can't be reached: {reason}. Check the address, the credentials and the network."
+    return _finding("reach", Verdict("problem", message), server)
+
+
+def _finding(name: str, verdict: Verdict, server: str | None = None) -> Finding:
+    level, message = verdict
+    return Finding(name=name, level=level, message=message, server=server)

@@ -1,0 +1,245 @@
+"""
+The checks: each judges the facts about one server and names the cure.
+
+To add one, write a function that yields levels and messages, and add a row to `CHECKS`. What it
+needs to know goes into `Facts`. No I/O.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from redis.asyncio.retry import Retry
+
+from .facts import Facts, Sentinel
+from .report import Level
+
+_OLDEST, _RECOMMENDED = (6, 2), (7, 2)
+#: A hash with a longer value leaves Redis' compact encoding and takes about twice the memory.
+_LISTPACK_VALUE = 512
+#: The largest difference of two clocks that is no reason for advice, in seconds.
+_CLOCK = 1.0
+
+
+class Verdict(NamedTuple):
+    """What a check says about a server: a `Finding` without its name and its server."""
+
+    level: Level
+    message: str
+
+
+def _role(facts: Facts) -> Iterator[Verdict]:
+    if facts.info.get("role") == "slave":
+        yield Verdict(
+            "problem",
+            "It is a replica, so it refuses writes. Connect to the master, or use Sentinel.",
+        )
+    if facts.number("cluster_enabled") and not facts.is_node:
+        yield Verdict(
+            "problem",
+            "It is a node of a Cluster and has only some of the sessions: use redis+cluster://.",
+        )
+
+
+def _version(facts: Facts) -> Iterator[Verdict]:
+    reported = facts.info.get("redis_version")
+    if reported is None:
+        return
+    version = tuple(int(part) for part in str(reported).split(".")[:2])
+    if version < _OLDEST:
+        yield Verdict("problem", f"Redis {reported} is too old. Use 6.2 or newer.")
+    elif version < _RECOMMENDED:
+        yield Verdict(
+            "advice",
+            f"Redis {reported} works. Use 7.2 or newer if writes should wait for the disk.",
+        )
+    else:
+        yield Verdict("ok", f"Redis {reported}.")
+
+
+def _persistence(facts: Facts) -> Iterator[Verdict]:
+    if "aof_enabled" not in facts.info:
+        return
+    for name, what in (("rdb_last_bgsave_status", "snapshot"), ("aof_last_write_status", "AOF")):
+        if facts.info.get(name, "ok") != "ok":
+            yield Verdict(
+                "problem",
+                f"The last {what} failed, so Redis may refuse writes. Look at its disk and log.",
+            )
+    if facts.number("aof_enabled"):
+        yield Verdict(
+            "ok", f"AOF is on (appendfsync {facts.settings.get('appendfsync', 'unknown')})."
+        )
+        return
+    if any(level.fsync for level in facts.levels):
+        yield Verdict("problem", "Durability(fsync=True) can't be reached: set `appendonly yes`.")
+    snapshots = "are the only copy on disk" if facts.settings.get("save") else "may be off as well"
+    yield Verdict(
+        "advice",
+        f"AOF is off and snapshots {snapshots}: a restart loses sessions and brings back sessions "
+        "that had ended. Set `appendonly yes`.",
+    )
+
+
+def _replicas(facts: Facts) -> Iterator[Verdict]:
+    if "connected_slaves" not in facts.info:
+        return
+    wanted = max((level.replicas for level in facts.levels), default=0)
+    connected = facts.number("connected_slaves")
+    if connected < wanted:
+        yield Verdict(
+            "problem",
+            f"Durability(replicas={wanted}) can't be reached: {connected} are connected. Connect "
+            "more replicas, or ask for fewer.",
+        )
+    else:
+        yield Verdict("ok", f"Connected replicas: {connected}.")
+    if connected and facts.settings.get("min-replicas-to-write") == "0":
+        yield Verdict(
+            "advice",
+            "A master that is cut off still accepts writes, which a failover then loses. Set "
+            "`min-replicas-to-write 1` and `min-replicas-max-lag 10`.",
+        )
+
+
+def _eviction(facts: Facts) -> Iterator[Verdict]:
+    policy = facts.info.get("maxmemory_policy")
+    if policy is None:
+        return
+    if policy == "noeviction":
+        yield Verdict("ok", "maxmemory-policy is noeviction.")
+        return
+    yield Verdict(
+        "problem" if facts.number("maxmemory") else "advice",
+        f"maxmemory-policy {policy} may evict any session and the list of a user's sessions. Set "
+        "`maxmemory-policy noeviction`.",
+    )
+
+
+def _permissions(facts: Facts) -> Iterator[Verdict]:
+    if facts.missing:
+        allow = " ".join(f"+{name.lower()}" for name in facts.missing)
+        yield Verdict(
+            "problem",
+            f"The store's user may not run {', '.join(facts.missing)} on the store's keys. Allow "
+            f"it by `ACL SETUSER … {allow}`, and include the prefix in its key patterns.",
+        )
+    else:
+        yield Verdict("ok", "The store's user may run every command that the store needs.")
+
+
+def _search(facts: Facts) -> Iterator[Verdict]:
+    if facts.search:
+        yield Verdict("ok", "Redis Search is available.")
+    elif facts.search is not None:
+        yield Verdict("ok", "Redis Search is not available. Only SessionStore(index=...) needs it.")
+
+
+def _clock(facts: Facts) -> Iterator[Verdict]:
+    if facts.offset is None:
+        return
+    difference = f"Its clock differs by {abs(facts.offset):.1f} s from this machine's."
+    if abs(facts.offset) <= _CLOCK:
+        yield Verdict("ok", difference)
+    else:
+        yield Verdict(
+            "advice",
+            f"{difference} Use NTP: sessions depend on the clock of their server alone, so a "
+            "server that takes over must have the same time.",
+        )
+
+
+def _memory(facts: Facts) -> Iterator[Verdict]:
+    settings = facts.settings
+    limit = settings.get("hash-max-listpack-value") or settings.get("hash-max-ziplist-value")
+    if limit is not None and int(limit) < _LISTPACK_VALUE:
+        yield Verdict(
+            "advice",
+            f"A session with a value of more than {limit} bytes, such as a user agent, takes twice "
+            f"the memory. Set `hash-max-listpack-value {_LISTPACK_VALUE}` or more.",
+        )
+
+
+def _cluster(facts: Facts) -> Iterator[Verdict]:
+    state = facts.info.get("cluster_state")
+    if state is None:
+        return
+    if state != "ok":
+        yield Verdict(
+            "problem",
+            f"cluster_state is {state}: {facts.info.get('cluster_slots_ok')} of 16384 slots are "
+            "served. Look for the failed masters in CLUSTER NODES.",
+        )
+    else:
+        yield Verdict("ok", "All slots are served.")
+    if not facts.number("connected_slaves"):
+        yield Verdict(
+            "advice",
+            "It has no replica, so its sessions are unavailable while it is down. Add a replica.",
+        )
+    if facts.settings.get("cluster-require-full-coverage") == "yes":
+        yield Verdict(
+            "advice",
+            "While a master is down, all refuse commands. Set `cluster-require-full-coverage no`.",
+        )
+
+
+def _unseen(facts: Facts) -> Iterator[Verdict]:
+    rules = {"CONFIG GET": "config|get", "CLUSTER INFO": "cluster|info"}
+    for command in dict.fromkeys(facts.unseen):
+        rule = rules.get(command, command.lower())
+        yield Verdict(
+            "unseen", f"The store's user may not run {command}. Allow +{rule} to see more."
+        )
+
+
+class Check(NamedTuple):
+    """A row of the table: the name of its findings, and the function that makes them."""
+
+    name: str
+    judge: Callable[[Facts], Iterator[Verdict]]
+
+
+#: All checks of a server, in the order of the report.
+CHECKS = (
+    Check("role", _role),
+    Check("version", _version),
+    Check("persistence", _persistence),
+    Check("replicas", _replicas),
+    Check("eviction", _eviction),
+    Check("permissions", _permissions),
+    Check("search", _search),
+    Check("clock", _clock),
+    Check("memory", _memory),
+    Check("cluster", _cluster),
+    Check("unseen", _unseen),
+)
+
+
+def judge_client(options: Mapping[str, Any]) -> Verdict:
+    """Judge the options of a client that was passed in. The store makes connections of its own."""
+    retry = options.get("retry")
+    unsafe = []
+    if options.get("decode_responses"):
+        unsafe.append("decode_responses=True")
+    if isinstance(retry, Retry) and retry.get_retries() > 0:
+        unsafe.append(f"{retry.get_retries()} retries, also of writes")
+    if getattr(options.get("maint_notifications_config"), "enabled", False):
+        unsafe.append("maintenance notifications, which may let a reply reach the wrong caller")
+    if not unsafe:
+        return Verdict("ok", "The client that was passed in is safe.")
+    return Verdict(
+        "advice",
+        f"The client that was passed in has {'; '.join(unsafe)}. The store's own connections "
+        "don't, but don't use that client for sessions yourself.",
+    )
+
+
+def judge_sentinel(sentinel: Sentinel) -> Verdict:
+    """Judge whether the Sentinels could agree on a failover."""
+    answer = sentinel.answer.rstrip(".")
+    if sentinel.is_error:
+        return Verdict(
+            "problem",
+            f"A failover may not happen ({answer}). Start enough Sentinels to reach the quorum.",
+        )
+    return Verdict("ok", f"{answer}.")

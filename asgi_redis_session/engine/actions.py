@@ -1,0 +1,235 @@
+"""
+What a request does with its session at once: read it, write it, log in, end it.
+
+Each function is one verb of `Session`. It takes the session's state, sends commands by `hashes` and
+`verbs`, and notes in the state what Redis has answered. One of them runs at a time, so that the
+tasks of one request can share the session.
+"""
+
+from collections.abc import Awaitable, Sequence
+from typing import Any, TypeVar
+
+from ..cookie import CookieChange
+from ..errors import SessionUnavailable, SessionValueError
+from ..options import Durability, Duration, NotGiven
+from . import verbs
+from .ids import check_user_id
+from .record import Changes, span_of
+from .state import Phase, SessionState
+
+_INT64 = 2**63
+_T = TypeVar("_T")
+
+
+async def load(state: SessionState, *, again: bool = False) -> None:
+    """Read the session, once. *again*: even if it was read already; staged changes are dropped."""
+    if state.phase is not Phase.UNLOADED and not again:
+        return
+    async with state.lock:
+        if state.phase is not Phase.UNLOADED and not again:
+            return
+        handles, record = state.handles(), None
+        try:
+            if handles:
+                record = await state.engine.hashes.load(handles, extend=state.extends)
+        except SessionUnavailable as error:
+            state.do_without(error)
+        else:
+            state.note_success()
+            state.adopt(record)
+
+
+async def fetch(state: SessionState, names: Sequence[str]) -> dict[str, Any]:
+    """Read single fields, and leave the session unloaded."""
+    async with state.lock:
+        if state.has_no_id():
+            state.adopt(None)
+        if state.phase is Phase.UNLOADED:
+            try:
+                fetched = await state.engine.hashes.fetch(
+                    state.handles(), names, extend=state.extends
+                )
+            except SessionUnavailable as error:
+                state.do_without(error)
+            else:
+                state.note_success()
+                if fetched is not None:
+                    return fetched
+                state.adopt(None)
+    fields = state.readable()
+    return {name: fields.get(name) for name in names if name in fields.values}
+
+
+async def increment(state: SessionState, name: str, amount: int) -> int:
+    """Add to an integer field in Redis, or to its staged value where there is one."""
+    async with state.lock:
+        if state.has_no_id():
+            state.adopt(None)
+        state.fields.refuse_one_more(name)
+        if state.phase is Phase.UNLOADED or state.shows_stored(name):
+            total, shortfall = await _reach(
+                state,
+                state.engine.hashes.increment(
+                    state.handles(),
+                    name,
+                    amount,
+                    extend=state.extends,
+                    concern=state.engine.durability,
+                ),
+            )
+            if total is not None:
+                state.note_extended()
+                if state.phase is Phase.STORED:
+                    state.fields.set_stored(name, total, b"%d" % total)
+                state.raise_shortfall(shortfall)
+                return total
+            if state.phase is Phase.STORED:
+                state.raise_gone()
+            state.adopt(None)
+    return _increment_staged(state, name, amount)
+
+
+async def commit(state: SessionState, durability: Durability | None = None) -> None:
+    """Write what is staged, in one guarded step."""
+    if state.phase is Phase.UNLOADED:
+        return
+    async with state.lock:
+        changes = state.collect()
+        if state.is_emptied(changes):
+            state.withdraw_login()
+            await _end(state, durability)
+        elif changes and (state.phase is Phase.STORED or changes.fields or changes.login):
+            await _write(state, changes, durability or state.engine.durability)
+
+
+async def login(
+    state: SessionState,
+    user_id: str | int,
+    idle: Duration | NotGiven,
+    absolute: Duration | NotGiven | None,
+) -> None:
+    """Reserve a place for a login, which the commit will complete."""
+    user = check_user_id(user_id)
+    span = span_of("login", state.engine.span, idle, absolute)
+    state.refuse_new_id()
+    await load(state)
+    async with state.lock:
+        state.writable()
+        record, pending = state.record, state.pending_login
+        replaced = [known.handle for known in (record, pending) if known is not None]
+        keeps_data = state.user_id in (None, user) and (pending is None or pending.keeps_data)
+        login = await _reach(
+            state,
+            verbs.reserve_login(
+                state.engine, user, state.client, span, replaced, keeps_data=keeps_data
+            ),
+        )
+        state.withdraw_login()
+        if not keeps_data:  # another user's data
+            state.changes = None
+            state.replace_fields({}, {})
+        changes = state.stage()
+        changes.login, changes.idle_ms, changes.absolute_ms = login, None, None
+        state.fields.is_cleared = False
+
+
+async def logout(state: SessionState) -> None:
+    """End the session."""
+    async with state.lock:
+        if state.is_absent():
+            state.adopt(None)
+        else:
+            await _end(state, None)
+
+
+async def still_valid(state: SessionState) -> bool:
+    """Whether Redis still holds the session. Leaves the TTL alone."""
+    async with state.lock:
+        if state.is_absent():
+            return False
+        return await _reach(state, state.engine.hashes.exists(state.handles()))
+
+
+async def touch(state: SessionState) -> bool:
+    """Extend the TTL now; returns whether Redis still holds the session."""
+    async with state.lock:
+        if state.is_absent():
+            return False
+        exists = await _reach(state, state.engine.hashes.touch(state.handles()))
+        if exists:
+            state.note_extended()
+        return exists
+
+
+async def _reach(state: SessionState, verb: Awaitable[_T]) -> _T:
+    """Await a verb, and remember whether Redis was reached."""
+    try:
+        result = await verb
+    except SessionUnavailable as error:
+        state.failure = error
+        raise
+    state.failure = None
+    return result
+
+
+async def _write(state: SessionState, changes: Changes, concern: Durability | None) -> None:
+    # Changes made from here on belong to the next commit, even if this one fails.
+    state.changes = None
+    state.fields.begin_commit()
+    try:
+        outcome = await _send(state, changes, concern)
+    except BaseException as error:  # cancelled, too: the changes may not have arrived
+        if isinstance(error, SessionUnavailable):
+            state.failure = error
+        state.restage(changes)
+        raise
+    state.failure = None
+    if outcome.record is None:
+        state.raise_gone()
+    state.session_id = outcome.session_id or state.session_id
+    state.enter(Phase.STORED, outcome.record)
+    state.fields.committed(changes.fields)
+    state.note_extended()
+    if outcome.session_id is not None or changes.shortens:
+        state.issue_cookie(outcome.record)
+    state.raise_shortfall(outcome.shortfall)
+
+
+async def _send(state: SessionState, changes: Changes, concern: Durability | None) -> verbs.Outcome:
+    engine, record = state.engine, state.record
+    if changes.login is not None:
+        return await verbs.login(engine, record, changes, concern)
+    if record is None:
+        state.refuse_new_id()
+        return await verbs.create(engine, changes, concern)
+    verb = verbs.renew if changes.renews else verbs.save
+    return await verb(engine, record, changes, extend=state.extends, concern=concern)
+
+
+async def _end(state: SessionState, durability: Durability | None) -> None:
+    ending = await _reach(
+        state,
+        verbs.end_session(
+            state.engine,
+            state.handles(),
+            reason="logout",
+            concern=durability or state.engine.end_durability,
+        ),
+    )
+    # A browser that sent an id which Redis does not know may hold a newer cookie by now.
+    is_known = ending.existed and state.had_cookie
+    state.cookie_change = CookieChange(None) if is_known else None
+    state.adopt(None)
+    state.raise_shortfall(ending.shortfall)
+
+
+def _increment_staged(state: SessionState, name: str, amount: int) -> int:
+    fields = state.writable()
+    current = fields.values.get(name, 0)
+    if type(current) is not int or not -_INT64 <= current + amount < _INT64:
+        raise SessionValueError(
+            f"session[{name!r}] can't be incremented: it holds no integer, or the sum would "
+            "not fit 64 bits."
+        )
+    fields.set(name, current + amount)
+    return current + amount

@@ -1,0 +1,82 @@
+"""What all sessions of a store share."""
+
+from collections.abc import Callable, Sequence
+
+from redis.asyncio import Redis, RedisCluster
+
+from ..events import Events, SessionEvent
+from ..options import Durability, Lifetime, Limits
+from ..transport.background import Background
+from ..transport.client import Client
+from .fields import Fields
+from .hashes import Hashes
+from .ids import SessionIds
+from .loads import Loads
+from .outside import Outside
+from .places import Places
+from .record import Span
+from .reports import Reports
+from .shadows import Shadows
+
+
+class Engine:
+    """
+    The configuration of a store, and the objects that send its commands.
+
+    *max_sessions* 0: a user may have any number. *evicts*: whether a login at that limit ends the
+    oldest session, or is refused.
+    """
+
+    def __init__(
+        self,
+        redis: Redis | RedisCluster,
+        *,
+        lifetime: Lifetime,
+        prefix: str,
+        secret: str | Sequence[str | None] | None,
+        max_sessions: int,
+        evicts: bool,
+        shadows: Shadows,
+        durability: Durability | None,
+        end_durability: Durability | None,
+        limits: Limits,
+        timeout: float,
+        on_event: Callable[[SessionEvent], None] | None,
+    ) -> None:
+        self.lifetime = lifetime
+        self.span = Span(lifetime.idle_ms, lifetime.absolute_ms)
+        self.limits = limits
+        self.durability = durability
+        self.end_durability = end_durability
+        self.max_sessions = max_sessions
+        self.evicts = evicts
+        self.shadows = shadows
+        #: What a session shows that was not read yet. Nobody may use it, so it never changes.
+        self.no_fields = Fields(limits, shadows.checks, {}, {})
+        self.ids = SessionIds(secret)
+        self.events = Events(on_event)
+        self.background = Background()
+        self.client = Client(redis, prefix=prefix, timeout=timeout, events=self.events)
+        self.reports = Reports(self.events, prefix)
+        loads, idle_ms = Loads(lifetime), lifetime.idle_ms
+        self.hashes = Hashes(
+            self.client,
+            self.events,
+            self.reports,
+            loads,
+            idle_ms=idle_ms,
+            limits=limits,
+            shadows=shadows,
+        )
+        self.outside = Outside(self.client, self.reports, loads, shadows, idle_ms)
+        self.places = Places(self.client)
+
+    async def drain(self) -> None:
+        """Wait until every command of this event loop has been answered."""
+        await self.background.drain()
+        await self.client.drain()
+
+    async def aclose(self) -> None:
+        """Wait for that, then close this event loop's connections."""
+        await self.background.drain()
+        await self.client.aclose()

@@ -1,0 +1,276 @@
+"""
+Every command on one session's hash.
+
+Each method sends one script, which is one atomic step and one round trip. What touches more than
+one key is in `verbs`. *handles* are the names under which the hash may be stored, one for each
+secret in use; *extend* says whether the command extends the TTL. All methods raise
+`SessionUnavailable` if Redis can't be reached in time, or refuses.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from ..errors import DurabilityNotReached, SessionValueError
+from ..events import Events
+from ..options import Durability, Limits
+from ..transport.client import Client, Written
+from ..transport.scripts import Script
+from . import scripts
+from .codec import CorruptValue, decode
+from .loads import Loads
+from .record import Changes, Record, Span
+from .reports import Reports
+from .scripts import CORRUPT, FULL, Began, Ended, Loaded, Taken
+from .shadows import Shadows
+
+
+class Sum(NamedTuple):
+    """What `increment` returns; *total* None: there is no such session."""
+
+    total: int | None
+    shortfall: DurabilityNotReached | None = None
+
+
+class Hashes:
+    """The hashes of one store."""
+
+    def __init__(
+        self,
+        client: Client,
+        events: Events,
+        reports: Reports,
+        loads: Loads,
+        *,
+        idle_ms: int,
+        limits: Limits,
+        shadows: Shadows,
+    ) -> None:
+        self._client = client
+        self._events = events
+        self._reports = reports
+        self._loads = loads
+        self._idle_ms = idle_ms
+        self._limits = limits
+        self._shadows = shadows
+
+    # --- Reading ---
+
+    async def load(self, handles: tuple[str, ...], *, extend: bool) -> Record | None:
+        """Read the whole hash; None if there is no session that can be read."""
+        self._events.counted.loads += 1
+        script, handle = self._loads.all[extend], handles[0]
+        if len(handles) == 1:  # nearly always, so without the coroutine of `_find`
+            keys = (self._client.key(handle),)
+            reply = await self._client.call(script, keys, idempotent=True)
+        else:
+            handle, reply = await self._find(handles, script)
+        if reply.state <= 0:
+            self._reports.absent(handle, reply.state)
+            return None
+        return self._reports.parsed(handle, reply, reply.fields)
+
+    async def fetch(
+        self, handles: tuple[str, ...], names: Sequence[str], *, extend: bool
+    ) -> dict[str, Any] | None:
+        """Read the named fields that exist; None if there is no session that can be read."""
+        script, arguments = self._loads.some(names, extend=extend)
+        handle, reply = await self._find(handles, script, arguments)
+        if reply.state <= 0:
+            self._reports.absent(handle, reply.state)
+            return None
+        found = zip(names, reply.fields, strict=True)
+        try:
+            return {name: decode(raw) for name, raw in found if raw is not None}
+        except CorruptValue as error:
+            self._reports.corrupt(handle, str(error))
+            return None
+
+    async def exists(self, handles: tuple[str, ...]) -> bool:
+        """Whether there is a session. Leaves the TTL alone."""
+        handle, reply = await self._find(handles, self._loads.none[False])
+        return self._reports.is_there(handle, reply.state)
+
+    # --- The TTL ---
+
+    def extend_soon(self, handles: tuple[str, ...]) -> None:
+        """
+        Extend the TTL without waiting for the reply (fire and forget).
+
+        Nothing is sent if very many commands are queued already.
+        """
+        for handle in handles:
+            if self._client.call_soon(self._loads.none[True], (self._client.key(handle),)):
+                self._events.counted.refreshes += 1
+            else:
+                self._events.counted.refreshes_dropped += 1
+
+    async def touch(self, handles: tuple[str, ...]) -> bool:
+        """Extend the TTL now, whatever `refresh_after` says; returns whether there is a session."""
+        handle, reply = await self._find(handles, self._loads.touch)
+        return self._reports.is_there(handle, reply.state)
+
+    # --- Writing ---
+
+    async def create(
+        self, handle: str, changes: Changes, span: Span, concern: Durability | None
+    ) -> Written[Began]:
+        """Create the hash of an anonymous session, or of a login. State TAKEN if there is one."""
+        login = changes.login
+        described = [] if login is None else self._described(changes)
+        user_id = "" if login is None else login.user_id
+        sets, _ = self._field_args(handle, changes)
+        arguments = (*_span_args(span), user_id, *described, *sets)
+        key = self._client.key(handle)
+        return await self._client.write(scripts.CREATE, (key,), arguments, concern=concern)
+
+    def save_args(
+        self, record: Record, changes: Changes, *, handle: str | None = None, extend: bool
+    ) -> list[Any]:
+        """Return the arguments of save.lua. *handle*: of the new key, if the session moves."""
+        sets, removes = self._field_args(handle or record.handle, changes)
+        idle = "" if changes.idle_ms is None else changes.idle_ms
+        shorter = changes.absolute_ms
+        deadline = "" if shorter is None else record.created_ms + shorter
+        return [self._idle_ms, int(extend), idle, deadline, len(sets), *sets, *removes]
+
+    def login_args(self, changes: Changes, span: Span) -> list[Any]:
+        """Return the arguments of login.lua."""
+        login = changes.login
+        assert login is not None  # noqa: S101  (verbs.login asks for it)
+        described = self._described(changes)
+        sets, removes = self._field_args(login.handle, changes)
+        pairs = [*described, *sets]
+        # What the login before this one has left of where it came from.
+        names = ("@agent", "@ip", self._shadows.address_shadow)
+        outdated = [name for name in names if name not in described[::2]]
+        lengths = (self._idle_ms, *_span_args(span))
+        return [*lengths, login.user_id, len(pairs), *pairs, *removes, *outdated]
+
+    async def increment(
+        self,
+        handles: tuple[str, ...],
+        name: str,
+        amount: int,
+        *,
+        extend: bool,
+        concern: Durability | None,
+    ) -> Sum:
+        """Add to an integer field. Raises `SessionValueError` if it holds something else."""
+        if name in self._shadows.checks:
+            self._shadows.checks[name](amount)
+        shadow = self._shadows.of(name)
+        copy, largest = ("", None) if shadow is None else (shadow.name, shadow.largest)
+        bounds = (self._limits.fields, copy, "" if largest is None else largest)
+        arguments = (self._idle_ms, int(extend), name, amount, *bounds)
+        for handle in handles:
+            key = self._client.key(handle)
+            written = await self._client.write(
+                scripts.INCREMENT, (key,), arguments, concern=concern
+            )
+            state, digits = written.reply.state, written.reply.digits
+            if state == FULL:
+                raise SessionValueError(
+                    f"session[{name!r}]: a session holds at most {self._limits.fields} fields. "
+                    "Group values in a dict, or raise Limits(fields=...)."
+                )
+            if self._reports.is_there(handle, state):
+                if digits is None:
+                    raise SessionValueError(
+                        f"session[{name!r}] can't be incremented: it holds no 64-bit integer, or "
+                        "the sum would not fit one (2^53 in a field that is indexed as a Num)."
+                    )
+                return Sum(int(digits), written.shortfall)
+        return Sum(None)
+
+    async def delete(
+        self, handle: str, *, concern: Durability | None = None, own_connection: bool = False
+    ) -> Written[Ended]:
+        """Delete the hash, and nothing else. State 1 if there was a session."""
+        written = await self._client.write(
+            scripts.END,
+            (self._client.key(handle),),
+            (self._idle_ms,),
+            concern=concern,
+            own_connection=own_connection,
+        )
+        self._reports.is_there(handle, written.reply.state)
+        return written
+
+    def delete_soon(self, handle: str) -> None:
+        """Delete the hash without waiting for the reply (fire and forget)."""
+        self._client.call_soon(scripts.END, (self._client.key(handle),), (self._idle_ms,))
+
+    async def take(self, handle: str, user_id: str, concern: Durability | None) -> Written[Taken]:
+        """In a Cluster: take the session from its key. *user_id*: who logs in, or ""."""
+        arguments = (self._idle_ms, user_id)
+        key = self._client.key(handle)
+        return await self._client.write(scripts.TAKE, (key,), arguments, concern=concern)
+
+    # --- Arguments ---
+
+    def _field_args(
+        self,
+        handle: str,  # noqa: ARG002  (what encrypts a value will bind it to its session)
+        changes: Changes,
+    ) -> tuple[list[str | bytes], list[str]]:
+        """
+        Return names and values for HSET, and names for HDEL: the app's fields and their shadows.
+
+        This is the one place where fields become what Redis stores under *handle*.
+        """
+        changes = self._shadows.with_shadows(changes)
+        return changes.hset_args(), changes.hdel_args()
+
+    def _described(self, changes: Changes) -> list[str | bytes]:
+        """Names and values of a login's metadata: where it came from, and the shadows of that."""
+        login = changes.login
+        if login is None:
+            return []
+        return [*login.described(), *self._shadows.of_login(login.user_id, login.address)]
+
+    # --- Sending ---
+
+    async def _find(
+        self, handles: tuple[str, ...], script: Script[Loaded], arguments: Sequence[Any] = ()
+    ) -> tuple[str, Loaded]:
+        """Look for a session under each of its names; returns the name and reply that count."""
+        if len(handles) == 1:
+            (handle,) = handles
+            keys = (self._client.key(handle),)
+            return handle, await self._client.call(script, keys, arguments, idempotent=True)
+        replies = await self._find_any(handles, script, arguments)
+        # A session that exists, else one that can't be read, else the newest name.
+        return min(replies, key=lambda found: (found[1].state <= 0, found[1].state != CORRUPT))
+
+    async def _find_any(
+        self, handles: tuple[str, ...], script: Script[Loaded], arguments: Sequence[Any]
+    ) -> list[tuple[str, Loaded]]:
+        """
+        Look under all names at once.
+
+        A session that is found does not wait for the other names, which may belong to another node
+        of a Cluster.
+        """
+        tasks = {
+            asyncio.create_task(
+                self._client.call(script, (self._client.key(handle),), arguments, idempotent=True)
+            ): handle
+            for handle in handles
+        }
+        try:
+            waiting = set(tasks)
+            while waiting:
+                done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                replies = [(tasks[one], one.result()) for one in done if one.exception() is None]
+                if found := [(handle, reply) for handle, reply in replies if reply.state > 0]:
+                    return found
+            return [(handle, one.result()) for one, handle in tasks.items()]
+        finally:
+            for one in tasks:
+                one.cancel()
+
+
+def _span_args(span: Span) -> tuple[int, int | str]:
+    """Return idle and absolute as scripts take them."""
+    return span.idle_ms, "" if span.absolute_ms is None else span.absolute_ms

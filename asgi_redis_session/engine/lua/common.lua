@@ -1,0 +1,59 @@
+-- Put in front of every script on a session's hash.
+-- Times are milliseconds of the Redis clock since 1970; idle and absolute are lengths in milliseconds.
+-- Every script answers {key, state, ...}. A state above 0 means that it worked; mostly it is the instant at
+-- which the session expires. Otherwise:
+--   GONE     no such session: it has ended, or it has expired
+--   CORRUPT  there is something under the key that this library does not read
+--   TAKEN    there is a session under the new key already
+--   FOREIGN  the session belongs to another user
+--   FULL     the session has as many fields as allowed
+--   CHANGED  somebody has written to the session meanwhile
+local GONE, CORRUPT, TAKEN, FOREIGN, FULL, CHANGED = 0, -1, -2, -3, -4, -5
+local KEY = KEYS[1]
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
+-- A number of milliseconds; nil for anything else.
+local function ms(text)
+  return text and #text <= 14 and string.match(text, '^%d+$') and tonumber(text)
+end
+
+-- Returns idle, deadline (nil if none) and the raw @created, @auth and @seen, which are not checked here:
+-- ending a session must work even if they are damaged. If there is no usable session: nil and GONE or CORRUPT.
+local function alive(key, store_idle)
+  local meta = redis.pcall('HMGET', key, '@v', '@deadline', '@idle', '@created', '@auth', '@seen')
+  if meta.err then
+    if string.find(meta.err, 'WRONGTYPE', 1, true) then return nil, CORRUPT end
+    redis.call('HMGET', key, '@v')  -- another error, such as a missing permission: raise it
+  end
+  if meta[1] ~= '1' then
+    if redis.call('EXISTS', key) == 0 then return nil, GONE end
+    return nil, CORRUPT
+  end
+  local deadline, idle = ms(meta[2]), ms(meta[3] or store_idle)
+  if (meta[2] and not deadline) or not idle or idle == 0 then return nil, CORRUPT end
+  if deadline and deadline <= now then
+    redis.call('DEL', key)
+    return nil, GONE
+  end
+  return idle, deadline, {meta[4], meta[5], meta[6]}
+end
+
+-- When a session that is used now expires.
+local function expiry(idle, deadline)
+  if deadline and deadline < now + idle then return deadline end
+  return now + idle
+end
+
+-- When it expires by its current TTL; -1 if it has none.
+local function current_expiry(key)
+  local ttl = redis.call('PTTL', key)
+  return ttl > 0 and now + ttl or -1
+end
+
+-- HSET of parts[first..last], in steps small enough for Lua's unpack.
+local function write(key, parts, first, last)
+  for from = first, last, 4000 do
+    redis.call('HSET', key, unpack(parts, from, math.min(from + 3999, last)))
+  end
+end

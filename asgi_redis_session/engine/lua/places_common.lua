@@ -1,0 +1,29 @@
+-- Put in front of every script on a user's index: a sorted set of handles, called places, scored by the time of login
+-- in milliseconds of the Redis clock. A negative score marks a place that is only reserved: the hash of its session
+-- may not be written yet. Every script answers {key, ...}.
+local KEY = KEYS[1]
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
+-- A time of login after that of all other places. All logins that make room must see the same order, whether a place
+-- was confirmed meanwhile or not: otherwise two of them could end two sessions where one is enough. After a failover
+-- the clock may be behind.
+local function next_instant()
+  local held = redis.call('ZREVRANGE', KEY, 0, 0, 'WITHSCORES')[2] or 0
+  local taken = redis.call('ZRANGE', KEY, 0, 0, 'WITHSCORES')[2] or 0
+  return math.max(now, math.abs(tonumber(held)) + 1, math.abs(tonumber(taken)) + 1)
+end
+
+-- Add a place, and let the index live at least as long as the session may.
+local function add(handle, score, lifetime)
+  local ttl = redis.call('PTTL', KEY)
+  redis.call('ZADD', KEY, score, handle)
+  if ttl < lifetime then
+    local done = redis.pcall('PEXPIREAT', KEY, now + lifetime)
+    if done ~= 1 then
+      -- An index without a TTL must never remain, whatever the reason (a missing permission, for instance).
+      redis.call('ZREM', KEY, handle)
+      return done
+    end
+  end
+end

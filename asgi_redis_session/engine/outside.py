@@ -1,0 +1,109 @@
+"""
+Sessions seen from outside: for `store.get`, a user's list, a search, and the index.
+
+Nothing here counts as use, so the TTL stays as it is. Commands travel on a connection of their own,
+so that long lists do not delay requests. All methods raise `SessionUnavailable`.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..info import SessionInfo, label_of
+from ..transport.client import Client
+from ..transport.scripts import Script
+from . import scripts
+from .loads import Loads
+from .record import Changes, Record, instant
+from .reports import Reports
+from .scripts import CHANGED, GONE, Loaded
+from .shadows import Shadows
+
+#: What `peek` reads of a session beside the fields that it is asked for.
+_METADATA = ("@v", "@created", "@deadline", "@user", "@auth", "@idle", "@agent", "@ip", "@seen")
+
+
+class Outside:
+    """The view from outside on the sessions of one store. *idle_ms*: the store's idle time."""
+
+    def __init__(
+        self, client: Client, reports: Reports, loads: Loads, shadows: Shadows, idle_ms: int
+    ) -> None:
+        self._client = client
+        self._reports = reports
+        self._loads = loads
+        self._shadows = shadows
+        self._idle_ms = idle_ms
+
+    async def peek(self, handle: str, names: Sequence[str] | None = None) -> SessionInfo | None:
+        """Read a session, with all of its fields or those of *names*; None if there is none."""
+        arguments: Sequence[Any] = ()
+        script: Script[Loaded] = self._loads.all[False]
+        if names is not None:
+            names = (*_METADATA, *names)
+            script, arguments = self._loads.some(names, extend=False)
+        reply = await self._load(script, handle, arguments)
+        if not self._reports.is_there(handle, reply.state):
+            return None
+        pairs = reply.fields if names is None else _as_pairs(names, reply.fields)
+        record = self._reports.parsed(handle, reply, pairs)
+        return None if record is None else self._info(record)
+
+    async def is_occupied(self, handle: str) -> bool:
+        """Whether there is anything under the key: a session, or what can't be read as one."""
+        return (await self._load(self._loads.none[False], handle)).state != GONE
+
+    async def write_shadows(self, handle: str) -> bool:
+        """Write the shadows that a session lacks; returns whether it lacked any."""
+        sources, names = self._shadows.sources, (*self._shadows.sources, *self._shadows.names)
+        script, arguments = self._loads.some(names, extend=False)
+        while True:
+            reply = await self._load(script, handle, arguments)
+            if reply.state <= 0:
+                return False
+            held = dict(zip(names, reply.fields, strict=True))
+            wanted = self._shadows.from_stored(held)
+            wrong = Changes({name: raw for name, raw in wanted.items() if raw != held[name]})
+            if not wrong:
+                return False
+            read = [part for n in sources for part in (n, int(held[n] is not None), held[n] or "")]
+            sets = wrong.hset_args()
+            written = await self._client.call(
+                scripts.WRITE_SHADOWS,
+                (self._client.key(handle),),
+                [self._idle_ms, len(sources), *read, len(sets), *sets, *wrong.hdel_args()],
+                own_connection=True,
+            )
+            if written.state != CHANGED:  # else another request has written meanwhile: look again
+                return written.state > 0
+
+    async def _load(
+        self, script: Script[Loaded], handle: str, arguments: Sequence[Any] = ()
+    ) -> Loaded:
+        return await self._client.call(
+            script, (self._client.key(handle),), arguments, idempotent=True, own_connection=True
+        )
+
+    def _info(self, record: Record) -> SessionInfo:
+        idle_ms = record.idle_ms or self._idle_ms
+        last_seen = record.expires_ms - idle_ms
+        if record.expires_ms == record.deadline_ms:  # capped, so the TTL does not tell
+            last_seen = max(last_seen, record.seen_ms or 0)
+        agent = record.agent
+        return SessionInfo(
+            handle=record.handle,
+            user_id=record.user_id,
+            created_at=instant(record.created_ms),
+            last_seen=instant(max(last_seen, record.created_ms)),
+            expires_at=instant(record.expires_ms),
+            authenticated_at=None if record.auth_ms is None else instant(record.auth_ms),
+            address=record.address,
+            user_agent=agent,
+            label=None if agent is None else label_of(agent),
+            fields=record.values,
+        )
+
+
+def _as_pairs(names: Sequence[str], raws: Sequence[bytes | None]) -> list[bytes]:
+    """Return what HMGET answers in the form of HGETALL."""
+    pairs = zip(names, raws, strict=True)
+    return [part for name, raw in pairs if raw is not None for part in (name.encode(), raw)]

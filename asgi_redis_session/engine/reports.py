@@ -1,0 +1,63 @@
+"""What is reported of a session that was not found, or can't be read: events, counters, the log."""
+
+import logging
+from collections.abc import Sequence
+
+from ..events import Events
+from .codec import CorruptValue
+from .record import Record
+from .scripts import CORRUPT, Loaded
+
+logger = logging.getLogger("asgi_redis_session")
+
+_UNREADABLE = "wrong type, or a layout version that this library does not read"
+
+
+class Reports:
+    """Reports of one store. *prefix* is that of its keys."""
+
+    __slots__ = ("_events", "_prefix")
+
+    def __init__(self, events: Events, prefix: str) -> None:
+        self._events = events
+        self._prefix = prefix
+
+    def parsed(self, handle: str, reply: Loaded, pairs: Sequence[bytes]) -> Record | None:
+        """Parse a hash; None if it can't be read, which is reported."""
+        try:
+            return Record.parse(handle, reply.state, reply.now_ms, pairs)
+        except CorruptValue as error:
+            self.corrupt(handle, str(error))
+            return None
+
+    def is_there(self, handle: str, state: int) -> bool:
+        """Whether the state is that of a session. One that can't be read is reported."""
+        if state == CORRUPT:
+            self.corrupt(handle, _UNREADABLE)
+        return state > 0
+
+    def absent(self, handle: str, state: int) -> None:
+        """A browser's id leads to no session."""
+        if state == CORRUPT:
+            self.corrupt(handle, _UNREADABLE)
+        else:
+            self._events.emit("unknown_id", handle)
+
+    def gone(self, handle: str, state: int, user_id: str | None) -> None:
+        """A commit has found no session to write to."""
+        if state == CORRUPT:
+            self.corrupt(handle, _UNREADABLE)
+        else:
+            self._events.counted.gone += 1
+            self._events.emit("gone", handle, user_id=user_id)
+
+    def corrupt(self, handle: str, reason: str) -> None:
+        """There is something under the key that is no session of this library."""
+        logger.error(
+            "Session %s can't be read (%s). It is left as it is and treated as absent; inspect it "
+            "with `redis-cli HGETALL %s`, or delete it.",
+            handle,
+            reason,
+            f"{self._prefix}:{handle}",
+        )
+        self._events.emit("corrupt", handle, detail=reason)

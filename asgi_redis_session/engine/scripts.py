@@ -1,0 +1,162 @@
+"""
+The Lua scripts by name, the states that they answer, and their replies as named results.
+
+Every script answers `{KEYS[1], ...}`: the lane compares that key with the one it sent, so that no
+reply reaches another session. Scripts on a session's hash answer its state next: above 0 it is an
+instant (mostly when the session expires), else one of the codes below.
+"""
+
+from collections.abc import Callable, Sequence
+from importlib.resources import files
+from typing import Any, NamedTuple, TypeVar
+
+from ..transport.scripts import Script
+
+#: The states of lua/common.lua, where their meanings are explained.
+GONE, CORRUPT, TAKEN, FOREIGN, FULL, CHANGED = 0, -1, -2, -3, -4, -5
+
+
+class State(NamedTuple):
+    """Only the state: write_shadows.lua, put_back.lua."""
+
+    key: bytes
+    state: int
+
+
+class Loaded(NamedTuple):
+    """load.lua: *state* is when the session expires; *fields* as HGETALL or HMGET answers."""
+
+    key: bytes
+    state: int
+    now_ms: int = 0
+    fields: Sequence[Any] = ()
+
+
+class Began(NamedTuple):
+    """create.lua, login.lua: *state* is when the session expires."""
+
+    key: bytes
+    state: int
+    now_ms: int = 0
+
+
+class Saved(NamedTuple):
+    """save.lua: *state* is when the session expires; *deadline_ms* 0: it has no deadline."""
+
+    key: bytes
+    state: int
+    now_ms: int = 0
+    idle_ms: int = 0
+    deadline_ms: int = 0
+
+
+class Incremented(NamedTuple):
+    """increment.lua: *digits* is the sum; None if the field holds no integer or would overflow."""
+
+    key: bytes
+    state: int
+    now_ms: int = 0
+    digits: bytes | None = None
+
+
+class Ended(NamedTuple):
+    """end.lua: *user* is who was logged in."""
+
+    key: bytes
+    state: int
+    user: bytes | None = None
+
+
+class Taken(NamedTuple):
+    """take.lua: *packed* is the session, for restore.lua."""
+
+    key: bytes
+    state: int
+    now_ms: int = 0
+    packed: bytes = b""
+
+
+class Reserved(NamedTuple):
+    """place_take.lua: *is_granted* 0: the index is full. *victims*: places that have to go."""
+
+    key: bytes
+    is_granted: int
+    now_ms: int
+    victims: Sequence[bytes]
+
+
+class Moved(NamedTuple):
+    """place_move.lua: *since_ms* is the session's login time."""
+
+    key: bytes
+    is_granted: int
+    since_ms: int
+
+
+class Confirmed(NamedTuple):
+    """place_confirm.lua: *is_held* 0: somebody has revoked the place."""
+
+    key: bytes
+    is_held: int
+
+
+class Released(NamedTuple):
+    """place_release.lua: how many places were given back."""
+
+    key: bytes
+    released: int
+
+
+class Page(NamedTuple):
+    """place_list.lua: *places* are handles and scores in turn."""
+
+    key: bytes
+    now_ms: int
+    places: Sequence[bytes]
+
+
+class Found(NamedTuple):
+    """place_find.lua: a handle and its score, or nothing."""
+
+    key: bytes
+    place: Sequence[bytes]
+
+
+_R = TypeVar("_R")
+_FOLDER = files(__package__) / "lua"
+
+
+def _script(result: Callable[..., _R], *names: str) -> Script[_R]:
+    """Read a script; the files before the last one are put in front of it."""
+    text = "".join([(_FOLDER / name).read_text() for name in names])
+    return Script("+".join(name.removesuffix(".lua") for name in names[1:]), text, result)
+
+
+LOAD = _script(Loaded, "common.lua", "load.lua")
+SAVE = _script(Saved, "common.lua", "save.lua")
+CREATE = _script(Began, "common.lua", "create.lua")
+LOGIN = _script(Began, "common.lua", "login.lua")
+INCREMENT = _script(Incremented, "common.lua", "increment.lua")
+END = _script(Ended, "common.lua", "end.lua")
+WRITE_SHADOWS = _script(State, "common.lua", "write_shadows.lua")
+
+# In a Cluster, a move to another key takes two scripts: the session is taken from its old key, then
+# put under the new one, changed.
+TAKE = _script(Taken, "common.lua", "take.lua")
+RESTORE_SAVE = _script(Saved, "common.lua", "restore.lua", "save.lua")
+RESTORE_LOGIN = _script(Began, "common.lua", "restore.lua", "login.lua")
+PUT_BACK = _script(State, "common.lua", "restore.lua", "put_back.lua")
+
+PLACE_TAKE = _script(Reserved, "places_common.lua", "place_take.lua")
+PLACE_MOVE = _script(Moved, "places_common.lua", "place_move.lua")
+PLACE_CONFIRM = _script(Confirmed, "places_common.lua", "place_confirm.lua")
+PLACE_RELEASE = _script(Released, "places_common.lua", "place_release.lua")
+PLACE_LIST = _script(Page, "places_common.lua", "place_list.lua")
+PLACE_FIND = _script(Found, "places_common.lua", "place_find.lua")
+
+#: All of them: to load them into a server beforehand, or to list what they do.
+SCRIPTS: tuple[Script[Any], ...] = (
+    *(LOAD, SAVE, CREATE, LOGIN, INCREMENT, END, WRITE_SHADOWS),
+    *(TAKE, RESTORE_SAVE, RESTORE_LOGIN, PUT_BACK),
+    *(PLACE_TAKE, PLACE_MOVE, PLACE_CONFIRM, PLACE_RELEASE, PLACE_LIST, PLACE_FIND),
+)

@@ -1,0 +1,366 @@
+"""
+The session of one request, from its cookie to the commit: what is known, and what is staged.
+
+The middleware drives it; `Session` is what the app sees of it. A session is in one of four phases,
+and only `enter` changes the phase. No framework here, no clock and no Redis command: `actions`
+sends those.
+"""
+
+import asyncio
+from enum import Enum
+from typing import Any, NoReturn
+
+from ..cookie import CookieChange
+from ..errors import (
+    DurabilityNotReached,
+    SessionGone,
+    SessionNotLoaded,
+    SessionTooLate,
+    SessionUnavailable,
+    SessionValueError,
+)
+from ..options import NOT_GIVEN, Duration, NotGiven
+from . import verbs
+from .engine import Engine
+from .fields import Fields
+from .record import Changes, ClientInfo, Login, Record, Span, span_of
+
+
+class Phase(Enum):
+    """What is known of a session."""
+
+    #: Nothing was read yet.
+    UNLOADED = "unloaded"
+    #: Redis holds nothing of it.
+    NEW = "new"
+    #: Redis holds it, as `record` and `fields` say.
+    STORED = "stored"
+    #: Redis was down. The request goes on with an empty session that refuses writes, because they
+    #: would replace the user's real one.
+    STAND_IN = "stand-in"
+
+
+class SessionState:
+    """
+    One request's session.
+
+    *session_id*: from the cookie; None if there was none. *handles*: instead of an id, for a
+    session that is known by its handle only. *extends*: whether its commands extend the TTL.
+    *is_tolerant*: whether the request goes on with a stand-in when Redis is down. *client*: who
+    sent the request.
+    """
+
+    __slots__ = (
+        "_handles",
+        "_is_long_lived",
+        "_is_tolerant",
+        "_lock",
+        "_sealed",
+        "accessed",
+        "changes",
+        "client",
+        "cookie_change",
+        "engine",
+        "extends",
+        "failure",
+        "fields",
+        "had_cookie",
+        "is_marked",
+        "phase",
+        "record",
+        "session_id",
+    )
+
+    def __init__(
+        self,
+        engine: Engine,
+        session_id: str | None = None,
+        *,
+        handles: tuple[str, ...] = (),
+        extends: bool = True,
+        is_tolerant: bool = False,
+        client: ClientInfo = (None, ()),
+    ) -> None:
+        self.engine = engine
+        self.session_id = session_id
+        self._handles = handles  # empty: not computed yet, or there is no id
+        self.had_cookie = session_id is not None
+        self.extends = extends
+        self._is_tolerant = is_tolerant
+        self.client = client
+        # A WebSocket outlives its first command, so each of its commands extends the TTL.
+        self._is_long_lived = False
+        # Why the browser can't be given a new id; None if it can.
+        self._sealed: str | None = None
+        # What is staged beside fields; None: nothing.
+        self.changes: Changes | None = None
+        self.cookie_change: CookieChange | None = None
+        self._lock: asyncio.Lock | None = None
+        self.phase = Phase.UNLOADED
+        #: What Redis holds of the session; None in every phase but STORED.
+        self.record: Record | None = None
+        #: Its fields. While nothing was read, an empty object that all sessions share.
+        self.fields = engine.no_fields
+        #: Whether the app has used the session, so that the response varies with the cookie.
+        self.accessed = False
+        #: Whether the app has called `mark_modified`.
+        self.is_marked = False
+        #: Why the last verb did not reach Redis, or is not as durable as asked; None if it did.
+        self.failure: SessionUnavailable | DurabilityNotReached | None = None
+
+    # --- Verbs that are staged ---
+
+    def renew(self) -> None:
+        """Give the session a new id at the commit."""
+        self.writable()
+        if self.phase is Phase.STORED:
+            self.refuse_new_id()
+            self.stage().renews = True
+
+    def set_lifetime(self, idle: Duration | NotGiven, absolute: Duration | NotGiven | None) -> None:
+        """Let the session end sooner."""
+        self.writable()
+        limit = self._current_span()
+        wanted = span_of("set_lifetime", limit, idle, absolute)
+        if wanted.idle_ms > limit.idle_ms:
+            raise _too_long("idle", limit.idle_ms)
+        if limit.absolute_ms is not None and (
+            wanted.absolute_ms is None or wanted.absolute_ms > limit.absolute_ms
+        ):
+            raise _too_long("absolute", limit.absolute_ms)
+        changes = self.stage()
+        if idle is not NOT_GIVEN:
+            changes.idle_ms = wanted.idle_ms
+        if absolute is not NOT_GIVEN:
+            changes.absolute_ms = wanted.absolute_ms
+
+    # --- What is known of it ---
+
+    def readable(self) -> Fields:
+        """Return the fields, or raise an error that says why they can't be read."""
+        if self.phase is Phase.UNLOADED:
+            raise SessionNotLoaded
+        self.accessed = True
+        return self.fields
+
+    def writable(self) -> Fields:
+        """Return the fields, or raise an error that says why they can't be changed."""
+        fields = self.readable()
+        if self.phase is Phase.STAND_IN:
+            raise SessionUnavailable(
+                "This request runs without its session, because Redis was not available; writing "
+                "to it would lose the user's real one. Try again later."
+            )
+        if self.phase is Phase.NEW:
+            self.refuse_new_id()
+        return fields
+
+    @property
+    def may_have_changes(self) -> bool:
+        """True if there may be something to write. Cheaper than `has_changes`, which compares."""
+        fields = self.fields
+        if self.changes is not None:
+            return True
+        return bool(fields.staged or fields.live or fields.is_cleared)
+
+    @property
+    def has_changes(self) -> bool:
+        """Whether there is something to write."""
+        if self.phase is Phase.UNLOADED:
+            return False
+        try:
+            changes = self.collect()
+        except SessionValueError:
+            return True
+        return bool(changes) or self.is_emptied(changes)
+
+    @property
+    def pending_login(self) -> Login | None:
+        """The login that the next commit will complete."""
+        return None if self.changes is None else self.changes.login
+
+    @property
+    def user_id(self) -> str | None:
+        """Who is logged in."""
+        login, record = self.pending_login, self.record
+        return login.user_id if login is not None else record.user_id if record else None
+
+    @property
+    def auth_ms(self) -> int | None:
+        """When the user logged in."""
+        login, record = self.pending_login, self.record
+        return login.now_ms if login is not None else record.auth_ms if record else None
+
+    def handles(self) -> tuple[str, ...]:
+        """The handles that the session may have; empty without an id."""
+        if not self._handles and self.session_id is not None:
+            self._handles = self.engine.ids.handles(self.session_id)
+        return self._handles
+
+    # --- For the exchange ---
+
+    def extend_soon(self) -> None:
+        """Extend the TTL without waiting (fire and forget), if this request has not done so."""
+        if self.extends and self.phase is Phase.UNLOADED and (handles := self.handles()):
+            self.engine.hashes.extend_soon(handles)
+            self.extends = False
+
+    def seal(self, reason: str | None = None) -> None:
+        """From now on, the browser can't be given a new id. *reason*: what errors will say."""
+        self._sealed = SessionTooLate.RESPONSE_STARTED if reason is None else reason
+
+    def extend_with_every_command(self) -> None:
+        """Let every command extend the TTL: a WebSocket is open for longer than one."""
+        self.extends = self._is_long_lived = True
+
+    def discard(self) -> None:
+        """Forget what is staged: the request has failed."""
+        self.withdraw_login()
+        self.changes = None
+        if self.phase is not Phase.UNLOADED:
+            self.fields.discard()
+
+    def pop_cookie_change(self) -> CookieChange | None:
+        """Return what the browser must be told, once; None if its cookie is right."""
+        change, self.cookie_change = self.cookie_change, None
+        return change
+
+    # --- Phases ---
+
+    def enter(self, phase: Phase, record: Record | None = None) -> None:
+        """Change the phase. STORED comes with a record, and no other phase does."""
+        self.phase, self.record = phase, record
+        if record is not None:
+            self._handles = (record.handle,)
+        elif phase is Phase.NEW:
+            self.session_id, self._handles = None, ()
+
+    def adopt(self, record: Record | None) -> None:
+        """Take over what Redis holds; None: nothing. What was staged is forgotten."""
+        self.withdraw_login()
+        self.changes = None
+        if record is None:
+            self.replace_fields({}, {})
+            self.enter(Phase.NEW)
+        else:
+            self.replace_fields(record.values, record.stored)
+            self.enter(Phase.STORED, record)
+
+    def do_without(self, error: SessionUnavailable) -> None:
+        """Redis is down: go on with a stand-in, if that is allowed."""
+        self.failure = error
+        if not self._is_tolerant:
+            raise error
+        self.discard()
+        self.replace_fields({}, {})
+        self.enter(Phase.STAND_IN)
+
+    def raise_gone(self) -> NoReturn:
+        """The session has ended: go on with a new one, and raise `SessionGone`."""
+        self.adopt(None)
+        raise SessionGone
+
+    # --- For actions ---
+
+    @property
+    def lock(self) -> asyncio.Lock:
+        """Held by one verb at a time, so that the tasks of one request can share the session."""
+        if self._lock is None:
+            self._lock = asyncio.Lock()
+        return self._lock
+
+    def replace_fields(self, values: dict[str, Any], stored: dict[str, bytes]) -> None:
+        """Show other fields: what Redis returned, or none. What was staged is forgotten."""
+        engine = self.engine
+        self.fields = Fields(engine.limits, engine.shadows.checks, values, stored)
+
+    def note_success(self) -> None:
+        """Redis was reached, by a command that extends the TTL."""
+        self.failure, self.extends = None, self._is_long_lived
+
+    def note_extended(self) -> None:
+        """The TTL was extended: once per request is enough, unless this is a WebSocket."""
+        self.extends = self._is_long_lived
+
+    def raise_shortfall(self, shortfall: DurabilityNotReached | None) -> None:
+        """The write is done, and the session is as it should be, before this is raised."""
+        if shortfall is not None:
+            self.failure = shortfall
+            raise shortfall
+
+    def collect(self) -> Changes:
+        """Return everything that is staged. Raises `SessionValueError`."""
+        changes = self.changes or Changes()
+        changes.fields = self.fields.collect()
+        return changes
+
+    def stage(self) -> Changes:
+        """Return what is staged beside fields, to be added to."""
+        if self.changes is None:
+            self.changes = Changes()
+        return self.changes
+
+    def restage(self, changes: Changes) -> None:
+        """Stage changes again whose commit has failed, below what was staged since."""
+        self.fields.restage(changes.fields)
+        changes.fields = {}
+        self.changes = changes.before(self.changes or Changes())
+
+    def issue_cookie(self, record: Record) -> None:
+        """Let the response give the browser the current id, if there is one to give."""
+        if self.session_id is not None:
+            deadline_ms = record.deadline_ms
+            left_ms = None if deadline_ms is None else max(0, deadline_ms - record.now_ms)
+            self.cookie_change = CookieChange(self.session_id, left_ms)
+
+    def withdraw_login(self) -> None:
+        """Give up a login that is not committed, if there is one."""
+        if self.changes is not None and self.changes.login is not None:
+            verbs.abandon_login(self.engine, self.changes.login)
+            self.changes.login = None
+
+    def refuse_new_id(self) -> None:
+        """Raise `SessionTooLate` if the browser can't be given a new id."""
+        if self._sealed is not None:
+            raise SessionTooLate(self._sealed)
+
+    def is_emptied(self, changes: Changes) -> bool:
+        """Whether the app has emptied the session in a way that ends it."""
+        record, login = self.record, changes.login
+        if self.fields.values or (record is None and login is None):
+            return False
+        has_user = login is not None or (record is not None and record.user_id is not None)
+        return self.fields.is_cleared or (bool(changes.fields) and not has_user)
+
+    def has_no_id(self) -> bool:
+        """Whether nothing was read, and there is no id to read with."""
+        return self.phase is Phase.UNLOADED and not self.handles()
+
+    def is_absent(self) -> bool:
+        """Whether it is known that Redis holds nothing of it."""
+        return self.phase is Phase.NEW or not self.handles()
+
+    def shows_stored(self, name: str) -> bool:
+        """Whether what the app sees of this field is what Redis holds."""
+        login = self.pending_login
+        keeps_data = login is None or login.keeps_data
+        return self.phase is Phase.STORED and keeps_data and self.fields.is_unchanged(name)
+
+    def _current_span(self) -> Span:
+        """How long the session lives as it is."""
+        login, record, default = self.pending_login, self.record, self.engine.span
+        if login is not None:
+            return login.span
+        if record is None:
+            return default
+        deadline_ms = record.deadline_ms
+        absolute_ms = None if deadline_ms is None else deadline_ms - record.created_ms
+        return Span(record.idle_ms or default.idle_ms, absolute_ms)
+
+
+def _too_long(half: str, limit_ms: int) -> SessionValueError:
+    return SessionValueError(
+        f"session.set_lifetime may only shorten a session's life, and {half} would be longer than "
+        f"its {limit_ms / 1000:g} s. Give a shorter one, or a longer Lifetime to the SessionStore "
+        "or to `login`."
+    )

@@ -1,0 +1,325 @@
+"""
+The verbs that create, move and end sessions, one function each.
+
+Most of them touch several keys: a hash, and places in a user's index. The order of their steps is
+right after each of them, so that a crash may leave a place without a session, but never a session
+that no list shows. `docs/verbs.md` has the steps, and what happens between them.
+
+A verb returns its result together with the shortfall of its write concern: a write that is done,
+but not as durable as asked, does not stop the steps that follow.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from ..errors import DurabilityNotReached, SessionUnavailable
+from ..events import EndReason
+from ..options import Durability
+from ..transport.client import Written
+from ..transport.scripts import Script
+from . import scripts
+from .engine import Engine
+from .listed import delete, reserve
+from .pruning import prune_some_soon
+from .record import Changes, ClientInfo, Login, Record, Span
+from .scripts import GONE, TAKEN
+
+_AGENT_LENGTH = 512
+
+
+class Outcome(NamedTuple):
+    """
+    What a verb has made of a session.
+
+    *record* None: the session has ended, and nothing was written. *session_id*: its new id; None if
+    it has kept the old one.
+    """
+
+    record: Record | None
+    session_id: str | None = None
+    shortfall: DurabilityNotReached | None = None
+
+
+class Ending(NamedTuple):
+    """Whether there was a session to end."""
+
+    existed: bool
+    shortfall: DurabilityNotReached | None = None
+
+
+# --- Write ---
+
+
+async def create(engine: Engine, changes: Changes, concern: Durability | None) -> Outcome:
+    """Create an anonymous session."""
+    span = changes.span(engine.span)
+    while True:
+        session_id, handle = engine.ids.new()
+        # 1. create.lua under a new key. If there is a session under it, draw another id.
+        reply, shortfall = await engine.hashes.create(handle, changes, span, concern)
+        if reply.state != TAKEN:
+            break
+    engine.events.counted.commits += 1
+    engine.events.emit("created", handle)
+    record = Record.begin(handle, reply.state, reply.now_ms, span, None)
+    return Outcome(record, session_id, shortfall)
+
+
+async def save(
+    engine: Engine, record: Record, changes: Changes, *, extend: bool, concern: Durability | None
+) -> Outcome:
+    """Write changes, if the session still exists."""
+    arguments = engine.hashes.save_args(record, changes, extend=extend)
+    # 1. save.lua.
+    reply, shortfall = await engine.client.write(
+        scripts.SAVE, (engine.client.key(record.handle),), arguments, concern=concern
+    )
+    if reply.state <= 0:
+        engine.reports.gone(record.handle, reply.state, record.user_id)
+        return Outcome(None)
+    engine.events.counted.commits += 1
+    return Outcome(_saved(record, reply, changes), None, shortfall)
+
+
+async def renew(
+    engine: Engine, record: Record, changes: Changes, *, extend: bool, concern: Durability | None
+) -> Outcome:
+    """Write changes, and give the session a new id."""
+    places, user_id, old = engine.places, record.user_id, record.handle
+    index = None if user_id is None else places.key_of(user_id)
+    since_ms = None
+    while True:
+        session_id, handle = engine.ids.new()
+        if index is not None:
+            # 1. Reserve a place under the new handle, with the old login time.
+            since_ms = await places.move(index, record, handle)
+            prune_some_soon(engine, index)
+        # 2. save.lua with both keys. In a Cluster: take the session, put it under the new key.
+        arguments = engine.hashes.save_args(record, changes, handle=handle, extend=extend)
+        reply, shortfall = await _move(
+            engine,
+            (scripts.SAVE, scripts.RESTORE_SAVE),
+            record,
+            handle,
+            arguments,
+            concern=concern,
+        )
+        if reply.state != TAKEN:
+            break
+    if reply.state <= 0:
+        engine.reports.gone(old, reply.state, user_id)
+        if index is not None:
+            await places.release(index, handle)
+        return Outcome(None)
+    record.handle = handle
+    if index is not None:
+        # 3. Confirm the new place. 4. Give the old one back.
+        kept = await _keep_place(engine, index, record, since_ms, replaced=old, concern=concern)
+        if not kept.existed:
+            return Outcome(None)
+        shortfall = kept.shortfall or shortfall
+    engine.events.counted.commits += 1
+    engine.events.emit("renewed", handle, user_id=user_id)
+    return Outcome(_saved(record, reply, changes), session_id, shortfall)
+
+
+# --- Log in ---
+
+
+async def reserve_login(
+    engine: Engine,
+    user_id: str,
+    client: ClientInfo,
+    span: Span,
+    replaced: Sequence[str],
+    *,
+    keeps_data: bool,
+) -> Login:
+    """
+    Reserve a place in the user's index for a login: the first of its steps.
+
+    *replaced*: handles whose places the login will take over. Raises `SessionLimitReached`, and
+    then nothing has changed.
+    """
+    session_id, handle = engine.ids.new()
+    now_ms = await reserve(engine, user_id, handle, span.absolute_ms, replaced)
+    address, agent = _describe(client)
+    return Login(
+        user_id=user_id,
+        session_id=session_id,
+        handle=handle,
+        now_ms=now_ms,
+        span=span,
+        agent=agent,
+        address=address,
+        keeps_data=keeps_data,
+    )
+
+
+def abandon_login(engine: Engine, login: Login) -> None:
+    """Give up a login: its place goes, and what a lost commit of it may have written."""
+    engine.hashes.delete_soon(login.handle)
+    engine.places.release_soon(engine.places.key_of(login.user_id), login.handle)
+
+
+async def login(
+    engine: Engine, record: Record | None, changes: Changes, concern: Durability | None
+) -> Outcome:
+    """
+    Complete a login, which has reserved its place.
+
+    *record*: the session on which the user logs in, if Redis holds one. The result has no record if
+    the place was revoked meanwhile, or if the session whose data was to be kept has ended.
+    """
+    login = changes.login
+    assert login is not None  # noqa: S101  (the caller looks)
+    index, span = engine.places.key_of(login.user_id), changes.span(login.span)
+    # 2. The hash: login.lua moves the old session to the new key, create.lua begins without it.
+    written: Written[Any]
+    if record is not None and login.keeps_data:
+        arguments = engine.hashes.login_args(changes, span)
+        written = await _move(
+            engine,
+            (scripts.LOGIN, scripts.RESTORE_LOGIN),
+            record,
+            login.handle,
+            arguments,
+            login=login,
+            concern=concern,
+        )
+    else:
+        written = await engine.hashes.create(login.handle, changes, span, concern)
+    reply, shortfall = written
+    if reply.state <= 0:
+        # An earlier try of this login may have written its hash, and its reply was lost.
+        await delete(engine, login.handle, "login_failed")
+        await engine.places.release(index, login.handle)
+        engine.reports.gone(login.handle, GONE, login.user_id)
+        return Outcome(None)
+    engine.events.counted.commits += 1
+    began = Record.begin(login.handle, reply.state, reply.now_ms, span, login)
+    # 3. Confirm the place. 4. An earlier login on this session: give its place back.
+    is_listed = record is not None and login.keeps_data and record.user_id is not None
+    replaced = record.handle if record is not None and is_listed else None
+    kept = await _keep_place(engine, index, began, None, replaced=replaced, concern=concern)
+    if not kept.existed:
+        return Outcome(None)
+    shortfall = kept.shortfall or shortfall
+    if record is not None and not login.keeps_data:
+        # Or another user's session: end it.
+        ending = await end_session(
+            engine, (record.handle,), reason="replaced", concern=engine.end_durability
+        )
+        shortfall = ending.shortfall or shortfall
+    engine.events.emit("logged_in", login.handle, user_id=login.user_id)
+    return Outcome(began, login.session_id, shortfall)
+
+
+# --- End ---
+
+
+async def end_session(
+    engine: Engine,
+    handles: tuple[str, ...],
+    *,
+    reason: EndReason,
+    concern: Durability | None,
+    own_connection: bool = False,
+) -> Ending:
+    """End the session that has one of these handles."""
+    for handle in handles:
+        # 1. end.lua.
+        user_id, shortfall = await delete(
+            engine, handle, reason, concern=concern, own_connection=own_connection
+        )
+        if user_id is None:
+            continue
+        # 2. Give its place back. A session that may come back stays listed, so that `revoke_all`
+        # would find it.
+        if user_id and shortfall is None:
+            index = engine.places.key_of(user_id)
+            await engine.places.release(index, handle, own_connection=own_connection)
+        return Ending(existed=True, shortfall=shortfall)
+    return Ending(existed=False)
+
+
+# --- Steps ---
+
+
+async def _move(
+    engine: Engine,
+    forms: tuple[Script[Any], Script[Any]],
+    record: Record,
+    handle: str,
+    arguments: Sequence[Any],
+    *,
+    login: Login | None = None,
+    concern: Durability | None,
+) -> Written[Any]:
+    """
+    Change a session and give it another key: one step on one node, two in a Cluster.
+
+    *forms*: the script for one node, and the second step in a Cluster.
+    """
+    client, (script, restore) = engine.client, forms
+    old, new = client.key(record.handle), client.key(handle)
+    if not client.is_cluster:
+        return await client.write(script, (old, new), arguments, concern=concern)
+    user_id = "" if login is None else login.user_id
+    taken, taken_shortfall = await engine.hashes.take(record.handle, user_id, concern)
+    if taken.state <= 0:
+        return Written(taken, None)
+    try:
+        reply, shortfall = await client.write(
+            restore, (new,), (taken.packed, *arguments), concern=concern
+        )
+    except SessionUnavailable as error:
+        if error.is_refusal and record.user_id is None:
+            # The other node is full, for instance. An anonymous session is put back. A user's may
+            # have been revoked meanwhile, and must not come back.
+            await client.call(scripts.PUT_BACK, (old,), (taken.packed,))
+        raise
+    return Written(reply, shortfall or taken_shortfall)
+
+
+async def _keep_place(
+    engine: Engine,
+    index: bytes,
+    record: Record,
+    since_ms: int | None,
+    *,
+    replaced: str | None,
+    concern: Durability | None,
+) -> Ending:
+    """
+    Confirm the place of a hash that was just written, then give back the one that it replaces.
+
+    If the place was revoked meanwhile, the hash is deleted again, and `existed` is False.
+    """
+    confirmed, shortfall = await engine.places.confirm(index, record, since_ms, concern)
+    if not confirmed.is_held:
+        await delete(engine, record.handle, "login_failed")
+        engine.reports.gone(record.handle, GONE, record.user_id)
+        return Ending(existed=False)
+    if replaced is not None:
+        await engine.places.release(index, replaced)
+    return Ending(existed=True, shortfall=shortfall)
+
+
+def _saved(record: Record, reply: Any, changes: Changes) -> Record:
+    """Note in the record what save.lua has answered."""
+    record.expires_ms, record.now_ms = reply.state, reply.now_ms
+    if changes.shortens:  # another request may have shortened it even more
+        record.idle_ms = reply.idle_ms
+        record.deadline_ms = reply.deadline_ms or record.deadline_ms
+    return record
+
+
+def _describe(client: ClientInfo) -> tuple[str | None, str | None]:
+    """Return the client's address and user agent, as the ASGI server reports them."""
+    peer, headers = client
+    agent = next((value for name, value in headers if name == b"user-agent"), None)
+    return (
+        peer[0] if peer else None,
+        None if agent is None else agent[:_AGENT_LENGTH].decode("latin-1"),
+    )

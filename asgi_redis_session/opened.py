@@ -1,0 +1,83 @@
+"""Sessions without a middleware: from a cookie header (`store.open`), by handle (`store.edit`)."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from .cookie import CookiePolicy
+from .engine import actions
+from .engine.engine import Engine
+from .engine.ids import is_handle
+from .engine.state import SessionState
+from .errors import SessionGone
+from .session import Session
+
+__all__ = ["OpenedSession", "edit_session", "open_session"]
+
+_NO_NEW_ID = (
+    "A session in `store.edit` keeps its id: no browser could be given a new one. Log in, renew or "
+    "begin a session in a request, or in `store.open`."
+)
+
+
+@dataclass(slots=True)
+class OpenedSession:
+    """
+    What `store.open` gives.
+
+    *session*: loaded, and to be used inside the block. *set_cookie*: after the block, the value of
+    the `Set-Cookie` header that the browser needs; None if it has the right cookie already.
+    """
+
+    session: Session
+    set_cookie: str | None = None
+
+
+@asynccontextmanager
+async def open_session(
+    engine: Engine, cookie_header: str | bytes | None, cookie: CookiePolicy
+) -> AsyncIterator[OpenedSession]:
+    """See `SessionStore.open`."""
+    if isinstance(cookie_header, str):
+        cookie_header = cookie_header.encode("latin-1", "replace")
+    headers = [] if cookie_header is None else [(b"cookie", cookie_header)]
+    session_id, is_conflict = cookie.read(headers)
+    if is_conflict:
+        engine.events.emit("conflict")
+    state = SessionState(engine, session_id)
+    await actions.load(state)
+    opened = OpenedSession(Session(state))
+    try:
+        yield opened
+    except BaseException:
+        state.discard()
+        # What was saved inside the block may have given the session a new id.
+        opened.set_cookie = _header(state, cookie)
+        raise
+    try:
+        await actions.commit(state)
+    finally:
+        opened.set_cookie = _header(state, cookie)
+
+
+@asynccontextmanager
+async def edit_session(engine: Engine, handle: str) -> AsyncIterator[Session]:
+    """See `SessionStore.edit`."""
+    if not is_handle(handle):
+        raise SessionGone
+    state = SessionState(engine, handles=(handle,), extends=False)
+    state.seal(_NO_NEW_ID)
+    await actions.load(state)
+    if state.record is None:
+        raise SessionGone
+    try:
+        yield Session(state)
+    except BaseException:
+        state.discard()
+        raise
+    await actions.commit(state)
+
+
+def _header(state: SessionState, cookie: CookiePolicy) -> str | None:
+    change = state.pop_cookie_change()
+    return None if change is None else cookie.header_for(change).decode("latin-1")

@@ -1,0 +1,31 @@
+"""Tasks that nobody awaits, by event loop, so that a shutdown can wait for them."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+
+class Background:
+    """Background tasks of one store."""
+
+    __slots__ = ("_tasks",)
+
+    def __init__(self) -> None:
+        self._tasks: dict[asyncio.Task[None], asyncio.AbstractEventLoop] = {}
+
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run *work* on the running event loop. It reports its own errors."""
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(work)
+        self._tasks[task] = loop
+        task.add_done_callback(self._tasks.pop)
+
+    async def drain(self) -> None:
+        """Wait until the tasks of this event loop have ended."""
+        loop = asyncio.get_running_loop()
+        if tasks := [task for task, home in self._tasks.items() if home is loop]:
+            await asyncio.wait(tasks)
+
+    def abandon(self) -> None:
+        """In a forked child: forget the parent's tasks."""
+        self._tasks = {}

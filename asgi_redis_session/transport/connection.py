@@ -1,0 +1,188 @@
+"""
+The connection of a lane: it is made when it is needed, checked before each use, and replaced.
+
+It uses redis-py's documented `ConnectionPool` and `Connection`, and knows nothing about sessions.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
+from typing import Any
+
+from redis.asyncio import ConnectionPool
+from redis.asyncio.sentinel import SentinelConnectionPool
+from redis.exceptions import RedisError
+
+#: Seconds after which a connection goes back to its pool and is taken again, so that redis-py can
+#: do what it does on checkout: use a new password of a credential provider, or find a new master
+#: through Sentinel.
+_CHECKOUT = 30.0
+#: Pause in seconds after a failed attempt to connect. The next attempt serves all callers that have
+#: queued in the meantime.
+_CONNECT_PAUSE = 0.1
+#: How often the Sentinels are asked who the master is, and how long a batch waits for their answer
+#: (seconds).
+_MASTER_CHECK, _MASTER_CHECK_WAIT = 0.5, 0.1
+
+
+class SharedConnection:
+    """
+    One connection at a time, out of *pool*, for one event loop. Only one task may use it at a time.
+
+    *on_new_master*: called when Sentinel may have appointed another master. It should call
+    `check_master_soon` on all connections to that master, this one included.
+    """
+
+    __slots__ = (
+        "_closer",
+        "_connect_at",
+        "_loop",
+        "_master_check",
+        "_master_check_at",
+        "_old_master",
+        "_on_new_master",
+        "_pool",
+        "_return_at",
+        "raw",
+    )
+
+    def __init__(self, pool: ConnectionPool, on_new_master: Callable[[], None]) -> None:
+        self._pool = pool
+        self._on_new_master = on_new_master
+        self._loop = asyncio.get_running_loop()
+        self._closer: AsyncGenerator[None, None] | None = None
+        #: redis-py's connection; None if none is open.
+        self.raw: Any = None
+        # A connection to a server that is no longer the master.
+        self._old_master: Any = None
+        self._master_check: asyncio.Task[None] | None = None
+        # Instants of the event loop's clock.
+        self._master_check_at = 0.0
+        self._return_at = 0.0
+        self._connect_at = 0.0
+
+    @property
+    def address(self) -> str:
+        """Where the connection leads, without credentials."""
+        return address_of(self._pool)
+
+    @property
+    def server(self) -> tuple[str, int] | None:
+        """Host and port that are connected; None if nothing is, or a Unix socket."""
+        host, port = getattr(self.raw, "host", None), getattr(self.raw, "port", None)
+        return None if host is None or port is None else (host, port)
+
+    @property
+    def is_checking_master(self) -> bool:
+        """Whether the Sentinels are being asked at the moment who the master is."""
+        return self._master_check is not None
+
+    async def ready(self) -> Any:
+        """Return redis-py's connection, fit for the next batch. Raises what redis-py raises."""
+        if self.raw is not None:
+            if isinstance(self._pool, SentinelConnectionPool):
+                await self._check_master(self._pool)
+            if self._loop.time() < self._return_at and not await self._is_stale():
+                return self.raw
+            await self._give_back()
+        if self._closer is None:
+            self._closer = self._close_at_end()
+            await anext(self._closer)
+        if (pause := self._connect_at - self._loop.time()) > 0:
+            await asyncio.sleep(pause)
+        try:
+            self.raw = await self._pool.get_connection()  # type: ignore[no-untyped-call]
+        except BaseException:
+            self._connect_at = self._loop.time() + _CONNECT_PAUSE
+            raise
+        self._return_at = self._loop.time() + _CHECKOUT
+        if isinstance(self._pool, SentinelConnectionPool):  # it may be a new master
+            self._on_new_master()
+        return self.raw
+
+    async def drop(self) -> None:
+        """Close the connection: replies may be on it that belong to nobody."""
+        if self.raw is not None:
+            with suppress(OSError, RedisError):
+                await self.raw.disconnect(nowait=True)
+            await self._give_back()
+
+    async def aclose(self) -> None:
+        """Close the connection and its pool. `ready` makes a new one."""
+        if self._master_check is not None:
+            self._master_check.cancel()
+        closer, self._closer = self._closer, None
+        if closer is not None:
+            await closer.aclose()
+
+    async def _close_at_end(self) -> AsyncGenerator[None, None]:
+        """
+        Close the pool at `aclose`, or when the event loop ends.
+
+        `asyncio.run` and the like close the loop's async generators last
+        (`loop.shutdown_asyncgens`). So a lane that the app never closes leaves no open connection,
+        and causes no warning.
+        """
+        try:
+            yield
+        finally:
+            await self._give_back()
+            await self._pool.aclose()
+
+    async def _is_stale(self) -> bool:
+        """Whether the idle connection has ended, has a stray reply on it, or an old master."""
+        try:
+            # redis-py notices a FIN and stray data; only asyncio's reader knows of a reset.
+            reader = self.raw._reader  # noqa: SLF001
+            is_reset = reader is None or reader.exception() is not None
+            is_outdated = self.raw is self._old_master
+            stale: bool = is_reset or is_outdated or await self.raw.can_read()
+        except (OSError, RedisError):
+            stale = True
+        if stale:
+            await self.raw.disconnect(nowait=True)
+        return stale
+
+    async def _give_back(self) -> None:
+        connection, self.raw = self.raw, None
+        if connection is not None:
+            await self._pool.release(connection)
+
+    # --- Sentinel ---
+
+    def check_master_soon(self) -> None:
+        """Ask the Sentinels who the master is before the next batch."""
+        self._master_check_at = 0.0
+
+    async def _check_master(self, pool: SentinelConnectionPool) -> None:
+        """
+        Ask the Sentinels now and then who the master is.
+
+        After a planned failover the old master accepts writes for ten more seconds, until it is
+        demoted. Those writes would be lost.
+        """
+        if self._master_check is None and self._loop.time() >= self._master_check_at:
+            self._master_check = self._loop.create_task(self._compare_master(pool, self.raw))
+            # Slow Sentinels must not delay a batch for long: the check goes on in the background.
+            await asyncio.wait((self._master_check,), timeout=_MASTER_CHECK_WAIT)
+
+    async def _compare_master(self, pool: SentinelConnectionPool, connection: Any) -> None:
+        try:
+            # While no Sentinel knows the master, the connection stays in use.
+            with suppress(OSError, RedisError):
+                master = await pool.get_master_address()  # type: ignore[no-untyped-call]
+                if master != (connection.host, connection.port):
+                    self._old_master = connection
+                    self._on_new_master()
+        finally:
+            self._master_check = None
+            self._master_check_at = self._loop.time() + _MASTER_CHECK
+
+
+def address_of(pool: ConnectionPool) -> str:
+    """Where a pool's connections lead, without credentials, worded so that a verb may follow."""
+    options = pool.connection_kwargs
+    if isinstance(pool, SentinelConnectionPool):
+        return f"the Redis master {pool.service_name!r}"
+    where = options.get("path") or f"{options.get('host')}:{options.get('port')}"
+    return f"Redis at {where}, database {options.get('db') or 0},"

@@ -1,0 +1,1 @@
+"""What the tests share: servers, gates, sessions, pages, values."""

@@ -1,0 +1,297 @@
+"""
+All that tests and benchmarks use of the library beyond its public names.
+
+Sessions are made here as the middleware makes them, and scripts are named here as the engine names
+them. A change inside the library changes this file and no test.
+"""
+
+import asyncio
+import weakref
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from typing import Any
+
+import pytest
+import redis
+
+from asgi_redis_session import Session, SessionStore, SessionUnavailable
+from asgi_redis_session.cookie import CookieChange
+from asgi_redis_session.engine import listed
+from asgi_redis_session.engine.engine import Engine
+from asgi_redis_session.engine.record import Changes, ClientInfo
+from asgi_redis_session.engine.scripts import SCRIPTS, State
+from asgi_redis_session.engine.state import SessionState
+from asgi_redis_session.errors import DurabilityNotReached
+from asgi_redis_session.search import queries
+from asgi_redis_session.session import state_of
+from asgi_redis_session.store import engine_of
+from asgi_redis_session.testing import SessionKit
+from asgi_redis_session.transport import client, connection
+from asgi_redis_session.transport.background import Background
+from asgi_redis_session.transport.lane import Lane
+from asgi_redis_session.transport.scripts import Script
+
+#: Which store a session was opened with.
+_STORES: "weakref.WeakKeyDictionary[Engine, SessionStore]" = weakref.WeakKeyDictionary()
+
+# --- Sessions, as the middleware makes and ends them ---
+
+
+def open_session(
+    store: SessionStore,
+    session_id: str | None = None,
+    *,
+    slide: bool = True,
+    tolerant: bool = False,
+    origin: ClientInfo = (None, ()),
+) -> Session:
+    """
+    The session of a request with this id in its cookie, not loaded yet; None: without a cookie.
+
+    *slide*: whether its first verb extends the TTL. *tolerant*: whether it goes on without Redis.
+    *origin*: the client's address and the headers of the request.
+    """
+    state = SessionState(
+        engine_of(store), session_id, extends=slide, is_tolerant=tolerant, client=origin
+    )
+    _STORES[state.engine] = store
+    return Session(state)
+
+
+def cookie_change(session: Session) -> CookieChange | None:
+    """What the response has to send, which is then sent; None if the browser has all it needs."""
+    return state_of(session).pop_cookie_change()
+
+
+def new_id(session: Session) -> str:
+    """The id that the response sends to the browser; there must be one."""
+    change = cookie_change(session)
+    assert change is not None
+    assert change.session_id is not None
+    return change.session_id
+
+
+def start_response(session: Session) -> None:
+    """From now on the browser can be sent no cookie any more."""
+    state_of(session).seal()
+
+
+def discard(session: Session) -> None:
+    """The request has failed: what it has staged is dropped."""
+    state_of(session).discard()
+
+
+def id_of(session: Session) -> str | None:
+    """The id that the session has, whether the browser knows it or not."""
+    return state_of(session).session_id
+
+
+def store_of(session: Session) -> SessionStore:
+    """The store that the session was opened with."""
+    return _STORES[state_of(session).engine]
+
+
+def failure_of(session: Session) -> SessionUnavailable | DurabilityNotReached | None:
+    """Why the last verb did not reach Redis, or not as durably as asked."""
+    return state_of(session).failure
+
+
+# --- Names ---
+
+
+def handles_of(store: SessionStore, session_id: str) -> tuple[str, ...]:
+    """The names that the hash of this id may have, that of the newest secret first."""
+    return engine_of(store).ids.handles(session_id)
+
+
+def handle_of(store: SessionStore, session_id: str) -> str:
+    """The name that the hash of this id has, if its secret is the newest."""
+    return handles_of(store, session_id)[0]
+
+
+def key_of(store: SessionStore, session_id: str) -> str:
+    """The key of that hash in Redis."""
+    return f"{store.prefix}:{handle_of(store, session_id)}"
+
+
+def index_key_of(store: SessionStore, user_id: str | int) -> bytes:
+    """The key of a user's index in Redis."""
+    return engine_of(store).places.key_of(user_id)
+
+
+# --- Commands ---
+
+
+def refresh(store: SessionStore, handle: str) -> None:
+    """Extend a session's TTL without waiting for it."""
+    engine_of(store).hashes.extend_soon((handle,))
+
+
+async def exists(store: SessionStore, handle: str) -> bool:
+    """Whether there is such a session."""
+    return await engine_of(store).hashes.exists((handle,))
+
+
+async def take_place(store: SessionStore, user_id: str, handle: str) -> None:
+    """The first step of a login: a place in the user's index."""
+    await listed.reserve(engine_of(store), user_id, handle, None, ())
+
+
+async def write_shadows(store: SessionStore, handle: str) -> bool:
+    """Write the shadows that a session lacks; whether it lacked any."""
+    return await engine_of(store).outside.write_shadows(handle)
+
+
+def with_shadows(store: SessionStore, fields: Mapping[str, bytes]) -> Mapping[str, bytes | None]:
+    """The fields of a hash, and the shadows that a commit writes with them."""
+    return engine_of(store).shadows.with_shadows(Changes(dict(fields))).fields
+
+
+async def index_names(store: SessionStore) -> Sequence[str]:
+    """The indexes of this store that the server has."""
+    return await store.search._admin.names()
+
+
+async def run_text(store: SessionStore, text: str, keys: Sequence[str]) -> Any:
+    """Run a script that is none of ours, as ours are run: it returns its first key and a value."""
+    script = Script("none of ours", text, State)
+    reply = await engine_of(store).client.call(script, [key.encode() for key in keys])
+    return reply.state
+
+
+# --- What is set for a test ---
+
+
+def limit_sessions(store: SessionStore, most: int) -> None:
+    """From now on a user has at most so many sessions; the oldest is ended."""
+    engine_of(store).max_sessions, engine_of(store).evicts = most, True
+
+
+def limit_queue(monkeypatch: pytest.MonkeyPatch, commands: int) -> None:
+    """So many commands may be queued before one that nobody waits for is dropped."""
+    monkeypatch.setattr(client, "_BACKLOG", commands)
+
+
+def limit_query_time(store: SessionStore, ms: int) -> None:
+    """So long may Redis Search take for a query."""
+    store.search._admin.timeout_ms = ms
+
+
+def limit_pages(monkeypatch: pytest.MonkeyPatch, *, first: int, others: int) -> None:
+    """So many sessions are in the first page of a search, and in each that follows."""
+    monkeypatch.setattr(queries, "_FIRST_PAGE", first)
+    monkeypatch.setattr(queries, "_PAGE", others)
+
+
+def limit_rows(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
+    """So many rows may be in one answer of Redis Search."""
+    monkeypatch.setattr(queries, "_MOST_ROWS", rows)
+
+
+def never_look_for_a_master(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From its next look on, a lane does not ask the Sentinels for a minute who the master is."""
+    monkeypatch.setattr(connection, "_MASTER_CHECK", 60)
+
+
+class _NoBackground(Background):
+    """Drops what would run in the background."""
+
+    __slots__ = ()
+
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
+        work.close()
+
+
+# --- Scripts ---
+
+_NAMES = {
+    "end": "end",
+    "write_shadows": "shade",
+    "take": "take_hash",
+    "restore+save": "save",
+    "restore+login": "login",
+    "restore+put_back": "put_back",
+    **{f"place_{name}": name for name in ("take", "move", "confirm", "release", "list", "find")},
+}
+
+#: Awaiting it sends the script.
+Send = Callable[[], Awaitable[Any]]
+
+
+def scripts() -> list[Script[Any]]:
+    """Every script that a store may send; each has a `text` and the `sha` that it is sent by."""
+    return list(SCRIPTS)
+
+
+def load_scripts(admin: "redis.Redis | redis.RedisCluster") -> None:
+    """Let the server know every script, so that none is sent in full."""
+    for script in scripts():
+        admin.script_load(script.text)
+
+
+def around_scripts(
+    store: SessionStore, around: Callable[[str, Send], Awaitable[Any]]
+) -> Callable[[], None]:
+    """
+    Let every script that the store waits for go through `around(name, send)`; returns what ends
+    that. What `around` returns is the reply.
+    """
+    sender = engine_of(store).client
+    real = sender._send
+
+    async def send(script: Any, *rest: Any, **options: Any) -> Any:
+        name = _NAMES.get(script.name, script.name)
+        return await around(name, lambda: real(script, *rest, **options))
+
+    vars(sender)["_send"] = send
+    return lambda: vars(sender).update(_send=real)
+
+
+def stop_pruning(store: SessionStore) -> None:
+    """No index is pruned on the side: those scripts would come between others."""
+    engine_of(store).background = _NoBackground()
+
+
+# --- Connections ---
+
+
+def is_cluster(store: SessionStore) -> bool:
+    """Whether a session's keys are on several servers."""
+    return engine_of(store).client.is_cluster
+
+
+def lanes_of(store: SessionStore) -> Sequence[Lane]:
+    """The lanes that the store has in this event loop."""
+    return engine_of(store).client.lanes()
+
+
+def requests_lane(store: SessionStore, key: str = "any") -> Lane:
+    """The lane on which requests reach this key."""
+    client = engine_of(store).client
+    return client._routes[asyncio.get_running_loop()].lane(key.encode(), "requests")
+
+
+def port_of(one: Lane) -> int:
+    """The port to which a lane is connected; 0 if it isn't."""
+    server = one.connection.server
+    return 0 if server is None else server[1]
+
+
+def is_looking_for_a_master(one: Lane) -> bool:
+    """Whether a lane is asking the Sentinels at this moment."""
+    return one.connection.is_checking_master
+
+
+def connection_of(one: Lane) -> Any:
+    """The connection of a lane, as redis-py has it; None if there is none."""
+    return one.connection.raw
+
+
+def unread_bytes(one: Lane) -> int:
+    """How much has arrived on a lane's connection that nobody has read."""
+    connection: Any = one.connection.raw
+    return len(connection._reader._buffer)
+
+
+def servers_of(kit: SessionKit) -> Sequence[redis.Redis]:
+    """A client of each server that may hold a key of the test kit's."""
+    return kit._servers
