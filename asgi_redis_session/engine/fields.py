@@ -55,6 +55,8 @@ class Fields:
     def replace(self, values: dict[str, Any], stored: dict[str, bytes]) -> None:
         """Take over what Redis returned, and forget what was staged. The dicts are not copied."""
         self.values, self._stored = values, stored
+        # A commit that has found the session gone ends here.
+        self._is_committing = False
         self.discard()
 
     def discard(self) -> None:
