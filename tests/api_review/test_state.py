@@ -27,3 +27,20 @@ async def test_after_session_gone_a_field_set_and_removed_makes_no_session(
     assert session.is_new
     assert events == []
     assert cookie_change(session) is None
+
+
+async def test_an_increment_after_clear_ends_the_clearing(store: SessionStore) -> None:
+    """Once a field was written after `clear`, removing it later does not log the user out."""
+    session = await open_session(store).load()
+    await session.login("ann")
+    session["cart"] = 1
+    await session.save()
+    session_id = new_id(session)
+    session.clear()
+    assert await session.increment("visits") == 1
+    await session.save()
+    del session["visits"]
+    await session.save()
+    again = await open_session(store, session_id).load()
+    assert again.user_id == "ann"
+    assert dict(again) == {}
