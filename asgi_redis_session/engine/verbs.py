@@ -226,12 +226,19 @@ async def end_session(
     concern: Durability | None,
     own_connection: bool = False,
 ) -> Ending:
-    """End the session that has one of these handles."""
+    """
+    End the session that has one of these handles.
+
+    There may be a shortfall without a session: the try before this one has ended it, and its end
+    may still be lost.
+    """
+    shortfall = None
     for handle in handles:
         # 1. end.lua.
-        user_id, shortfall = await delete(
+        user_id, missed = await delete(
             engine, handle, reason, concern=concern, own_connection=own_connection
         )
+        shortfall = missed or shortfall
         if user_id is None:
             continue
         # 2. Give its place back. A session that may come back stays listed, so that `revoke_all`
@@ -240,7 +247,7 @@ async def end_session(
             index = engine.places.key_of(user_id)
             await engine.places.release(index, handle, own_connection=own_connection)
         return Ending(existed=True, shortfall=shortfall)
-    return Ending(existed=False)
+    return Ending(existed=False, shortfall=shortfall)
 
 
 # --- Steps ---
