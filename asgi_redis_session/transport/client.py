@@ -21,10 +21,11 @@ from redis.exceptions import NoScriptError, ResponseError
 from ..errors import DurabilityNotReached, SessionUnavailable
 from ..events import Events, Stats
 from ..options import Durability
+from .background import Background
 from .cluster import ClusterRoute
-from .lane import BarrierNotReached, Lane, LaneBroken
+from .lane import BarrierNotReached, Lane, LaneBroken, Purpose
 from .outages import Outages
-from .route import Hop, NodeUnknown, Purpose, Route, Server, ServerRoute
+from .route import Hop, NodeUnknown, Route, Server, ServerRoute
 from .scripts import Script, pack
 
 R = TypeVar("R")
@@ -97,7 +98,8 @@ class Client:
         self._routes: dict[asyncio.AbstractEventLoop, Route] = {}
         # Routes of the parent process, kept so that nothing closes their connections.
         self._inherited: list[Route] = []
-        self._retrying: dict[asyncio.Task[None], asyncio.AbstractEventLoop] = {}
+        # Retries of `call_soon`, which nobody awaits.
+        self._background = Background()
         _clients.add(self)
 
     def key(self, name: str) -> bytes:
@@ -126,7 +128,7 @@ class Client:
         """
         # Not `async def`: that would put one more coroutine into every request.
         purpose: Purpose = "lists" if own_connection else "requests"
-        return self._send(script, keys, arguments, purpose, idempotent=idempotent)
+        return self._send(script, keys, arguments, purpose, self.timeout, idempotent=idempotent)
 
     async def write(
         self,
@@ -147,9 +149,12 @@ class Client:
         Raises `SessionUnavailable` if Redis does not answer in time, or refuses. The write may have
         been executed then.
         """
-        purpose: Purpose = concern or ("lists" if own_connection else "requests")
+        purpose: Purpose = "lists" if own_connection else "requests"
+        seconds = self.timeout
+        if concern is not None:
+            purpose, seconds = concern, seconds + concern.timeout_ms / 1000
         try:
-            reply = await self._send(script, keys, arguments, purpose, idempotent=False)
+            reply = await self._send(script, keys, arguments, purpose, seconds, idempotent=False)
         except BarrierNotReached as short:
             return Written(script.result(*short.reply), DurabilityNotReached(str(short)))
         return Written(reply)
@@ -205,16 +210,19 @@ class Client:
         keys: Sequence[bytes],
         arguments: Sequence[Any],
         purpose: Purpose,
+        seconds: float,
         *,
         idempotent: bool,
     ) -> R:
-        """Run a script. Every request passes through here, so the good case is kept short."""
+        """
+        Run a script on the lane for *purpose*, within so many *seconds*.
+
+        Every request passes through here, so the good case is kept short.
+        """
         loop = asyncio.get_running_loop()
         route = self._routes.get(loop) or self._new_route(loop)
         key, packed = keys[0], script.packed(keys, arguments)
-        deadline = loop.time() + self.timeout
-        if isinstance(purpose, Durability):
-            deadline += purpose.timeout_ms / 1000
+        deadline = loop.time() + seconds
         lane = None
         reply: list[Any]
         try:
@@ -282,10 +290,7 @@ class Client:
             with suppress(SessionUnavailable):  # it has been counted and reported
                 await self._retry_until_deadline(route, retry, error)
 
-        loop = asyncio.get_running_loop()
-        task = loop.create_task(run())
-        self._retrying[task] = loop
-        task.add_done_callback(self._retrying.pop)
+        self._background.start(run())
 
     # --- Connections ---
 
@@ -304,8 +309,7 @@ class Client:
         loop = asyncio.get_running_loop()
         if loop in self._routes:
             await self._routes[loop].drain()
-        if retrying := [task for task, its_loop in self._retrying.items() if its_loop is loop]:
-            await asyncio.wait(retrying)
+        await self._background.drain()
 
     async def aclose(self) -> None:
         """Drain, then close this event loop's connections. The next command opens them again."""
@@ -327,7 +331,7 @@ class Client:
         """In a forked child: leave the parent's connections alone, without closing them."""
         self._inherited += self._routes.values()
         self._routes = {}
-        self._retrying = {}
+        self._background.abandon()
 
     def _new_route(self, loop: asyncio.AbstractEventLoop) -> Route:
         self._forget([known for known in self._routes if known.is_closed()])

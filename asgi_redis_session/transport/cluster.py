@@ -26,9 +26,9 @@ from redis.exceptions import (
 )
 
 from .connection import address_of
-from .lane import Lane, LaneBroken
+from .lane import Lane, LaneBroken, Purpose
 from .pool import node_pool
-from .route import Hop, NodeUnknown, Purpose, Route, Server
+from .route import Hop, NodeUnknown, Route, Server
 
 _Node = tuple[str, int]
 
@@ -109,9 +109,9 @@ class ClusterRoute(Route):
         await asyncio.sleep(seconds)
 
     def _lane_to(self, node: _Node, purpose: Purpose) -> Lane:
-        lane = self._lanes.get((purpose, node))
+        lane = self._lanes.get((node, purpose))
         if lane is None:
-            lane = self._open(purpose, node, node_pool(self._client, *node))
+            lane = self._open((node, purpose), node_pool(self._client, *node), purpose)
         return lane
 
     def _host_of_master(self, key: bytes) -> str:
@@ -203,7 +203,7 @@ class ClusterRoute(Route):
 
     def _close_others(self, masters: set[_Node]) -> None:
         """Close the lanes to nodes that no longer serve anything, once they are drained."""
-        for place in [place for place in self._lanes if place[1] not in masters]:
+        for place in [place for place in self._lanes if place[0] not in masters]:
             task = self._loop.create_task(self._close(self._lanes.pop(place)))
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)

@@ -18,14 +18,21 @@ The rules of a lane:
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from redis.asyncio import ConnectionPool
 from redis.exceptions import AuthenticationError, ResponseError
 
+from ..options import Durability
 from .barrier import Barrier
 from .connection import SharedConnection
 from .scripts import pack
+
+#: What a lane is for: the commands of requests; long lists and their like (see
+#: `Client.call(own_connection=True)`); search queries; or writes with this write concern. Each has
+#: a connection of its own, so that none of the others delays requests.
+Purpose = Literal["requests", "lists", "queries"] | Durability
 
 #: The part of a caller's remaining time that the barrier may take.
 _BARRIER_SHARE = 0.9
@@ -45,7 +52,8 @@ class BarrierNotReached(Exception):
         self.reply = reply
 
 
-class _Call(NamedTuple):
+@dataclass(slots=True)
+class _Call:
     packed: bytes
     echo: bytes | None
     reply: "asyncio.Future[Any]"
@@ -57,9 +65,9 @@ class Lane:
     """
     One connection, shared by all callers of one event loop. It is made by the first batch.
 
-    *timeout*: how long a caller waits at most, in seconds, connecting included. *barrier*: ends
-    every batch; no reply is delivered before its answer is in. *on_new_master*: called when
-    Sentinel may have appointed another master.
+    *timeout*: how long a caller waits at most, in seconds, connecting included. *purpose*: if it is
+    a write concern, each batch ends with its barrier, and no reply is delivered before that is
+    answered. *on_new_master*: called when Sentinel may have appointed another master.
     """
 
     __slots__ = (
@@ -72,6 +80,7 @@ class Lane:
         "batches",
         "commands",
         "connection",
+        "purpose",
     )
 
     def __init__(
@@ -79,12 +88,13 @@ class Lane:
         pool: ConnectionPool,
         *,
         timeout: float,
-        barrier: Barrier | None = None,
+        purpose: Purpose = "requests",
         on_new_master: Callable[[], None] = lambda: None,
     ) -> None:
         self.connection = SharedConnection(pool, on_new_master)
+        self.purpose = purpose
         self._timeout = timeout
-        self._barrier = barrier
+        self._barrier = Barrier(purpose) if isinstance(purpose, Durability) else None
         self._loop = asyncio.get_running_loop()
         self._pending: list[_Call] = []
         self._runner: asyncio.Task[None] | None = None
@@ -119,8 +129,8 @@ class Lane:
         *asking*: send ASKING right before the command, and skip its reply.
 
         The future raises redis-py's `ResponseError` if Redis answers with an error, `LaneBroken` if
-        there is no reply before the deadline, and `BarrierNotReached` if the lane has a barrier and
-        that is not reached.
+        there is no reply before the deadline, and `BarrierNotReached` if the lane's write
+        concern is not met.
         """
         if deadline is None:
             deadline = self._loop.time() + self._timeout
@@ -216,21 +226,20 @@ class Lane:
     ) -> None:
         """Read all replies of a batch. Each is delivered at once, or given to *hold*."""
         for call in batch:
-            _, echo, reply, _, has_asking = call
-            if has_asking:
+            if call.has_asking:
                 await connection.read_response()
             try:
                 answer = await connection.read_response()
             except ResponseError as error:
                 self._refuse(call, error)
                 continue
-            is_theirs = type(answer) is list and answer and answer[0] == echo
-            if not is_theirs and echo is not None:
+            is_theirs = type(answer) is list and answer and answer[0] == call.echo
+            if not is_theirs and call.echo is not None:
                 raise LaneBroken("a reply belongs to another command")
             if hold is not None:
                 hold(call, answer)
-            elif not reply.done():
-                reply.set_result(answer)
+            elif not call.reply.done():
+                call.reply.set_result(answer)
 
     def _refuse(self, call: _Call, error: ResponseError) -> None:
         if "READONLY" in str(error):  # this master was demoted: connect to the new one

@@ -8,20 +8,15 @@ has the route of a Redis Cluster, where it depends on the key's slot.
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from redis.asyncio import ConnectionPool, Redis
 
 from ..options import Durability
-from .barrier import Barrier
 from .connection import address_of
-from .lane import Lane, LaneBroken
+from .lane import Lane, LaneBroken, Purpose
 from .pool import private_pool
 
-#: What a lane is for: the commands of requests; long lists and their like (see
-#: `Client.call(own_connection=True)`); search queries; or writes with this write concern. Each has
-#: a connection of its own, so that none of the others delays requests.
-Purpose = Literal["requests", "lists", "queries"] | Durability
 #: Seconds that a search query may take: some for itself, behind another one that takes as long.
 _QUERY_TIMEOUT = 25.0
 
@@ -50,8 +45,8 @@ class Route(ABC):
 
     def __init__(self, timeout: float) -> None:
         self._timeout = timeout
-        # By purpose, and in a Cluster also by node.
-        self._lanes: dict[tuple[Purpose, Any], Lane] = {}
+        # By purpose; in a Cluster by node and purpose.
+        self._lanes: dict[Any, Lane] = {}
 
     @abstractmethod
     def lane(self, key: bytes, purpose: Purpose) -> Lane:
@@ -84,7 +79,7 @@ class Route(ABC):
 
     def lanes(self, purpose: Purpose | None = None) -> Sequence[Lane]:
         """Return the open lanes: all, or those for one purpose."""
-        return [lane for (its, _), lane in self._lanes.items() if purpose in (None, its)]
+        return [lane for lane in self._lanes.values() if purpose in (None, lane.purpose)]
 
     def counts(self) -> tuple[int, int]:
         """Return how many batches and how many commands have been answered."""
@@ -100,15 +95,12 @@ class Route(ABC):
         """Drain, then close all connections."""
         await asyncio.gather(*[lane.aclose() for lane in self.lanes()])
 
-    def _open(self, purpose: Purpose, node: Any, pool: ConnectionPool) -> Lane:
+    def _open(self, place: Any, pool: ConnectionPool, purpose: Purpose) -> Lane:
+        timeout = _QUERY_TIMEOUT if purpose == "queries" else self._timeout
         if isinstance(purpose, Durability):
-            timeout, barrier = self._timeout + purpose.timeout_ms / 1000, Barrier(purpose)
-        else:
-            timeout, barrier = self._timeout, None
-            if purpose == "queries":
-                timeout = _QUERY_TIMEOUT
-        lane = self._lanes[purpose, node] = Lane(
-            pool, timeout=timeout, barrier=barrier, on_new_master=self._check_master_soon
+            timeout += purpose.timeout_ms / 1000
+        lane = self._lanes[place] = Lane(
+            pool, timeout=timeout, purpose=purpose, on_new_master=self._check_master_soon
         )
         return lane
 
@@ -132,9 +124,9 @@ class ServerRoute(Route):
 
     def lane(self, _key: bytes, purpose: Purpose) -> Lane:
         """Return the lane for this purpose; it leads to all keys."""
-        lane = self._lanes.get((purpose, None))
+        lane = self._lanes.get(purpose)
         if lane is None:
-            lane = self._open(purpose, None, private_pool(self._client))
+            lane = self._open(purpose, private_pool(self._client), purpose)
         return lane
 
     async def reroute(
