@@ -152,7 +152,9 @@ def test_the_published_tables_are_those_of_the_published_run() -> None:
     result = json.loads(report.LATEST.read_text())
     for document in report.DOCUMENTS:
         text = document.read_text()
-        for section in report.SECTION.finditer(text):
+        sections = [*report.SECTION.finditer(text)]
+        assert sections, document.name
+        for section in sections:
             assert report.fill_in(section, result) == section[0], (document.name, section[2])
 
 

@@ -9,9 +9,11 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from asgi_redis_session import Session, SessionEvent, SessionStore
+from asgi_redis_session.engine.codec import decode
 
 from ..support.internals import open_session
 from ..support.page import Page
+from ..support.values import same
 from .evidence import Bomb, Evidence, executed
 
 pytestmark = pytest.mark.on_cluster
@@ -60,6 +62,9 @@ _ours = st.sampled_from([b"@created", b"@deadline", b"@idle", b"@auth", b"@seen"
 @example({b"@created": b"99999999999999999999"})
 @example({b"@idle": b"99999999999999999999"})
 @example({b"@idle": b"1", b"@auth": b""})
+@example({b"@deadline": b"1", b"a": b"1"})
+@example({b"@user": b"ada", b"a": b"1", b"b": b"[1]"})
+@example({b"a": b"[1"})
 async def test_whatever_a_hash_holds_no_request_fails(
     admin: redis.Redis,
     store: SessionStore,
@@ -71,23 +76,34 @@ async def test_whatever_a_hash_holds_no_request_fails(
     evidence = Evidence(admin, store)
     evidence.hash(fields)
     evidence.seal()
+    stored: Any = admin.hgetall(evidence.key)
+    theirs = {name: raw for name, raw in stored.items() if not name.startswith(b"@")}
     page.client.cookies.clear()
     page.client.cookies.set("session", evidence.id)
     events.clear()
     try:
 
-        def inspect(session: Session) -> None:
+        def inspect(session: Session) -> dict[str, Any]:
             repr(session)
-            dict(session)
             for name in ("handle", "user_id", "created_at", "authenticated_at", "expires_at"):
                 getattr(session, name)
+            return dict(session)
 
         assert (await page(inspect)).status_code == 200
-        if [event.name for event in events] == ["corrupt"]:
-            # An idle time of a few milliseconds may be over by now, or while we look.
-            assert evidence.is_untouched() or (
-                b"@idle" in fields and not admin.exists(evidence.key)
-            )
+        match [event.name for event in events]:
+            case ["corrupt"]:
+                assert page.seen == {}
+                # An idle time of a few milliseconds may be over by now, or while we look.
+                assert evidence.is_untouched() or (
+                    b"@idle" in fields and not admin.exists(evidence.key)
+                )
+            case ["unknown_id"]:
+                assert page.seen == {}
+                assert {b"@deadline", b"@idle"} & fields.keys()
+                assert not admin.exists(evidence.key)
+            case names:
+                assert names == []
+                assert same(page.seen, {name.decode(): decode(raw) for name, raw in theirs.items()})
         await store.get(evidence.handle)
         assert (await page(lambda session: session.update(z=1))).status_code == 200
     finally:

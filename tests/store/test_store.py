@@ -1,22 +1,28 @@
 """What a store counts, reports and drops."""
 
+import random
 import secrets
+from base64 import urlsafe_b64decode
+from collections import Counter
 from typing import Any
 
 import pytest
 
 from asgi_redis_session import SessionEvent, SessionMiddleware, SessionStore
+from asgi_redis_session.testing import SessionKit
 
 from ..support.internals import (
     cookie_change,
     handle_of,
     key_of,
     limit_queue,
+    load_scripts,
+    new_id,
     open_session,
     refresh,
     scripts,
 )
-from ..support.sessions import create
+from ..support.sessions import create, works
 
 pytestmark = pytest.mark.on_cluster
 
@@ -121,8 +127,41 @@ async def test_stats_count(session_redis_url: str, prefix: str) -> None:
     assert stats["errors"] == 0
 
 
-def test_every_script_is_known_by_its_sha(admin: Any) -> None:
-    """The SHA-1 that is sent is the one that Redis computes."""
-    assert [admin.script_load(script.text) for script in scripts()] == [
-        script.sha for script in scripts()
-    ]
+@pytest.mark.one_node
+async def test_a_server_that_knows_the_scripts_is_sent_no_text(
+    sessions: SessionKit, admin: Any
+) -> None:
+    """Every verb is scripts and nothing else, each sent by the SHA-1 that Redis has for it."""
+    admin.script_flush()
+    load_scripts(admin)
+    await sessions.store.drain()
+    with sessions.count() as commands:
+        await works(sessions.store, await create(sessions.store, n=0))
+        await sessions.store.drain()
+    assert set(commands.names) == {"EVALSHA"}
+    assert len(commands) > 10
+    admin.script_flush()
+    with sessions.count() as commands:
+        await works(sessions.store, await create(sessions.store, n=0))
+        await sessions.store.drain()
+    counted = Counter(commands.names)
+    assert counted.keys() == {"EVALSHA", "EVAL"}
+    assert counted["EVAL"] <= len(scripts())
+
+
+async def test_ids_do_not_depend_on_a_seed(store: SessionStore) -> None:
+    """Whoever knows the state of Python's `random` knows no id: 256 bits, each time others."""
+    ids = set()
+    for _ in range(20):
+        random.seed(1)
+        ids.add(await create(store, n=1))
+        session = await open_session(store).load()
+        await session.login("ann")
+        await session.save()
+        ids.add(new_id(session))
+        random.seed(1)
+        session.renew()
+        await session.save()
+        ids.add(new_id(session))
+    assert len(ids) == 60
+    assert all(len(urlsafe_b64decode(f"{each}=")) == 32 for each in ids)

@@ -77,7 +77,7 @@ async def test_a_sentinel_that_hangs_or_is_gone_is_passed_over(
     url = healthy.url.replace("://", "://127.0.0.1:1,")
     with frozen(first):
         async with SessionStore.from_url(url, prefix=prefix, timeout=10) as store:
-            await create(store, n=1)
+            assert await load(store, await create(store, n=1)) == 1
 
 
 async def test_no_sentinel_answers(prefix: str) -> None:
