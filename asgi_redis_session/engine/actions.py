@@ -158,9 +158,12 @@ async def touch(state: SessionState) -> bool:
 
 
 async def _read(state: SessionState) -> None:
-    handles = state.handles()
+    handles, record = state.handles(), None
     try:
-        record = await state.engine.hashes.load(handles, extend=state.extends) if handles else None
+        if handles:
+            record = await state.engine.hashes.load(
+                handles, extend=state.extends, from_cookie=state.had_cookie
+            )
     except SessionUnavailable as error:
         state.do_without(error)
     else:

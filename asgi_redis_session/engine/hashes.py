@@ -56,12 +56,21 @@ class Hashes:
 
     # --- Reading ---
 
-    async def load(self, handles: tuple[str, ...], *, extend: bool) -> Record | None:
-        """Read the whole hash; None if there is no session that can be read."""
+    async def load(
+        self, handles: tuple[str, ...], *, extend: bool, from_cookie: bool = True
+    ) -> Record | None:
+        """
+        Read the whole hash; None if there is no session that can be read.
+
+        *from_cookie*: whether a browser has sent the id, so that an unknown one is reported.
+        """
         self._events.counted.loads += 1
         handle, reply = await self._find(handles, self._loads.all[extend])
         if reply.state <= 0:
-            self._reports.absent(handle, reply.state)
+            if from_cookie:
+                self._reports.absent(handle, reply.state)
+            else:
+                self._reports.is_there(handle, reply.state)
             return None
         return self._reports.parsed(handle, reply, reply.fields)
 
