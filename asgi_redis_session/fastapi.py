@@ -1,4 +1,4 @@
-"""FastAPI: the session and its user as dependencies, described in OpenAPI."""
+"""FastAPI: the session and its user as dependencies, documented in OpenAPI."""
 
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
@@ -27,10 +27,10 @@ session, in endpoints, dependencies and WebSockets.
 
 
 class _SessionCookie(APIKeyCookie):
-    """Documents the cookie in OpenAPI; whether it is any good, the session decides."""
+    """Documents the cookie in OpenAPI. It checks nothing: the session does."""
 
     async def __call__(self, request: HTTPConnection) -> None:
-        """Nothing to check; and, other than in older FastAPI versions, WebSockets may come."""
+        """Accept everything, also a WebSocket, which older versions of FastAPI would refuse."""
 
 
 _cookie = _SessionCookie(
@@ -43,9 +43,9 @@ _cookie = _SessionCookie(
 
 async def require_user(session: SessionDep, _: Annotated[None, Security(_cookie)] = None) -> str:
     """
-    The id of the user who is logged in; 401 with the code `login_required` if nobody is.
+    Return the id of the user who is logged in; 401 with the code `login_required` if nobody is.
 
-    As a dependency of a route or router: `dependencies=[Depends(require_user)]`.
+    For a whole route or router: `dependencies=[Depends(require_user)]`.
     """
     if session.user_id is None:
         raise _unauthorized("login_required", "Log in first.")
@@ -53,18 +53,19 @@ async def require_user(session: SessionDep, _: Annotated[None, Security(_cookie)
 
 
 CurrentUser = Annotated[str, Depends(require_user)]
-"""`Annotated[str, Depends(require_user)]`: a parameter of this type is the user's id, or 401."""
+"""`Annotated[str, Depends(require_user)]`: the user's id as a parameter, or 401."""
 
 
 def require_fresh(max_age: timedelta | float) -> Callable[[Session, str], Awaitable[str]]:
     """
-    A dependency for sensitive actions: the user must have logged in at most *max_age* ago
-    (timedelta or seconds, by Redis' clock; ASVS 7.5.1, 7.5.3).
+    Return a dependency for sensitive actions: the user must have logged in recently.
 
         @app.post("/password", dependencies=[Depends(require_fresh(timedelta(minutes=5)))])
 
-    401 with the code `login_required` if nobody is logged in, `reauthentication_required` if
-    it was too long ago; answer that by asking for the password and calling `session.login` again.
+    *max_age*: how long ago at most, as a timedelta or in seconds, by Redis' clock (ASVS 7.5.1,
+    7.5.3). It answers 401 with the code `login_required` if nobody is logged in, and with
+    `reauthentication_required` if the login is too old: then ask for the password, and call
+    `session.login` again.
     """
     milliseconds("require_fresh(max_age)", max_age)
 

@@ -76,16 +76,14 @@ class SessionMiddleware:
         kind = scope["type"]
         if kind == "lifespan":
             await self._lifespan(scope, receive, send)
-        elif kind not in ("http", "websocket") or _has_session(scope):
+            return
+        if kind not in ("http", "websocket") or _has_session(scope):
             await self.app(scope, receive, send)
-        else:
-            await self._serve(scope, receive, send)
-
-    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        refresh = self._refresh_for(scope)
+            return
+        refresh = self._refresh_for(scope) if callable(self.refresh) else self.refresh
         state = self._new_state(scope, refresh)
         scope["session"] = Session(state)
-        of_kind = HTTPExchange if scope["type"] == "http" else WebSocketExchange
+        of_kind = HTTPExchange if kind == "http" else WebSocketExchange
         exchange: Exchange = of_kind(
             state,
             cookie=self.cookie,
@@ -96,7 +94,7 @@ class SessionMiddleware:
             send=send,
         )
         try:
-            if self.autoload and await self._loads(scope):
+            if self.autoload and (self.autoload is True or await self._loads(scope)):
                 await actions.load(state)
             await self.app(scope, exchange.receive, exchange.send)
         except Exception as error:
@@ -123,9 +121,7 @@ class SessionMiddleware:
         )
 
     def _refresh_for(self, scope: Scope) -> Refresh:
-        if not callable(self.refresh):
-            return self.refresh
-        refresh = self.refresh(scope)
+        refresh = self.refresh(scope) if callable(self.refresh) else self.refresh
         if refresh not in _REFRESH:
             raise ValueError(
                 f"The function given as SessionMiddleware(refresh=...) returned {refresh!r}: "
@@ -134,10 +130,8 @@ class SessionMiddleware:
         return refresh
 
     async def _loads(self, scope: Scope) -> bool:
-        """Whether the session is loaded before the app runs."""
-        if not callable(self.autoload):
-            return self.autoload
-        answer = self.autoload(scope)
+        """Ask the function given as `autoload`, which may be async."""
+        answer = self.autoload(scope) if callable(self.autoload) else self.autoload
         return bool(await answer if inspect.isawaitable(answer) else answer)
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:

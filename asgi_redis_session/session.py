@@ -55,7 +55,7 @@ class Session(MutableMapping[str, Any]):
         Use it in a WebSocket, or after a wait, to see what other requests have written.
         """
         self._state.accessed = True
-        await actions.reload(self._state)
+        await actions.load(self._state, again=True)
         return self
 
     async def fetch(self, *names: str) -> dict[str, Any]:
@@ -311,7 +311,7 @@ class Session(MutableMapping[str, Any]):
         record, login = self._known(), self._state.pending_login
         if login is not None:
             return instant(login.now_ms)
-        return None if record is None else instant(record.created_ms)
+        return None if record is None else instant(record.metadata.created_ms)
 
     @property
     def authenticated_at(self) -> datetime | None:

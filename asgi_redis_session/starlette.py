@@ -21,11 +21,11 @@ _REVOKED = 1008
 
 async def load_session(connection: HTTPConnection) -> Session:
     """
-    The session of a request or WebSocket, loaded.
+    Return the session of a request or WebSocket, loaded.
 
-    The same as `await connection.session.load()`, which type checkers refuse, because Starlette
-    declares `session` a dict. Raises `SessionUnavailable`, or `RuntimeError` without our
-    middleware.
+    It does what `await connection.session.load()` does. Type checkers refuse that, because
+    Starlette declares `session` as a dict. Raises `SessionUnavailable`, and `RuntimeError` if
+    `SessionMiddleware` is not installed.
     """
     session = connection.scope.get("session")
     if not isinstance(session, Session):
@@ -45,12 +45,12 @@ class SessionUser(BaseUser):
 
     @property
     def is_authenticated(self) -> bool:
-        """True: an anonymous request has Starlette's `UnauthenticatedUser`."""
+        """Always True: an anonymous request has Starlette's `UnauthenticatedUser`."""
         return True
 
     @property
     def display_name(self) -> str:
-        """The user id: sessions know no other name."""
+        """The user id; a session stores no other name."""
         return self.user_id
 
     @property
@@ -61,15 +61,15 @@ class SessionUser(BaseUser):
 
 class SessionAuthBackend(AuthenticationBackend):
     """
-    For Starlette's `AuthenticationMiddleware`: `request.user` and the scope `authenticated` follow
-    `session.login()`.
+    A backend for Starlette's `AuthenticationMiddleware`.
 
-    Add `SessionMiddleware` outside of it (before it in a `middleware=[…]` list). It loads the
-    session of every request that passes.
+    `request.user` and the scope `authenticated` then follow `session.login()`. Add
+    `SessionMiddleware` outside of it, which is before it in a `middleware=[…]` list. The backend
+    loads the session of every request.
     """
 
     async def authenticate(self, conn: HTTPConnection) -> tuple[AuthCredentials, BaseUser] | None:
-        """Starlette asks this for each request and WebSocket."""
+        """Called by Starlette for each request and WebSocket."""
         user_id = (await load_session(conn)).user_id
         if user_id is None:
             return None
@@ -86,15 +86,16 @@ async def closing_when_revoked(
         async with closing_when_revoked(websocket):
             async for text in websocket.iter_text(): ...
 
-    Asks Redis *every* so many seconds (one command; the sockets of a process share its round
-    trips). The session is not kept alive by that. While Redis is away, the socket stays open.
+    *every*: how often Redis is asked, as a timedelta or in seconds. It is one command, and the
+    sockets of a process share round trips. It does not extend the session's TTL. While Redis is
+    down, the socket stays open. *code*: the WebSocket close code (RFC 6455, 7.4).
     """
     session: Session = websocket.scope["session"]
     seconds = every.total_seconds() if isinstance(every, timedelta) else every
     block = anyio.CancelScope()
 
     async def watch() -> None:
-        while await _is_valid(session):  # noqa: ASYNC110  (Redis tells nobody by itself)
+        while await _is_valid(session):  # noqa: ASYNC110  (Redis sends no notice)
             await anyio.sleep(seconds)
         block.cancel()
 

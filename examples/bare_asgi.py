@@ -1,10 +1,10 @@
 """
-No framework: what does the middleware give to a plain ASGI app?
+No framework: how does a plain ASGI app use a session?
 
     uvicorn examples.bare_asgi:app
 
-A `Session` in `scope["session"]`. Open some pages under http://127.0.0.1:8000, then /forget.
-$REDIS_URL says where Redis is.
+The middleware puts a `Session` into `scope["session"]`. Open some pages below
+http://127.0.0.1:8000, then /forget. $REDIS_URL names your Redis.
 """
 
 import os
@@ -20,7 +20,7 @@ Send = Callable[[Message], Awaitable[None]]
 
 async def remember(scope: Message, receive: Receive, send: Send) -> None:
     if scope["type"] == "lifespan":
-        # The middleware closes its connection to Redis when the app has shut down.
+        # When the app has shut down, the middleware closes its connection to Redis.
         for event in ("startup", "shutdown"):
             await receive()
             await send({"type": f"lifespan.{event}.complete"})

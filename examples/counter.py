@@ -3,8 +3,8 @@ A visit counter: how does a Starlette app read and write its session?
 
     uvicorn examples.counter:app
 
-Open http://127.0.0.1:8000 and reload. The page at /about never asks for the session, so it
-waits for no Redis command. $REDIS_URL says where Redis is.
+Open http://127.0.0.1:8000 and reload. The page at /about never loads the session, so it waits for
+no Redis command. $REDIS_URL names your Redis.
 """
 
 import os

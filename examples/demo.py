@@ -1,10 +1,10 @@
 """
-How does a demo run everywhere, even where there is no Redis?
+How does a demo run where no Redis is installed?
 
     python -m examples.shop [--port N]
 
-Its `DevServer` is a real redis-server that nobody else uses and that ends with the demo. Set
-$REDIS_URL to use yours instead.
+`DevServer` starts a private redis-server that ends with the demo. Set $REDIS_URL to use your own
+Redis instead.
 """
 
 import os
@@ -26,14 +26,14 @@ PORT = 8000
 
 
 def run(make_app: Callable[[str], Any]) -> None:
-    """Serve `make_app(redis_url)` on this computer, until Ctrl-C or SIGTERM."""
+    """Serve `make_app(redis_url)` on the loopback interface until Ctrl-C or SIGTERM."""
     parser = ArgumentParser(prog="python -m examples.shop", description="Run the example shop.")
     parser.add_argument("--port", type=int, help=f"default: {PORT}, or a free one if it is taken")
     port = parser.parse_args().port
-    # uvicorn shuts down first, then raises the signal again: it unwinds the `with`.
+    # uvicorn shuts down first, then raises the signal again, which leaves the `with` block.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: sys.exit(0))
-    # On loopback there is no network on which anybody could listen.
+    # The warning is about cookies over plain HTTP; nobody can listen on loopback.
     warnings.filterwarnings("ignore", "CookiePolicy.for_development")
     try:
         with ExitStack() as stack:
@@ -57,6 +57,6 @@ def listen(port: int | None) -> socket.socket:
 
 
 def place(redis_url: str) -> str:
-    """Where that Redis is; says nothing of passwords."""
+    """The address of this Redis, without user and password."""
     parts = urlsplit(redis_url)
     return parts.netloc.rpartition("@")[2] or parts.path

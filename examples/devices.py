@@ -1,10 +1,10 @@
 """
-An account page: how do users see where they are logged in, and end what is not theirs?
+An account page: how do users see where they are logged in, and end sessions that are not theirs?
 
     uvicorn examples.devices:app
 
-Log in at http://127.0.0.1:8000 with two browsers. Deleting the account needs a log-in of the last
-five minutes; after that, the password is asked for again. $REDIS_URL says where Redis is.
+Log in at http://127.0.0.1:8000 with two browsers. Deleting the account needs a login within the
+last five minutes; otherwise the app asks for the password again. $REDIS_URL names your Redis.
 """
 
 import os
@@ -50,7 +50,7 @@ async def logout(session: SessionDep) -> str:
 
 @app.post("/devices/{handle}/end", status_code=303)
 async def end_device(handle: str, user: CurrentUser) -> str:
-    await store.users.revoke(user, handle)  # ends nothing that is somebody else's
+    await store.users.revoke(user, handle)  # False for another user's session
     return "/"
 
 
@@ -74,5 +74,5 @@ async def delete(session: SessionDep, user: FreshUser) -> str:
 
 @app.post("/password", status_code=303)
 async def confirm(session: SessionDep, user: CurrentUser, password: Annotated[str, Form()]) -> str:
-    await session.login(user)  # your app compares the password first
+    await session.login(user)  # a real app checks the password first
     return "/delete"

@@ -1,4 +1,4 @@
-"""The pages of `devices`, without JavaScript; whatever users can type is escaped."""
+"""The pages of `devices`, without JavaScript. Everything that users can type is escaped."""
 
 from html import escape
 

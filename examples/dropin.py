@@ -3,8 +3,8 @@ Moving over: what changes in an app that was written for Starlette's SessionMidd
 
     uvicorn examples.dropin:app
 
-One import, and the line that adds the middleware. Nothing else: `autoload=True` loads the session
-before the app runs, so that it is as good as a dict. $REDIS_URL says where Redis is.
+One import, and the line that adds the middleware. With `autoload=True` the session is loaded before
+the app runs, so the app can use it like a dict. $REDIS_URL names your Redis.
 """
 
 import os

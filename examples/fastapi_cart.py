@@ -3,8 +3,9 @@ A shopping cart: how does a FastAPI endpoint get its session?
 
     uvicorn examples.fastapi_cart:app
 
-It declares a parameter of the type `SessionDep`. Try it at http://127.0.0.1:8000/docs. Changes deep
-inside a value are noticed and saved like any other. $REDIS_URL says where Redis is.
+It declares a parameter of the type `SessionDep`. Try it at http://127.0.0.1:8000/docs. Changes
+inside nested values are noticed and saved. The items are one field: if two requests change them at
+once, the later one wins (docs/guide.md says how to avoid that). $REDIS_URL names your Redis.
 """
 
 import os

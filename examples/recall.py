@@ -1,10 +1,10 @@
 """
-A product is recalled: which carts hold it, whose customers are these, and how does it get out?
+A product is recalled: which carts hold it, in which shops, and how are these sessions ended?
 
     python -m examples.recall 100000
 
-Fills that many carts on a private Redis (or on that of $REDIS_URL), asks for them by Redis Search
-and by SCAN, and ends the sessions that hold the product.
+Fills that many carts on a private Redis (or on the one at $REDIS_URL), finds the recalled product
+with Redis Search and with SCAN, and ends the sessions that hold it.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ async def seed(store: SessionStore, carts: int) -> None:
 
 
 async def scan(redis: Redis) -> int:
-    """The same question without an index: every key is looked at."""
+    """The same count without an index: read every key."""
     cursor, found = None, 0
     while cursor != 0:
         cursor, keys = await redis.scan(cursor or 0, match=f"{PREFIX}:*", count=1000)

@@ -1,10 +1,11 @@
 """
-A shop: what does an app look like that keeps log-ins, carts and preferences in its sessions?
+A shop: how does an app keep logins, carts and preferences in its sessions?
 
-    python -m examples.shop [--port N]    brings a redis-server of its own, unless $REDIS_URL is set
+    python -m examples.shop [--port N]    starts a private redis-server, unless $REDIS_URL is set
     uvicorn examples.shop:app             uses $REDIS_URL; any number of instances can share it
 
-$SESSION_PREFIX begins every key in Redis. SHOP_HTTPS=1 keeps the cookie to HTTPS, for production.
+Every key in Redis begins with $SESSION_PREFIX. With SHOP_HTTPS=1, for production, browsers send the
+cookie over HTTPS only.
 """
 
 import os

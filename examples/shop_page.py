@@ -1,4 +1,4 @@
-"""The page of the example shop: `shop.html`, filled in with what the session holds."""
+"""The page of the example shop: `shop.html`, filled in from the session."""
 
 import json
 from collections.abc import Iterable

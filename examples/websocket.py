@@ -3,9 +3,9 @@ A draft that saves itself: how does a WebSocket use the session?
 
     uvicorn examples.websocket:app
 
-Open http://127.0.0.1:8000, type, and reload: what you typed is still there. Responses save the
-session when they start; a socket calls `await session.save()`. Once accepted it can't give the
-browser a cookie any more, so the page creates the session. $REDIS_URL says where Redis is.
+Open http://127.0.0.1:8000, type, and reload: your text is still there. A response saves the session
+when it starts; a socket calls `await session.save()`. A socket that is accepted can't set a cookie
+any more, so the page creates the session. $REDIS_URL names your Redis.
 """
 
 import os

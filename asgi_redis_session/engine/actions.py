@@ -21,23 +21,32 @@ _INT64 = 2**63
 _T = TypeVar("_T")
 
 
-async def load(state: SessionState) -> None:
-    """Read the session, unless it was read already."""
-    if state.phase is Phase.UNLOADED:
-        async with state.lock:
-            if state.phase is Phase.UNLOADED:
-                await _read(state)
-
-
-async def reload(state: SessionState) -> None:
-    """Read the session again, and forget what was staged."""
-    async with state.lock:
-        await _read(state)
+async def load(state: SessionState, *, again: bool = False) -> None:
+    """Read the session, once. *again*: even if it was read already; staged changes are dropped."""
+    if state.phase is not Phase.UNLOADED and not again:
+        return
+    turn = state.turn
+    if not turn.take():
+        await turn.wait()
+    try:
+        if state.phase is not Phase.UNLOADED and not again:
+            return
+        handles, record = state.handles(), None
+        if handles:
+            record = await state.engine.hashes.load(
+                handles, extend=state.extends, from_cookie=state.had_cookie
+            )
+        state.note_success()
+        state.adopt(record)
+    except SessionUnavailable as error:
+        state.do_without(error)
+    finally:
+        turn.leave()
 
 
 async def fetch(state: SessionState, names: Sequence[str]) -> dict[str, Any]:
     """Read single fields, and leave the session unloaded."""
-    async with state.lock:
+    async with state.turn:
         if state.has_no_id():
             state.adopt(None)
         if state.phase is Phase.UNLOADED:
@@ -58,7 +67,7 @@ async def fetch(state: SessionState, names: Sequence[str]) -> dict[str, Any]:
 
 async def increment(state: SessionState, name: str, amount: int) -> int:
     """Add to an integer field in Redis, or to its staged value where there is one."""
-    async with state.lock:
+    async with state.turn:
         if state.has_no_id():
             state.adopt(None)
         state.fields.refuse_one_more(name)
@@ -89,13 +98,18 @@ async def commit(state: SessionState, durability: Durability | None = None) -> N
     """Write what is staged, in one guarded step."""
     if state.phase is Phase.UNLOADED:
         return
-    async with state.lock:
+    turn = state.turn
+    if not turn.take():
+        await turn.wait()
+    try:
         changes = state.collect()
         if state.is_emptied(changes):
             state.withdraw_login()
             await _end(state, durability)
         elif changes and (state.phase is Phase.STORED or changes.fields or changes.login):
             await _write(state, changes, durability or state.engine.durability)
+    finally:
+        turn.leave()
 
 
 async def login(
@@ -109,7 +123,7 @@ async def login(
     span = span_of("login", state.engine.span, idle, absolute)
     state.refuse_new_id()
     await load(state)
-    async with state.lock:
+    async with state.turn:
         state.writable()
         record, pending = state.record, state.pending_login
         replaced = [known.handle for known in (record, pending) if known is not None]
@@ -123,7 +137,7 @@ async def login(
         state.withdraw_login()
         if not keeps_data:  # another user's data
             state.changes = None
-            state.fields.replace({}, {})
+            state.replace_fields({}, {})
         changes = state.stage()
         changes.login, changes.idle_ms, changes.absolute_ms = login, None, None
         state.fields.is_cleared = False
@@ -131,7 +145,7 @@ async def login(
 
 async def logout(state: SessionState) -> None:
     """End the session."""
-    async with state.lock:
+    async with state.turn:
         if state.is_absent():
             state.adopt(None)
         else:
@@ -140,7 +154,7 @@ async def logout(state: SessionState) -> None:
 
 async def still_valid(state: SessionState) -> bool:
     """Whether Redis still holds the session. Leaves the TTL alone."""
-    async with state.lock:
+    async with state.turn:
         if state.is_absent():
             return False
         return await _reach(state, state.engine.hashes.exists(state.handles()))
@@ -148,27 +162,13 @@ async def still_valid(state: SessionState) -> bool:
 
 async def touch(state: SessionState) -> bool:
     """Extend the TTL now; returns whether Redis still holds the session."""
-    async with state.lock:
+    async with state.turn:
         if state.is_absent():
             return False
         exists = await _reach(state, state.engine.hashes.touch(state.handles()))
         if exists:
             state.note_extended()
         return exists
-
-
-async def _read(state: SessionState) -> None:
-    handles, record = state.handles(), None
-    try:
-        if handles:
-            record = await state.engine.hashes.load(
-                handles, extend=state.extends, from_cookie=state.had_cookie
-            )
-    except SessionUnavailable as error:
-        state.do_without(error)
-    else:
-        state.note_success()
-        state.adopt(record)
 
 
 async def _reach(state: SessionState, verb: Awaitable[_T]) -> _T:

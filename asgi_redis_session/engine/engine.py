@@ -8,6 +8,7 @@ from ..events import Events, SessionEvent
 from ..options import Durability, Lifetime, Limits
 from ..transport.background import Background
 from ..transport.client import Client
+from .fields import Fields
 from .hashes import Hashes
 from .ids import SessionIds
 from .loads import Loads
@@ -50,6 +51,8 @@ class Engine:
         self.max_sessions = max_sessions
         self.evicts = evicts
         self.shadows = shadows
+        #: What a session shows that was not read yet. Nobody may use it, so it never changes.
+        self.no_fields = Fields(limits, shadows.checks, {}, {})
         self.ids = SessionIds(secret)
         self.events = Events(on_event)
         self.background = Background()

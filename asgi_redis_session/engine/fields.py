@@ -23,41 +23,44 @@ class Fields:
     """
     Named values, compared by their encoded bytes with what is stored.
 
-    *checks*: what else to check before a field is set, by its name (`Shadows.checks`).
+    *values*, *stored*: what Redis returned; the dicts are not copied. *checks*: what else to check
+    before a field is set, by its name (`Shadows.checks`).
     """
 
     __slots__ = (
         "_checks",
         "_is_committing",
         "_limits",
-        "_live",
-        "_staged",
         "_stored",
         "is_cleared",
+        "live",
+        "staged",
         "values",
     )
 
-    def __init__(self, limits: Limits, checks: Mapping[str, Callable[[Any], None]]) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        checks: Mapping[str, Callable[[Any], None]],
+        values: dict[str, Any],
+        stored: dict[str, bytes],
+    ) -> None:
         self._limits = limits
         self._checks = checks
-        self.values: dict[str, Any] = {}
-        self._stored: dict[str, bytes] = {}
-        self._staged: dict[str, bytes | None] = {}
-        # Fields whose list or dict the app holds, so that it may have changed without notice.
-        self._live = _NONE
+        self.values = values
+        self._stored = stored
+        #: Encoded values that differ from the stored ones; None: to remove.
+        self.staged: dict[str, bytes | None] = {}
+        #: Fields whose list or dict the app holds, so that it may have changed without notice.
+        self.live = _NONE
         # While a commit is under way, every assignment is staged: it comes after that commit.
         self._is_committing = False
         #: Whether the app has called `clear()` and has set nothing since.
         self.is_cleared = False
 
-    def replace(self, values: dict[str, Any], stored: dict[str, bytes]) -> None:
-        """Take over what Redis returned, and forget what was staged. The dicts are not copied."""
-        self.values, self._stored = values, stored
-        self.discard()
-
     def discard(self) -> None:
         """Forget what was staged."""
-        self._staged, self._live, self.is_cleared = {}, _NONE, False
+        self.staged, self.live, self.is_cleared = {}, _NONE, False
 
     # --- One field ---
 
@@ -65,7 +68,7 @@ class Fields:
         """Return a value. Raises `KeyError`."""
         value = self.values[name]
         if type(value) is list or type(value) is dict:
-            self._live |= {name}
+            self.live |= {name}
         return value
 
     def set(self, name: str, value: Any) -> None:
@@ -75,16 +78,16 @@ class Fields:
         self.refuse_one_more(name)
         self.values[name] = value
         if type(value) is list or type(value) is dict:
-            self._live |= {name}
+            self.live |= {name}
         else:
-            self._live -= {name}
+            self.live -= {name}
         self._stage(name, encoded)
         self.is_cleared = False
 
     def remove(self, name: str) -> None:
         """Stage the removal of a field. Raises `KeyError`."""
         del self.values[name]
-        self._live -= {name}
+        self.live -= {name}
         self._stage(name, None)
 
     def clear(self) -> None:
@@ -95,18 +98,13 @@ class Fields:
 
     # --- What has changed ---
 
-    @property
-    def may_have_changes(self) -> bool:
-        """True if there may be something to write. Cheap: no value is encoded."""
-        return bool(self._staged or self._live or self.is_cleared)
-
     def collect(self) -> dict[str, bytes | None]:
         """
         Return all changes: encoded values to write, None to remove.
 
         Raises `SessionValueError` for a list or dict that can't be stored as it is now.
         """
-        for name in self._live:
+        for name in self.live:
             value = self.values[name]
             try:
                 self._stage(name, self._encode(name, value))
@@ -114,13 +112,13 @@ class Fields:
                 # It was read, and is larger than today's limits, but has not changed.
                 if not self._is_as_stored(name, value):
                     raise
-        if self._staged:
+        if self.staged:
             self._refuse_too_large()
-        return self._staged
+        return self.staged
 
     def begin_commit(self) -> None:
         """Changes made from here on belong to the next commit, even if this one fails."""
-        self._staged, self._is_committing = {}, True
+        self.staged, self._is_committing = {}, True
 
     def committed(self, sent: Mapping[str, bytes | None]) -> None:
         """What was *sent* is in Redis now. What was staged meanwhile may be there already."""
@@ -130,23 +128,24 @@ class Fields:
                 stored.pop(name, None)
             else:
                 stored[name] = raw
-        self._staged = {n: raw for n, raw in self._staged.items() if raw != stored.get(n)}
+        self.staged = {n: raw for n, raw in self.staged.items() if raw != stored.get(n)}
         self._is_committing = False
 
     def restage(self, sent: Mapping[str, bytes | None]) -> None:
         """What was *sent* may be in Redis or not: stage it again, below what came later."""
-        self._staged = {**sent, **self._staged}
+        self.staged = {**sent, **self.staged}
         self._stored.update(dict.fromkeys(sent, _UNKNOWN))
         self._is_committing = False
 
     def is_unchanged(self, name: str) -> bool:
         """Whether what the app sees of this field is what Redis returned."""
-        return name not in self._staged and name not in self._live
+        return name not in self.staged and name not in self.live
 
     def set_stored(self, name: str, value: int, raw: bytes) -> None:
         """Note a value that Redis itself has computed."""
         self.values[name] = value
         self._stored[name] = raw
+        self.is_cleared = False
 
     def refuse_one_more(self, name: str) -> None:
         """Raise `SessionValueError` if this would be one field too many."""
@@ -160,9 +159,9 @@ class Fields:
     def _stage(self, name: str, encoded: bytes | None) -> None:
         # Compared as bytes: `1`, `True` and `1.0` differ, as their types do.
         if encoded != self._stored.get(name) or self._is_committing:
-            self._staged[name] = encoded
+            self.staged[name] = encoded
         else:
-            self._staged.pop(name, None)
+            self.staged.pop(name, None)
 
     def _is_as_stored(self, name: str, value: Any) -> bool:
         stored = self._stored.get(name)
@@ -187,7 +186,7 @@ class Fields:
     def _refuse_too_large(self) -> None:
         stored, limit = self._stored, self._limits.session_bytes
         growth = sum(
-            len(raw or b"") - len(stored.get(name, b"")) for name, raw in self._staged.items()
+            len(raw or b"") - len(stored.get(name, b"")) for name, raw in self.staged.items()
         )
         if growth <= 0:  # a session that is too large already may still shrink
             return

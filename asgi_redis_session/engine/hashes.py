@@ -17,7 +17,7 @@ from ..options import Durability, Limits
 from ..transport.client import Client, Written
 from ..transport.scripts import Script
 from . import scripts
-from .codec import CorruptValue, decode
+from .codec import CorruptValue, decode, read_hash
 from .loads import Loads
 from .record import Changes, Record, Span
 from .reports import Reports
@@ -65,14 +65,23 @@ class Hashes:
         *from_cookie*: whether a browser has sent the id, so that an unknown one is reported.
         """
         self._events.counted.loads += 1
-        handle, reply = await self._find(handles, self._loads.all[extend])
+        script, handle = self._loads.all[extend], handles[0]
+        if len(handles) == 1:  # nearly always, so without the coroutine of `_find`
+            keys = (self._client.key(handle),)
+            reply = await self._client.call(script, keys, idempotent=True)
+        else:
+            handle, reply = await self._find(handles, script)
         if reply.state <= 0:
             if from_cookie:
                 self._reports.absent(handle, reply.state)
             else:
                 self._reports.is_there(handle, reply.state)
             return None
-        return self._reports.parsed(handle, reply, reply.fields)
+        try:
+            return Record(handle, reply.state, reply.now_ms, *read_hash(reply.fields))
+        except CorruptValue as error:
+            self._reports.corrupt(handle, str(error))
+            return None
 
     async def fetch(
         self, handles: tuple[str, ...], names: Sequence[str], *, extend: bool
@@ -135,7 +144,7 @@ class Hashes:
         sets, removes = self._field_args(handle or record.handle, changes)
         idle = "" if changes.idle_ms is None else changes.idle_ms
         shorter = changes.absolute_ms
-        deadline = "" if shorter is None else record.created_ms + shorter
+        deadline = "" if shorter is None else record.metadata.created_ms + shorter
         return [self._idle_ms, int(extend), idle, deadline, len(sets), *sets, *removes]
 
     def login_args(self, changes: Changes, span: Span) -> list[Any]:

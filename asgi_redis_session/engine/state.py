@@ -6,9 +6,8 @@ and only `enter` changes the phase. No framework here, no clock and no Redis com
 sends those.
 """
 
-import asyncio
 from enum import Enum
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from ..cookie import CookieChange
 from ..errors import (
@@ -24,6 +23,7 @@ from . import verbs
 from .engine import Engine
 from .fields import Fields
 from .record import Changes, ClientInfo, Login, Record, Span, span_of
+from .turn import Turn
 
 
 class Phase(Enum):
@@ -65,10 +65,10 @@ class SessionState:
         "fields",
         "had_cookie",
         "is_marked",
-        "lock",
         "phase",
         "record",
         "session_id",
+        "turn",
     )
 
     def __init__(
@@ -95,11 +95,13 @@ class SessionState:
         # What is staged beside fields; None: nothing.
         self.changes: Changes | None = None
         self.cookie_change: CookieChange | None = None
-        self.lock = asyncio.Lock()
+        #: Held by one verb at a time.
+        self.turn = Turn()
         self.phase = Phase.UNLOADED
         #: What Redis holds of the session; None in every phase but STORED.
         self.record: Record | None = None
-        self.fields = Fields(engine.limits, engine.shadows.checks)
+        #: Its fields. While nothing was read, an empty object that all sessions share.
+        self.fields = engine.no_fields
         #: Whether the app has used the session, so that the response varies with the cookie.
         self.accessed = False
         #: Whether the app has called `mark_modified`.
@@ -157,7 +159,10 @@ class SessionState:
     @property
     def may_have_changes(self) -> bool:
         """True if there may be something to write. Cheaper than `has_changes`, which compares."""
-        return self.changes is not None or self.fields.may_have_changes
+        fields = self.fields
+        if self.changes is not None:
+            return True
+        return bool(fields.staged or fields.live or fields.is_cleared)
 
     @property
     def has_changes(self) -> bool:
@@ -179,13 +184,13 @@ class SessionState:
     def user_id(self) -> str | None:
         """Who is logged in."""
         login, record = self.pending_login, self.record
-        return login.user_id if login is not None else record.user_id if record else None
+        return login.user_id if login is not None else record.metadata.user_id if record else None
 
     @property
     def auth_ms(self) -> int | None:
         """When the user logged in."""
         login, record = self.pending_login, self.record
-        return login.now_ms if login is not None else record.auth_ms if record else None
+        return login.now_ms if login is not None else record.metadata.auth_ms if record else None
 
     def handles(self) -> tuple[str, ...]:
         """The handles that the session may have; empty without an id."""
@@ -211,10 +216,10 @@ class SessionState:
 
     def discard(self) -> None:
         """Forget what is staged: the request has failed."""
-        if self.changes is not None:
-            self.withdraw_login()
-            self.changes = None
-        self.fields.discard()
+        self.withdraw_login()
+        self.changes = None
+        if self.phase is not Phase.UNLOADED:
+            self.fields.discard()
 
     def pop_cookie_change(self) -> CookieChange | None:
         """Return what the browser must be told, once; None if its cookie is right."""
@@ -233,12 +238,13 @@ class SessionState:
 
     def adopt(self, record: Record | None) -> None:
         """Take over what Redis holds; None: nothing. What was staged is forgotten."""
-        self.discard()
+        self.withdraw_login()
+        self.changes = None
         if record is None:
-            self.fields.replace({}, {})
+            self.replace_fields({}, {})
             self.enter(Phase.NEW)
         else:
-            self.fields.replace(record.values, record.stored)
+            self.replace_fields(record.values, record.stored)
             self.enter(Phase.STORED, record)
 
     def do_without(self, error: SessionUnavailable) -> None:
@@ -247,7 +253,7 @@ class SessionState:
         if not self._is_tolerant:
             raise error
         self.discard()
-        self.fields.replace({}, {})
+        self.replace_fields({}, {})
         self.enter(Phase.STAND_IN)
 
     def raise_gone(self) -> NoReturn:
@@ -257,10 +263,14 @@ class SessionState:
 
     # --- For actions ---
 
+    def replace_fields(self, values: dict[str, Any], stored: dict[str, bytes]) -> None:
+        """Show other fields: what Redis returned, or none. What was staged is forgotten."""
+        engine = self.engine
+        self.fields = Fields(engine.limits, engine.shadows.checks, values, stored)
+
     def note_success(self) -> None:
         """Redis was reached, by a command that extends the TTL."""
-        self.failure = None
-        self.note_extended()
+        self.failure, self.extends = None, self._is_long_lived
 
     def note_extended(self) -> None:
         """The TTL was extended: once per request is enough, unless this is a WebSocket."""
@@ -293,7 +303,7 @@ class SessionState:
     def issue_cookie(self, record: Record) -> None:
         """Let the response give the browser the current id, if there is one to give."""
         if self.session_id is not None:
-            deadline_ms = record.deadline_ms
+            deadline_ms = record.metadata.deadline_ms
             left_ms = None if deadline_ms is None else max(0, deadline_ms - record.now_ms)
             self.cookie_change = CookieChange(self.session_id, left_ms)
 
@@ -313,7 +323,7 @@ class SessionState:
         record, login = self.record, changes.login
         if self.fields.values or (record is None and login is None):
             return False
-        has_user = login is not None or (record is not None and record.user_id is not None)
+        has_user = login is not None or (record is not None and record.metadata.user_id is not None)
         return self.fields.is_cleared or (bool(changes.fields) and not has_user)
 
     def has_no_id(self) -> bool:
@@ -337,9 +347,9 @@ class SessionState:
             return login.span
         if record is None:
             return default
-        deadline_ms = record.deadline_ms
-        absolute_ms = None if deadline_ms is None else deadline_ms - record.created_ms
-        return Span(record.idle_ms or default.idle_ms, absolute_ms)
+        deadline_ms = record.metadata.deadline_ms
+        absolute_ms = None if deadline_ms is None else deadline_ms - record.metadata.created_ms
+        return Span(record.metadata.idle_ms or default.idle_ms, absolute_ms)
 
 
 def _too_long(half: str, limit_ms: int) -> SessionValueError:

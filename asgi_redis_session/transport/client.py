@@ -69,6 +69,11 @@ class _Retry:
     #: Whether it was sent again after a broken connection.
     resent: bool = False
 
+    @property
+    def lane(self) -> Lane | None:
+        """The lane of the last attempt."""
+        return None if self.hop is None else self.hop.lane
+
 
 class Client:
     """
@@ -234,7 +239,7 @@ class Client:
             try:
                 retry.hop = hop = await self._next_hop(route, retry, error, attempts)
             except (LaneBroken, ResponseError) as final:
-                raise self._outages.report(_lane_of(retry), final) from None
+                raise self._outages.report(retry.lane, final) from None
             try:
                 reply: list[Any] = await hop.lane.submit(
                     retry.packed, retry.keys[0], retry.deadline, asking=hop.asking
@@ -268,7 +273,7 @@ class Client:
         error = None if reply.cancelled() else reply.exception()
         if isinstance(error, LaneBroken):
             route.suspect_topology()
-            self._outages.report(_lane_of(retry), error)
+            self._outages.report(retry.lane, error)
         elif isinstance(error, ResponseError):
             self._retry_in_background(route, retry, error)
 
@@ -339,10 +344,6 @@ class Client:
         for loop in loops:
             if route := self._routes.pop(loop, None):
                 _count(route, self.events.counted)
-
-
-def _lane_of(retry: _Retry) -> Lane | None:
-    return None if retry.hop is None else retry.hop.lane
 
 
 def _count(route: Route, stats: Stats) -> None:

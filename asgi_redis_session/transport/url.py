@@ -77,7 +77,7 @@ def _sentinel(parts: SplitResult) -> Redis:
     if not service or (database and not database.isdecimal()):
         raise ValueError("the name of the service must follow the Sentinels")
     options = _options(parts._replace(path=f"/{database}"))
-    sentinel_credentials = {
+    credentials = {  # of the Sentinels
         name: options.pop(f"sentinel_{name}")
         for name in ("username", "password")
         if f"sentinel_{name}" in options
@@ -87,7 +87,7 @@ def _sentinel(parts: SplitResult) -> Redis:
     # Redis and the pool of a Sentinel both turn `ssl` into a class of connections.
     sentinel = Sentinel(  # type: ignore[no-untyped-call]
         _hosts(parts, "sentinel"),
-        sentinel_kwargs={"ssl": tls, **tls_options, **sentinel_credentials},
+        sentinel_kwargs={"ssl": tls, **tls_options, **credentials},
     )
     client: Redis = sentinel.master_for(service, ssl=tls, driver_info=_driver(), **options)
     private_pool(client).make_connection()  # type: ignore[no-untyped-call]

@@ -13,8 +13,8 @@ from starlette.routing import Route
 
 from asgi_redis_session import CookiePolicy, Session, SessionMiddleware, SessionStore
 
-from ..serving import serve
 from ..support.internals import new_id, open_session
+from ..support.serving import serve
 
 __all__ = [
     "DAY",

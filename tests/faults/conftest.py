@@ -9,9 +9,9 @@ import pytest
 
 from asgi_redis_session import Session, SessionStore
 
-from ..gate import Gate, gate_to
+from ..support.gate import Gate, gate_to
 from ..support.internals import handle_of, open_session
-from ..test_concurrency import create
+from ..support.sessions import create
 from .servers import Server
 
 _FIGURES = pytest.StashKey[list[str]]()

@@ -20,7 +20,7 @@ import redis
 from asgi_redis_session import Durability, SessionStore
 from asgi_redis_session.devserver import DevServer
 
-from ..servers import SOON_MS, Cluster, Sentinels, ask, client_of, wait_for
+from ..support.servers import SOON_MS, Cluster, Sentinels, ask, client_of, wait_for
 from .journal import Journal, Tally
 from .servers import BINARY
 

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from asgi_redis_session.devserver import DevServer
 
-from ..servers import client_of, frozen
+from ..support.servers import client_of, frozen
 
 #: What `make matrix` asks for.
 BINARY = os.environ.get("SESSION_TEST_SERVER")

@@ -14,7 +14,7 @@ import uvicorn
 
 from asgi_redis_session import Session, SessionError, SessionMiddleware, SessionStore
 
-from ..conftest import PLAIN
+from ..support.sessions import PLAIN
 
 Scope = MutableMapping[str, Any]
 

@@ -13,7 +13,7 @@ import pytest
 from asgi_redis_session import Lifetime, SessionStore
 
 from ..support.internals import open_session
-from ..test_concurrency import create
+from ..support.sessions import create
 from .servers import Server
 from .shop import OK, Browser, app_of
 

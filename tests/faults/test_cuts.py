@@ -14,7 +14,7 @@ import pytest
 from asgi_redis_session import Session, SessionStore, SessionUnavailable
 
 from ..support.internals import open_session, store_of
-from ..test_concurrency import create
+from ..support.sessions import create
 from .conftest import World
 
 Fields = dict[str, Any]

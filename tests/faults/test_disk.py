@@ -12,7 +12,7 @@ from asgi_redis_session import SessionStore, SessionUnavailable
 from asgi_redis_session.devserver import DevServerError
 
 from ..support.internals import open_session
-from ..test_concurrency import create
+from ..support.sessions import create
 from .disk import Death, deaths
 from .servers import Server
 

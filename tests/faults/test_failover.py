@@ -2,8 +2,8 @@
 Rows 16 to 22 and 27: masters that fail, hand over, or lose their replicas; slots that move.
 
 The short forms run one failover; `make faults` runs ten of each kind, with and without WAIT.
-Case by case, tests/test_cluster.py and test_sentinel.py have what is answered while slots move and
-nodes fail, and test_durability.py what a WAIT that falls short says.
+Case by case, tests/cluster and tests/transport/test_sentinel.py have what is answered while slots
+move and nodes fail, and tests/engine/test_durability.py what a WAIT that falls short says.
 """
 
 import asyncio
@@ -17,9 +17,9 @@ import pytest
 
 from asgi_redis_session import SessionStore
 
-from ..servers import SOON_MS, Cluster, ask, client_of, wait_for
 from ..support.internals import handle_of, open_session
-from ..test_concurrency import create
+from ..support.servers import SOON_MS, Cluster, ask, client_of, wait_for
+from ..support.sessions import create
 from .failover import Fault, Sharded, Watched, failovers, replicated
 from .journal import Journal, Tally
 from .servers import BINARY, Server

@@ -17,9 +17,9 @@ from redis.asyncio import Redis
 
 from asgi_redis_session import SessionStore, SessionUnavailable
 
-from ..servers import wait_for
 from ..support.internals import open_session
-from ..test_concurrency import create
+from ..support.servers import wait_for
+from ..support.sessions import create
 from .conftest import World
 from .servers import Server
 from .shop import OK

@@ -9,7 +9,7 @@ import pytest
 from asgi_redis_session import Session, SessionStore, SessionUnavailable
 
 from ..support.internals import new_id, open_session
-from ..test_concurrency import create
+from ..support.sessions import create
 from .conftest import World
 
 OLD = {b"n": b"1", b"twin": b"1", b"other": b"x"}

@@ -13,9 +13,9 @@ import redis
 
 from asgi_redis_session import SessionStore, SessionUnavailable
 
-from ..gate import gate_to
+from ..support.gate import gate_to
 from ..support.internals import handle_of, load_scripts, open_session, refresh
-from ..test_concurrency import create
+from ..support.sessions import create
 from .conftest import World
 from .journal import Journal
 from .servers import Server

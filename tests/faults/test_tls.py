@@ -1,4 +1,4 @@
-"""Row 37: what TLS refuses beyond a wrong certificate (for that, see tests/test_deployment.py)."""
+"""Row 37: what TLS refuses beyond a wrong certificate, which is in tests/deployment/test_tls.py."""
 
 import ssl
 from collections.abc import Iterator
@@ -10,11 +10,14 @@ from redis.asyncio import Redis
 from asgi_redis_session import SessionStore, SessionUnavailable
 from asgi_redis_session.devserver import DevServer
 
-from ..servers import ask
-from ..test_concurrency import create
-from ..test_deployment import Certificates, certificates, tls_server
+from ..support.servers import ask
+from ..support.sessions import create
+from ..support.tls import Certificates, issue_all, tls_server
 
-__all__ = ["certificates"]  # the fixture
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return issue_all(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture

@@ -1,0 +1,133 @@
+"""A Cluster whose nodes hang, die and take over."""
+
+import asyncio
+import os
+import signal
+from typing import Any
+
+import pytest
+
+from asgi_redis_session import SessionStore, SessionUnavailable
+
+from ..support.internals import handles_of, key_of, lanes_of, open_session
+from ..support.keyspace import index_key
+from ..support.nodes import on
+from ..support.servers import SOON_MS, Cluster, ask, frozen, wait_for
+from ..support.sessions import create, is_live, load, works
+
+
+async def test_a_hung_node_delays_only_its_own_sessions(
+    healthy: Cluster, store: SessionStore
+) -> None:
+    """While one master hangs, a thousand loads from the others are done; its own wait."""
+    hung = healthy.owner("any")
+    theirs = await on(healthy, store, hung)
+    others = [await on(healthy, store, hung, other=True) for _ in range(5)]
+    with frozen(hung):
+        waiting = asyncio.create_task(load(store, theirs))
+        for _ in range(10):
+            assert await asyncio.gather(*[load(store, one) for one in others * 20]) == [0] * 100
+        assert not waiting.done()
+    # It may have been replaced meanwhile; either way the load is answered.
+    assert await waiting == 0
+
+
+async def test_a_hung_node_answers_its_callers_in_time(
+    healthy: Cluster, store: SessionStore, prefix: str
+) -> None:
+    """Its callers get SessionUnavailable, also those who queue while others wait."""
+    hung = healthy.owner("any")
+    theirs = await on(healthy, store, hung)
+    async with SessionStore.from_url(healthy.url, prefix=prefix, timeout=0.5) as hasty:
+        with frozen(hung):
+            results = await asyncio.gather(
+                *[load(hasty, theirs) for _ in range(50)], return_exceptions=True
+            )
+        assert {type(result) for result in results} == {SessionUnavailable}
+
+
+async def test_a_planned_failover_loses_nothing(healthy: Cluster, store: SessionStore) -> None:
+    """CLUSTER FAILOVER under load: no error, each increment counts once."""
+    session_id = await create(store, n=0)
+    key = key_of(store, session_id)
+    old = healthy.owner(key)
+    replica = healthy.replica_of(old)
+    counted, over = 0, asyncio.Event()
+
+    async def count() -> None:
+        nonlocal counted
+        while not over.is_set():
+            await open_session(store, session_id).increment("n")
+            counted += 1
+
+    counting = [asyncio.create_task(count()) for _ in range(5)]
+    ask(replica, "CLUSTER FAILOVER")
+    await asyncio.to_thread(wait_for, lambda: healthy.owner(key) is replica)
+    over.set()
+    await asyncio.gather(*counting)
+    assert await load(store, session_id) == counted
+
+
+async def test_a_killed_master_is_replaced(prefix: str) -> None:
+    """Its sessions fail until a replica has taken over, then work again; the others' never fail."""
+    with Cluster(3, 1, dead_after_ms=SOON_MS) as cluster:
+        async with SessionStore.from_url(cluster.url, prefix=prefix, timeout=3) as store:
+            dead = cluster.owner("any")
+            theirs = await on(cluster, store, dead)
+            other = await on(cluster, store, dead, other=True)
+            assert ask(dead, "WAIT", 1, 9000) == 1
+            os.kill(dead.pid, signal.SIGKILL)
+            with pytest.raises(SessionUnavailable, match=f"127.0.0.1:{dead.port}"):
+                await load(store, theirs)
+
+            async def until_it_works(session_id: str) -> Any:
+                while True:
+                    assert await load(store, other) == 0
+                    try:
+                        return await load(store, session_id)
+                    except SessionUnavailable:
+                        await asyncio.sleep(0.05)
+
+            assert await asyncio.wait_for(until_it_works(theirs), 100) == 0
+            await works(store, theirs)
+            await store.drain()
+            assert not [lane for lane in lanes_of(store) if f":{dead.port}," in lane.address]
+
+
+async def test_revoke_all_ends_what_it_can_reach(
+    healthy: Cluster, store: SessionStore, prefix: str
+) -> None:
+    """With a node hung it says so, and has ended the user's other sessions; then the rest."""
+    index = index_key(prefix, "ann")
+    hung = healthy.others(healthy.owner(index))[0]
+    theirs = await on(healthy, store, hung, user="ann")
+    others = [await on(healthy, store, hung, other=True, user="ann") for _ in range(3)]
+    async with SessionStore.from_url(healthy.url, prefix=prefix, timeout=1) as hasty:
+        assert await hasty.users.count("ann") >= 4  # it knows the nodes by now
+        with frozen(hung):
+            with pytest.raises(SessionUnavailable):
+                await hasty.users.revoke_all("ann")
+            assert [await is_live(store, one) for one in others] == [False] * 3
+    await asyncio.to_thread(healthy.await_healthy)
+    # The hung node may have found the command in its socket when it woke up, and done it.
+    was_live = await is_live(store, theirs)
+    assert await store.users.revoke_all("ann") >= was_live
+    assert not await is_live(store, theirs)
+    assert await store.users.count("ann") == 0
+
+
+async def test_an_older_secret_on_a_hung_node_hinders_nobody(healthy: Cluster, prefix: str) -> None:
+    """A session that is found under the newest secret does not wait for the older one's node."""
+    new, old = "n" * 16, "o" * 16
+    async with SessionStore.from_url(
+        healthy.url, prefix=prefix, secret=[new, old], timeout=3
+    ) as store:
+        hung = healthy.owner("any")
+        while True:
+            session_id = await create(store, n=7)
+            places = [healthy.owner(f"{prefix}:{one}") for one in handles_of(store, session_id)]
+            if places[1] is hung and places[0] is not hung:
+                break
+        with frozen(hung):
+            assert await load(store, session_id) == 7
+            await store.drain()

@@ -1,0 +1,160 @@
+"""The Cluster column of docs/verbs.md, where it differs."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from asgi_redis_session import Session, SessionGone, SessionStore, SessionUnavailable
+
+from ..support.internals import cookie_change, discard, key_of, new_id, open_session
+from ..support.keyspace import index_key, look
+from ..support.nodes import on
+from ..support.servers import Cluster, ask
+from ..support.sessions import create, is_live, log_in
+from ..support.steps import Steps
+
+Verb = Callable[[Session], Awaitable[None]]
+
+
+async def _renew(session: Session) -> None:
+    session.renew()
+
+
+async def _log_in(session: Session) -> None:
+    await session.login("ann")
+
+
+@pytest.mark.parametrize("verb", [_renew, _log_in])
+async def test_verbs_crash_inside_a_move(
+    store: SessionStore, admin: Any, prefix: str, verb: Verb
+) -> None:
+    """Between taken and put back: the session is gone, a logout, and nothing is left of it."""
+    session_id = await create(store, cart="tea")
+    session = await open_session(store, session_id).load()
+    await verb(session)
+    steps = Steps(store)
+
+    async def crash(name: str, _: int, ask: Any) -> Any:
+        if name in ("save", "login"):
+            raise asyncio.CancelledError
+        return await ask()
+
+    steps.on_step = crash
+    with pytest.raises(asyncio.CancelledError):
+        await session.save()
+    steps.on_step = None
+    discard(session)
+    await store.drain()
+    assert "take_hash" in steps.names
+    assert not await is_live(store, session_id)
+    assert look(admin, prefix).users == {}
+    assert look(admin, prefix).immortal == []
+
+
+@pytest.mark.parametrize("user", ["", "ann"])
+async def test_verbs_two_moves_have_one_winner(
+    store: SessionStore, admin: Any, prefix: str, user: str
+) -> None:
+    """Twenty renewals of one session at once: one live session, nineteen that are gone."""
+    session_id = await (log_in(store, user) if user else create(store, n=0))
+    sessions = [await open_session(store, session_id).load() for _ in range(20)]
+    for session in sessions:
+        session.renew()
+    results = await asyncio.gather(
+        *[session.save() for session in sessions], return_exceptions=True
+    )
+    assert sorted(type(result).__name__ for result in results) == ["NoneType"] + (
+        ["SessionGone"] * 19
+    )
+    seen = look(admin, prefix)
+    assert len(seen.users) == 1
+    assert seen.unlisted(prefix) == []
+    assert [len(places) for places in seen.places.values()] == ([1] if user else [])
+
+
+async def test_verbs_a_write_before_and_inside_a_move(store: SessionStore) -> None:
+    """Before: moves along. Between taken and put back: gone, and recreates nothing."""
+    session_id = await create(store, n=1)
+    session, early, late = [await open_session(store, session_id).load() for _ in range(3)]
+    early["early"], late["late"] = True, True
+    await early.save()
+    session.renew()
+    steps = Steps(store)
+    reached, go_on = steps.pause_after("take_hash")
+    saving = asyncio.create_task(session.save())
+    await reached.wait()
+    steps.on_step = None
+    with pytest.raises(SessionGone):
+        await late.save()
+    go_on.set()
+    await saving
+    moved = await open_session(store, new_id(session)).load()
+    assert dict(moved) == {"n": 1, "early": True}
+
+
+@pytest.mark.parametrize("verb", [_renew, _log_in])
+async def test_verbs_revoke_all_inside_a_move(
+    store: SessionStore, admin: Any, prefix: str, verb: Verb
+) -> None:
+    """Between taken and put back: the confirmation finds the place gone; nothing comes to life."""
+    session = await open_session(store, await log_in(store, "ann")).load()
+    await verb(session)
+    reached, go_on = Steps(store).pause_after("take_hash")
+    saving = asyncio.create_task(session.save())
+    await reached.wait()
+    await store.users.revoke_all("ann")
+    go_on.set()
+    with pytest.raises(SessionGone):
+        await saving
+    assert cookie_change(session) is None
+    assert look(admin, prefix).users == {}
+    assert look(admin, prefix).places == {}
+
+
+@pytest.mark.parametrize("user", ["", "ann"])
+async def test_verbs_a_move_to_a_full_node(
+    healthy: Cluster, store: SessionStore, prefix: str, user: str
+) -> None:
+    """
+    The new key's node is out of memory: 503. An anonymous session is back where it was; a user's
+    has ended, since it might have been revoked meanwhile.
+    """
+    home = healthy.owner(index_key(prefix, "ann"))
+    full = healthy.others(home)
+    session_id = await on(healthy, store, home, user=user)
+    for node in full:
+        ask(node, "CONFIG SET", "maxmemory", 1)
+    try:
+        while True:
+            session = await open_session(store, session_id).load()
+            session.renew()
+            try:
+                await session.save()
+            except SessionUnavailable:
+                break
+            session_id = new_id(session)
+    finally:
+        for node in full:
+            ask(node, "CONFIG SET", "maxmemory", 0)
+    assert await is_live(store, session_id) is (not user)
+
+
+async def test_verbs_a_move_keeps_everything(store: SessionStore, admin: Any) -> None:
+    """A large session, its deadline and its TTL come through; the new values win."""
+    session = await open_session(store).load()
+    session.update({f"field {number}": number for number in range(240)})
+    session["binary"] = "\x00\xff\u2019" * 1000
+    await session.save()
+    before = admin.hgetall(key_of(store, new_id(session)))
+    session.renew()
+    session["field 1"] = "new"
+    del session["field 2"]
+    await session.save()
+    key = key_of(store, new_id(session))
+    after = admin.hgetall(key)
+    assert before.pop(b"field 2") == b"2"
+    assert after.pop(b"@seen")
+    assert after == before | {b"field 1": b"new"}
+    assert 0 < admin.pttl(key) <= store.lifetime.idle_ms

@@ -1,0 +1,177 @@
+"""The rights of docs/deployment.md: enough, and each of them needed."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import pytest
+
+from asgi_redis_session import (
+    Durability,
+    DurabilityNotReached,
+    SessionEvent,
+    SessionStore,
+    SessionUnavailable,
+    SessionValueError,
+)
+from asgi_redis_session.devserver import DevServer
+from asgi_redis_session.doctor.facts import PROBES
+
+from ..support.deployment import ACL, DOCUMENT, documented, problems
+from ..support.documents import ROOT
+from ..support.internals import handle_of, open_session
+from ..support.servers import Cluster, ask, client_of
+from ..support.sessions import create, works
+
+
+@contextmanager
+def acl_server(*rules: str, remove: str = "") -> Iterator[DevServer]:
+    """A server with the documented user, plus these rules, minus one permission."""
+    with DevServer() as server:
+        documented = [rule for rule in ACL if rule != remove]
+        ask(server, *documented, *rules)
+        yield server
+
+
+def acl_store(server: DevServer, **options: Any) -> SessionStore:
+    return documented(2, {"localhost:6379": f"127.0.0.1:{server.port}"}, **options)
+
+
+async def test_the_least_rights_are_enough() -> None:
+    """Every verb works, and the doctor says what it could not see."""
+    with acl_server() as server:
+        async with acl_store(server, max_sessions_per_user=2) as store:
+            await works(store, await create(store, n=0))
+            report = await store.check()
+            assert problems(report) == []
+            unseen = " ".join(finding.message for finding in report.of("unseen"))
+            assert re.findall(r"\+([\w|.]+)", unseen) == ["info", "config|get", "ft._list"]
+        assert ask(server, "DBSIZE") == 0
+        async with acl_store(server, prefix="other") as store:
+            with pytest.raises(SessionUnavailable, match="refused the command"):
+                await create(store, n=0)
+
+
+async def test_the_doctors_rights_show_all() -> None:
+    """With what the document names in addition nothing stays unseen."""
+    text = (ROOT / DOCUMENT).read_text()
+    more = re.search(r"doctor see more: `([^`]+)`", text.replace("\n", " "))
+    assert more
+    with acl_server(*more[1].split()) as server:
+        async with acl_store(server) as store:
+            report = await store.check()
+    assert report.of("unseen") == ()
+
+
+PERMISSIONS = [rule for rule in ACL if rule.startswith("+")]
+
+
+@pytest.mark.parametrize("rule", PERMISSIONS)
+async def test_each_permission_is_needed_and_named(rule: str) -> None:
+    """Without it the doctor names it, something fails with its name, and nothing is left behind."""
+    name = rule[1:]
+    with acl_server(remove=rule) as server:
+        events: list[SessionEvent] = []
+        async with acl_store(server, max_sessions_per_user=1, on_event=events.append) as store:
+            (missing,) = [
+                found.message
+                for found in (await store.check()).of("problem")
+                if found.name == "permissions"
+            ]
+            assert name.upper() in missing
+            assert rule in missing
+            assert ask(server, "DBSIZE") == 0 or name == "del"
+
+            async def everything() -> None:
+                full = await create(store, n=0)
+                with client_of(server) as client:
+                    fields = {f"field {number}": 1 for number in range(300)}
+                    client.hset(f"session:{handle_of(store, full)}", mapping=fields)
+                await open_session(store, full).increment("n")
+                with suppress(SessionValueError):
+                    await open_session(store, full).increment("one too many")
+                await store.revoke(handle_of(store, full))
+                await works(store, await create(store, n=0))
+                session_id = await create(store, old=1, n=0)
+                session = await _session(store, session_id)
+                del session["old"]
+                await session.save()
+                for _ in range(2):
+                    session = await _session(store, await create(store, n=0))
+                    await session.login("ann")
+                    await session.save()
+                await store.users.list("ann")
+                await store.users.revoke_others(session)
+
+            if name == "evalsha":  # the lane sends it first
+                ask(server, "SCRIPT FLUSH")
+            with suppress(SessionUnavailable):
+                await everything()
+                await store.drain()  # what nobody waits for is refused, too
+            refusal = re.compile(rf"(?i)\b{name}\b|no permissions")
+            assert any(refusal.search(event.detail or "") for event in events)
+        with client_of(server) as client:
+            assert [key for key in client.scan_iter() if client.ttl(key) < 0] == []
+
+
+def rights(purpose: str) -> list[str]:
+    """The rights that the document names in addition, for a purpose."""
+    text = (ROOT / DOCUMENT).read_text().replace("\n", " ")
+    found = re.search(rf"`([^`]+)` for {re.escape(purpose)}", text)
+    assert found, purpose
+    return found[1].split()
+
+
+async def test_durability_has_rights_of_its_own() -> None:
+    """With them writes wait; without, the doctor names them, and a write may be lost."""
+    level = Durability(fsync=True, timeout=0.2)
+    with acl_server() as server:
+        ask(server, "CONFIG SET", "appendonly", "yes")
+        async with acl_store(server, durability=level) as store:
+            assert "WAITAOF" in problems(await store.check())[0]
+            with pytest.raises(DurabilityNotReached, match="no permissions"):
+                await create(store, n=0)
+            ask(server, "ACL SETUSER", "sessions", *rights("[durability](#durability)"))
+            await create(store, n=0)
+            assert problems(await store.check()) == []
+
+
+async def test_a_cluster_has_rights_of_its_own(prefix: str) -> None:
+    """The slots and ASKING, and no RENAME; passwords are those of the URL."""
+    with Cluster(2, options={"requirepass": "hunter2", "masterauth": "hunter2"}) as cluster:
+        more = rights("a Cluster")
+        for node in cluster.nodes:
+            ask(node, *[rule for rule in ACL if rule != "+rename"], *more)
+        url = cluster.url.replace("://", "://sessions:a-long-password@")
+        async with SessionStore.from_url(url) as store:
+            session_id = await create(store, n=0)
+            key = f"session:{handle_of(store, session_id)}"
+            migration = cluster.migrate(key, cluster.others(cluster.owner(key))[0])
+            await works(store, await create(store, n=0))
+            # A key that the source no longer has is asked for at the target.
+            assert await open_session(store, session_id).fetch("n") == {"n": 0}
+            await store.revoke(handle_of(store, session_id))
+            assert await open_session(store, session_id).fetch("n") == {}
+            migration.finish()
+            assert problems(await store.check()) == []
+        wrong = url.replace("a-long-password", "wrong")
+        async with SessionStore.from_url(wrong, timeout=10) as store:
+            with pytest.raises(SessionUnavailable, match="invalid username-password") as error:
+                await create(store, n=0)
+            assert "wrong" not in str(error.value)
+            assert [finding.name for finding in (await store.check()).findings] == ["reach"]
+
+
+def test_the_probes_are_what_scripts_call() -> None:
+    """Every command in lua/ is probed and documented, and nothing else."""
+    sources = "".join(
+        path.read_text() for path in (ROOT / "asgi_redis_session/engine/lua").glob("*.lua")
+    )
+    called = set(re.findall(r"redis\.p?call\(\s*'(\w+)'", sources)) | {"EVAL", "EVALSHA"}
+    assert {probe[0] for probe in PROBES} == called
+    assert {rule[1:].upper() for rule in PERMISSIONS} == called
+
+
+async def _session(store: SessionStore, session_id: str) -> Any:
+    return await open_session(store, session_id).load()

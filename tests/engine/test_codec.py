@@ -1,0 +1,332 @@
+"""Every value comes back equal and of the same type, or is refused; nothing in between."""
+
+import json
+import sys
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from asgi_redis_session import SessionValueError
+from asgi_redis_session.engine.codec import (
+    CorruptValue,
+    check_name,
+    decode,
+    encode,
+    read_hash,
+)
+
+from ..support.refused import Text, refused
+from ..support.values import NASTY_TEXTS, is_helpful, names, nested, same, texts, values
+
+pytestmark = pytest.mark.anywhere
+
+relaxed = settings(
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+
+
+@settings(relaxed, max_examples=1_000)
+@given(values)
+@example(-0.0)
+@example([-0.0, 0.0, 0, False, "", None, [], {}])
+@example([True, 1, 1.0, "1", "true"])
+@example({"": {"": [""]}})
+def test_every_json_value_comes_back_equal_and_of_the_same_type(value: Any) -> None:
+    """What `encode` accepts, `decode` gives back the same, at every depth."""
+    assert same(decode(encode(value)), value)
+
+
+@pytest.mark.parametrize("text", NASTY_TEXTS, ids=lambda text: ascii(text)[:24])
+def test_nasty_texts_come_back(text: str) -> None:
+    """Text that looks like something else stays text: alone, as an item, and as a key."""
+    for value in (text, [text], {text: text}, {"a": [{text: [text]}]}):
+        assert same(decode(encode(value)), value)
+
+
+@settings(relaxed, max_examples=300)
+@given(texts)
+def test_text_is_stored_as_it_is_or_with_one_quote_before_it(text: str) -> None:
+    """`redis-cli` shows text as it is: what is stored is raw UTF-8, quoted only where needed."""
+    assert encode(text) in (text.encode(), b"'" + text.encode())
+
+
+@settings(relaxed, max_examples=1_000)
+@given(values, values)
+def test_two_values_never_share_their_bytes(left: Any, right: Any) -> None:
+    """The encoding is unambiguous: equal bytes mean the same value of the same type."""
+    assert (encode(left) == encode(right)) is same(left, right)
+
+
+@settings(relaxed, max_examples=1_000)
+@given(values)
+def test_text_never_collides_with_another_type(value: Any) -> None:
+    """Text that reads exactly like the bytes of another value is stored differently."""
+    raw = encode(value)
+    if isinstance(value, str):
+        assert type(decode(raw)) is str
+    else:
+        text = raw.decode()
+        assert encode(text) != raw
+        assert same(decode(encode(text)), text)
+
+
+def test_the_documented_format_is_what_is_written() -> None:
+    """The bytes of each type are those of the documentation, readable with redis-cli."""
+    assert encode("ada") == b"ada"
+    assert encode("") == b""
+    assert encode("'") == b"''"
+    assert encode("5") == b"'5"
+    assert encode("-5") == b"'-5"
+    assert encode("true") == b"'true"
+    assert encode(5) == b"5"
+    assert encode(-0.0) == b"-0.0"
+    assert encode(1.0) == b"1.0"
+    assert [encode(value) for value in (True, False, None)] == [b"true", b"false", b"null"]
+    assert encode([1, "a", {"b": None}]) == b'[1,"a",{"b":null}]'
+    assert encode({"b": 1, "a": 2}) == b'{"b":1,"a":2}'
+
+
+@pytest.mark.parametrize("digits", [4_000, 4_297, 4_298])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_integers_of_up_to_4298_digits_come_back(digits: int, sign: int) -> None:
+    """Far more digits than 64 bits have, positive or negative, alone or nested, are exact."""
+    for value in (sign * 10 ** (digits - 1), sign * (10**digits - 1)):
+        assert same(decode(encode(value)), value)
+        assert same(decode(encode([value])), [value])
+
+
+@pytest.mark.parametrize("digits", [4_299, 4_300, 4_301])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_no_integer_is_stored_that_could_not_be_read(digits: int, sign: int) -> None:
+    """Close to the interpreter's limit of digits, a number comes back or is refused at once."""
+    for value in (sign * 10 ** (digits - 1), sign * (10**digits - 1)):
+        try:
+            raw = encode(value)
+        except SessionValueError:
+            continue
+        assert same(decode(raw), value)
+
+
+def test_32_levels_fit() -> None:
+    """Nesting is accepted up to the limit of 32."""
+    assert same(decode(encode(nested(32))), nested(32))
+
+
+def test_depth_is_what_the_caller_says() -> None:
+    """A larger or smaller depth is obeyed exactly, for lists and for dicts."""
+    assert same(decode(encode(nested(60), 60)), nested(60))
+    assert same(decode(encode({"a": {"b": 1}}, 2)), {"a": {"b": 1}})
+    too_deep: list[Any] = [nested(3), {"a": {"b": {}}}, {"a": [[]]}]
+    for value in too_deep:
+        with pytest.raises(SessionValueError):
+            encode(value, 2)
+    assert encode("text", 0) == b"text"
+
+
+@refused
+def test_what_would_not_come_back_is_refused(value: Any) -> None:
+    """Each unsupported value is refused alone, in a list and in a dict, naming the cure."""
+    for wrapped in (value, [value], {"a": value}, [1, {"a": [value]}]):
+        with pytest.raises(SessionValueError) as caught:
+            encode(wrapped)
+        assert is_helpful(str(caught.value))
+        assert caught.value.__cause__ is None
+
+
+def test_a_dataclass_or_msgspec_like_object_is_not_turned_into_a_dict() -> None:
+    """What msgspec could encode by itself is refused too, because it would come back as a dict."""
+
+    class Model:
+        def __init__(self) -> None:
+            self.name = "ada"
+
+    with pytest.raises(SessionValueError, match="Model"):
+        encode([Model()])
+
+
+def test_errors_do_not_carry_the_value() -> None:
+    """A message names a type and a cure, never what the app wanted to store."""
+    for value in (b"hush", ("hush",), {"hush"}, {("hush",): 1}, "hush\ud800", Text("hush")):
+        with pytest.raises(SessionValueError) as caught:
+            encode({"a": value})
+        assert "hush" not in str(caught.value)
+
+
+def test_a_value_is_not_altered_by_encoding() -> None:
+    """Encoding neither sorts nor copies: the app's own value stays as it was."""
+    value: dict[str, Any] = {"b": [1, {"z": 1, "a": 2}], "a": -0.0}
+    before = json.dumps(value)
+    encode(value)
+    assert json.dumps(value) == before
+
+
+def test_the_recursion_limit_is_never_reached() -> None:
+    """Refusing deep nesting takes no deep recursion: it works close to the interpreter's limit."""
+
+    def dive(levels: int) -> None:
+        if levels:
+            dive(levels - 1)
+        else:
+            with pytest.raises(SessionValueError):
+                encode(nested(10_000))
+
+    dive(sys.getrecursionlimit() - 250)
+
+
+# --- Bytes from elsewhere ---
+
+
+def decodes_or_refuses(raw: bytes) -> None:
+    try:
+        value = decode(raw)
+    except CorruptValue:
+        return
+    try:
+        again = encode(value)
+    except SessionValueError:
+        return
+    assert same(decode(again), value)
+
+
+@settings(relaxed, max_examples=2_000)
+@given(st.binary(max_size=60))
+@example(b"[" * 100_000)
+@example(b'{"a":' * 100_000)
+@example(b"[" * 500 + b"]" * 500)
+@example(b"1e999")
+@example(b"-")
+@example(b"-0")
+@example(b"'")
+@example(b"'\xff")
+@example(b'["\\ud800"]')
+@example(b'{"\\udc00":1}')
+@example(b"1" * 4_301)
+@example(b"[" + b"9" * 100_000 + b"]")
+@example(b"0." + b"1" * 100_000)
+@example(b"\xef\xbb\xbf[1]")
+@example(b'{"a":1,"a":2}')
+@example(b"\x80\x04K\x01.")
+def test_arbitrary_bytes_are_decoded_or_corrupt(raw: bytes) -> None:
+    """`decode` returns a value that could be stored, or raises `CorruptValue`, and nothing else."""
+    decodes_or_refuses(raw)
+
+
+JSON_PIECES = [
+    *(
+        b"[",
+        b"]",
+        b"{",
+        b"}",
+        b",",
+        b":",
+        b'"',
+        b"'",
+        b"\\",
+        b"\\u",
+        b"d800",
+        b"-",
+        b".",
+        b"e",
+        b"E",
+    ),
+    *(b"true", b"false", b"null", b"NaN", b"Infinity", b"0", b"1", b"9" * 30, b'"a"', b" ", b"\n"),
+    *(b"\x00", b"\xff", b"\xc3", b"\xed\xa0\x80", b"\xf0\x9f\x98\x80", b"//", b"/*", b"+"),
+]
+
+
+@settings(relaxed, max_examples=1_500)
+@given(st.lists(st.sampled_from(JSON_PIECES), max_size=15).map(b"".join))
+def test_heaps_of_json_pieces_are_decoded_or_corrupt(raw: bytes) -> None:
+    """Almost-JSON never raises anything but `CorruptValue`."""
+    decodes_or_refuses(raw)
+
+
+@st.composite
+def mutated(draw: st.DrawFn) -> bytes:
+    """The encoding of a value, with a few bytes cut, doubled, changed or put in."""
+    raw = bytearray(encode(draw(values)))
+    for _ in range(draw(st.integers(1, 4))):
+        at = draw(st.integers(0, len(raw)))
+        match draw(st.sampled_from(["cut", "drop", "put", "flip", "double"])):
+            case "cut":
+                del raw[at:]
+            case "drop":
+                del raw[at : at + draw(st.integers(1, 3))]
+            case "put":
+                raw[at:at] = draw(st.sampled_from(JSON_PIECES))
+            case "flip" if at < len(raw):
+                raw[at] ^= 1 << draw(st.integers(0, 7))
+            case "double":
+                raw[at:at] = raw[:at]
+    return bytes(raw)
+
+
+@settings(relaxed, max_examples=1_500)
+@given(mutated())
+def test_damaged_encodings_are_decoded_or_corrupt(raw: bytes) -> None:
+    """A field that was damaged in Redis is another value or corrupt, never an unknown error."""
+    decodes_or_refuses(raw)
+
+
+@settings(relaxed, max_examples=300)
+@given(st.lists(st.tuples(st.binary(max_size=8), st.binary(max_size=8)), max_size=6))
+def test_a_hash_of_arbitrary_bytes_is_decoded_or_corrupt(pairs: list[tuple[bytes, bytes]]) -> None:
+    """A whole hash either gives the values of all that is not ours, or raises `CorruptValue`."""
+    reply = [part for pair in pairs for part in pair]
+    try:
+        found, stored, metadata = read_hash(reply)
+    except CorruptValue:
+        return
+    theirs = {name: raw for name, raw in pairs if not name.startswith(b"@")}
+    assert {name.encode(): raw for name, raw in stored.items()} == theirs
+    assert metadata == {name: raw for name, raw in pairs if name.startswith(b"@")}
+    assert found.keys() == stored.keys()
+
+
+def test_a_field_without_a_name_is_not_ours() -> None:
+    """Nobody can write one through a session, so whoever did has written other things as well."""
+    with pytest.raises(CorruptValue, match="name is empty"):
+        read_hash([b"user", b"ada", b"", b"x"])
+
+
+@settings(relaxed, max_examples=300)
+@given(st.dictionaries(names, values, max_size=6))
+def test_a_hash_of_ours_comes_back_whole(fields: dict[str, Any]) -> None:
+    """Fields and metadata come apart again, in the order in which Redis lists them."""
+    reply = [part for name, value in fields.items() for part in (name.encode(), encode(value))]
+    reply = [b"@v", b"1", *reply, b"@created", b"7"]
+    found, stored, metadata = read_hash(reply)
+    assert same(found, fields)
+    assert stored == {name: encode(value) for name, value in fields.items()}
+    assert metadata == {b"@v": b"1", b"@created": b"7"}
+
+
+# --- Names ---
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "@", "@v", "@user", "@ x", "\ud800", "a\udfff", 1, None, True, 1.5, b"cart", ("a",)],
+    ids=ascii,
+)
+def test_bad_names_are_refused(name: object) -> None:
+    """A name that is empty, reserved, not a str or not text is refused, naming the cure."""
+    with pytest.raises(SessionValueError) as caught:
+        check_name(name)
+    assert is_helpful(str(caught.value))
+
+
+def test_a_str_subclass_is_no_name() -> None:
+    """A name of a subclass of str would come back as another type, so it is refused."""
+    with pytest.raises(SessionValueError):
+        check_name(Text("cart"))
+
+
+@settings(relaxed, max_examples=300)
+@given(names)
+def test_every_other_name_is_allowed(name: str) -> None:
+    """Blanks, colons, NUL, quotes and emoji are fine in a name."""
+    assert check_name(name) is name

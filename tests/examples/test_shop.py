@@ -1,0 +1,341 @@
+"""The example shop in the hands of its customers, on two instances over one Redis."""
+
+import base64
+import importlib
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from itertools import chain
+from pathlib import Path
+from typing import Any, Self
+
+import anyio
+import httpx
+import pytest
+
+from ..support.serving import PATIENCE, serve
+
+pytestmark = pytest.mark.anywhere
+
+ROOT = Path(__file__).parents[2]
+
+
+METADATA = (b"@v", b"@created", b"@deadline", b"@seen", b"@auth", b"@idle", b"@agent", b"@ip")
+
+
+MINUTE = 60_000
+
+
+NOBODY = {"user": None}
+
+
+Step = tuple[str, dict[str, str]]  # where to post which form
+
+
+class Instance:
+    """One `uvicorn examples.shop:app`; its socket is ours, so that a restart keeps the port."""
+
+    def __init__(self, environment: dict[str, str]) -> None:
+        self._environment = environment
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.url = "http://127.0.0.1:{1}".format(*self._socket.getsockname())
+        self.start()
+
+    def start(self) -> None:
+        number = self._socket.fileno()
+        command = [sys.executable, "-m", "uvicorn", "examples.shop:app", "--fd", str(number)]
+        self._process = subprocess.Popen(
+            [*command, "--log-level", "warning"],
+            cwd=ROOT,
+            env=os.environ | self._environment,
+            stdin=subprocess.DEVNULL,
+            pass_fds=[number],
+        )
+
+    def stop(self) -> int:
+        self._process.send_signal(signal.SIGTERM)
+        return self._process.wait(PATIENCE)
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        self._socket.close()
+
+
+@pytest.fixture
+def environment(session_redis_url: str, prefix: str) -> dict[str, str]:
+    """What the shop is told about its Redis."""
+    return {"REDIS_URL": session_redis_url, "SESSION_PREFIX": prefix}
+
+
+@pytest.fixture
+def instances(environment: dict[str, str]) -> Iterator[tuple[Instance, Instance]]:
+    """Two processes over one Redis."""
+    both = Instance(environment), Instance(environment)
+    yield both
+    for instance in both:
+        instance.close()
+
+
+@pytest.fixture
+def url(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """One instance, in this process."""
+    for name, text in environment.items():
+        monkeypatch.setenv(name, text)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "CookiePolicy.for_development")
+        sys.modules.pop("examples.shop", None)
+        app = importlib.import_module("examples.shop").app
+    with serve(app) as url:
+        yield url
+
+
+class Customer:
+    """A browser of somebody who is served by another instance each time."""
+
+    def __init__(self, *urls: str) -> None:
+        self._urls = list(urls)
+        self._browser = httpx.AsyncClient(timeout=PATIENCE)
+        self.ids: list[str] = []
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        await self._browser.aclose()
+
+    async def do(self, *steps: Step) -> None:
+        for path, data in steps:
+            response = await self._send("POST", path, data=data)
+            assert response.status_code == 303, response.text
+            assert response.headers["location"] == "/"
+
+    async def session(self, session_id: str | None = None) -> Any:
+        """What the shop knows; of the session with this id, if one is given."""
+        headers = {"cookie": f"session={session_id}"} if session_id else {}
+        return (await self._send("GET", "/api/session", headers=headers)).json()
+
+    async def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
+        self._urls.append(self._urls.pop(0))
+        response = await self._browser.request(method, self._urls[0] + path, **options)
+        if (session_id := self._browser.cookies.get("session")) and session_id not in self.ids:
+            self.ids.append(session_id)
+        return response
+
+
+def login(name: str) -> Step:
+    return "/login", {"name": name}
+
+
+def put(sku: str, by: int = 1) -> Step:
+    return f"/cart/{sku}", {"by": str(by)}
+
+
+def prefer(theme: str, currency: str) -> Step:
+    return "/preferences", {"theme": theme, "currency": currency}
+
+
+def everything(admin: Any) -> list[bytes]:
+    """Every key, field and value of this Redis."""
+    seen: list[bytes] = []
+    for key in admin.scan_iter("*"):
+        seen.append(key)
+        if admin.type(key) == b"hash":
+            seen += [part for pair in admin.hgetall(key).items() for part in pair]
+        elif admin.type(key) == b"zset":
+            seen += admin.zrange(key, 0, -1)
+    return seen
+
+
+BEFORE_THE_RESTART = {
+    "Ann": [login("Ann"), put("tea"), put("tea"), put("jug")],
+    "Bob <b>": [
+        *[put("bread"), put("honey"), put("bread")],
+        *[login("Bob <b>"), prefer("dark", "USD")],
+    ],
+    "Čeněk": [prefer("light", "GBP"), login("Čeněk"), put("pears")],
+}
+
+
+AFTER_THE_RESTART = {
+    "Ann": [put("cheese"), put("cheese"), put("cheese", -1), put("jug", -1)],
+    "Bob <b>": [put("bread"), put("bread"), put("bread"), put("bread")],
+    "Čeněk": [put("pears"), prefer("auto", "GBP")],
+}
+
+
+EXPECTED: dict[str, dict[str, Any]] = {
+    "Ann": {"user": "Ann", "cart": {"tea": 2, "cheese": 1}},
+    "Bob <b>": {
+        "user": "Bob <b>",
+        "cart": {"bread": 6, "honey": 1},
+        "theme": "dark",
+        "currency": "USD",
+    },
+    "Čeněk": {"user": "Čeněk", "cart": {"pears": 2}, "theme": "auto", "currency": "GBP"},
+}
+
+
+async def test_three_customers_two_instances_one_restart(
+    instances: tuple[Instance, Instance], admin: Any, prefix: str
+) -> None:
+    """Every cart is whole, each customer has one session, and no id of theirs is in Redis."""
+    urls = [instance.url for instance in instances]
+    async with AsyncExitStack() as stack:
+        customers = {name: await stack.enter_async_context(Customer(*urls)) for name in EXPECTED}
+
+        async def all_do(steps: dict[str, list[Step]]) -> None:
+            async with anyio.create_task_group() as together:
+                for name, customer in customers.items():
+                    together.start_soon(customer.do, *steps[name])
+
+        await all_do(BEFORE_THE_RESTART)
+        instances[0].stop()
+        instances[0].start()
+        await all_do(AFTER_THE_RESTART)
+        for name, customer in customers.items():
+            seen = [await customer.session() for _ in instances]
+            assert seen == [EXPECTED[name], EXPECTED[name]]
+
+    # Ann's session began with her log-in; the others had one before, and its id was replaced.
+    ids = [customer.ids for customer in customers.values()]
+    assert [len(each) for each in ids] == [1, 2, 2]
+    assert_one_whole_hash_each(admin, prefix)
+    assert_occurs_nowhere(admin, *chain(*ids))
+
+
+def assert_one_whole_hash_each(admin: Any, prefix: str) -> None:
+    """Under the prefix is a hash for each customer, listed in an index, and nothing else."""
+    keys = sorted(admin.scan_iter(f"{prefix}:*"))
+    handles = [key for key in keys if re.fullmatch(prefix.encode() + rb":[0-9a-f]{32}", key)]
+    indexes = sorted({*keys} - {*handles})
+    assert all(re.fullmatch(prefix.encode() + rb":user:[0-9a-f]{32}", key) for key in indexes)
+    listed = [name for key in indexes for name in admin.zrange(key, 0, -1)]
+    assert sorted(prefix.encode() + b":" + name for name in listed) == handles
+    assert all(0 < admin.pttl(key) <= 30 * MINUTE for key in handles)
+    assert all(0 < admin.pttl(key) <= 7 * 24 * 60 * MINUTE for key in indexes)
+    hashes = {stored.pop(b"@user").decode(): stored for stored in map(admin.hgetall, handles)}
+    assert len(handles) == len(indexes) == len(hashes) == len(EXPECTED)
+    for name, fields in EXPECTED.items():
+        metadata = {field: hashes[name].pop(field) for field in METADATA}
+        assert json.loads(hashes[name].pop(b"cart")) == fields["cart"]
+        texts = {field: text for field, text in fields.items() if field not in ("user", "cart")}
+        assert {n.decode(): v.decode() for n, v in hashes[name].items()} == texts
+        version, created, deadline, seen, auth = (int(metadata[field]) for field in METADATA[:5])
+        assert version == 1
+        assert created == auth <= seen < deadline
+        assert deadline - created == 7 * 24 * 60 * MINUTE
+        assert metadata[b"@agent"].startswith(b"python-httpx/")
+        assert metadata[b"@ip"] == b"127.0.0.1"
+
+
+def assert_occurs_nowhere(admin: Any, *ids: str) -> None:
+    """No key, field or value has one of these ids in it: as it is, as bytes, or in hex."""
+    everywhere = b"\n".join(everything(admin))
+    for session_id in ids:
+        raw = base64.urlsafe_b64decode(session_id + "=")
+        for form in (session_id.encode(), raw, raw.hex().encode()):
+            assert form not in everywhere
+
+
+async def test_an_id_from_before_the_login_is_worth_nothing(
+    instances: tuple[Instance, Instance],
+) -> None:
+    """Logging in gives a new id at once, on every instance; the cart comes along."""
+    urls = [instance.url for instance in instances]
+    async with Customer(*urls) as ann, Customer(*urls) as thief:
+        await ann.do(put("tea"), login("Ann"))
+        assert await ann.session() == {"user": "Ann", "cart": {"tea": 1}}
+        planted, own = ann.ids
+        assert [await thief.session(planted) for _ in urls] == [NOBODY, NOBODY]
+        assert (await thief.session(own))["user"] == "Ann"
+
+
+async def test_another_customer_gets_an_empty_cart(
+    instances: tuple[Instance, Instance], admin: Any, prefix: str
+) -> None:
+    """Who logs in again keeps the cart; somebody else at the same browser never sees it."""
+    async with Customer(*[instance.url for instance in instances]) as browser:
+        await browser.do(put("tea"), login("Ann"), login("Ann"))
+        assert await browser.session() == {"user": "Ann", "cart": {"tea": 1}}
+        await browser.do(login("Bob"))
+        assert await browser.session() == {"user": "Bob"}
+        await browser.do(put("jug"))
+        assert await browser.session() == {"user": "Bob", "cart": {"jug": 1}}
+    handle, index = sorted(admin.scan_iter(f"{prefix}:*"))
+    assert b":user:" in index
+    assert admin.hget(handle, "@user") == b"Bob"
+
+
+async def test_logging_out_on_one_instance_logs_out_on_all(
+    instances: tuple[Instance, Instance], admin: Any, prefix: str
+) -> None:
+    """The hash is gone, the browser has no cookie, and the id opens nothing anywhere."""
+    urls = [instance.url for instance in instances]
+    async with Customer(*urls) as ann, Customer(*urls) as thief:
+        await ann.do(login("Ann"), ("/logout", {}))
+        assert list(admin.scan_iter(f"{prefix}:*")) == []
+        assert [await ann.session() for _ in urls] == [NOBODY, NOBODY]
+        assert [await thief.session(ann.ids[0]) for _ in urls] == [NOBODY, NOBODY]
+
+
+def test_the_page_shows_what_the_session_holds(url: str) -> None:
+    """Names are escaped, prices follow the currency, the theme is on the page; no script is."""
+    with httpx.Client(base_url=url, follow_redirects=True, timeout=PATIENCE) as browser:
+        first = browser.get("/")
+        assert "Nothing yet" in first.text
+        assert "set-cookie" not in first.headers
+        assert "€&nbsp;8.50" in first.text
+        browser.post("/login", data={"name": "<script>Ann</script>"})
+        browser.post("/preferences", data={"theme": "dark", "currency": "USD"})
+        browser.post("/cart/tea", data={"by": "1"})
+        page = browser.post("/cart/tea", data={"by": "1"}).text
+    assert "&lt;script&gt;Ann&lt;/script&gt;" in page
+    assert "<script" not in page
+    assert 'data-theme="dark"' in page
+    assert "<option selected>USD" in page
+    assert "$&nbsp;9.94" in page
+    assert "$&nbsp;19.88" in page
+
+
+@pytest.mark.parametrize(
+    ("form", "status"),
+    [
+        (put("gold"), 404),
+        (put("tea", 1_000_000), 422),
+        (prefer("dark'>", "EUR"), 422),
+        (login("x" * 41), 422),
+    ],
+)
+def test_nonsense_leaves_no_trace(
+    url: str, admin: Any, prefix: str, form: Step, status: int
+) -> None:
+    """What no form of the page can send is refused, and no session comes of it."""
+    path, data = form
+    response = httpx.post(url + path, data=data, timeout=PATIENCE)
+    assert response.status_code == status
+    assert "set-cookie" not in response.headers
+    assert list(admin.scan_iter(f"{prefix}:*")) == []
+
+
+@pytest.fixture
+def https(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The shop is behind HTTPS."""
+    monkeypatch.setenv("SHOP_HTTPS", "1")
+
+
+def test_https_makes_the_cookie_a_host_cookie(https: None, url: str) -> None:
+    """SHOP_HTTPS=1: browsers take the cookie over HTTPS only, and from this host only."""
+    cookie = httpx.post(url + "/login", data={"name": "Ann"}, timeout=PATIENCE).headers[
+        "set-cookie"
+    ]
+    assert re.fullmatch(
+        r"__Host-session=[\w-]{43}; Max-Age=604800; Path=/; Secure; HttpOnly; SameSite=Lax", cookie
+    )

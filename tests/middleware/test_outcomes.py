@@ -1,0 +1,456 @@
+"""The HTTP rows of docs/outcomes.md, with the middleware in both places."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from typing import Any
+
+import httpx
+import pytest
+from starlette.background import BackgroundTask
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from asgi_redis_session import SessionMiddleware, SessionUnavailable
+from asgi_redis_session.starlette import load_session
+
+from ..support.serving import PATIENCE, serve
+from ..support.sessions import PLAIN
+from .conftest import World, assert_503
+
+pytestmark = pytest.mark.on_cluster
+
+
+def test_load_fails_and_rises(world: World) -> None:
+    """503 with Retry-After, no cookie, nothing changed."""
+
+    async def endpoint(request: Request) -> Response:
+        await load_session(request)
+        return PlainTextResponse("never")
+
+    world.gate.shut()
+    assert_503(world.get(endpoint))
+    assert world.fields() == {"n": 1}
+    assert "unavailable" in world.events
+
+
+def test_autoload_fails(world: World) -> None:
+    """With autoload the app is not even called: 503."""
+
+    async def endpoint(request: Request) -> Response:
+        return PlainTextResponse("never")
+
+    world.gate.shut()
+    assert_503(world.get(endpoint, autoload=True))
+
+
+@pytest.mark.parametrize("status", [500, 502])
+def test_load_fails_and_the_app_answers_5xx(world: World, status: int) -> None:
+    """Our 503 replaces an answer of 500 and above that follows from a failed load."""
+
+    async def endpoint(request: Request) -> Response:
+        with suppress(SessionUnavailable):
+            await load_session(request)
+        return PlainTextResponse("the app's", status)
+
+    world.gate.shut()
+    assert_503(world.get(endpoint))
+
+
+def test_load_fails_and_the_app_raises_something_else(world: World) -> None:
+    """An exception that follows from a failed load is a 503 as well."""
+
+    async def endpoint(request: Request) -> Response:
+        try:
+            await load_session(request)
+        except SessionUnavailable as error:
+            raise KeyError("user") from error
+        return PlainTextResponse("never")
+
+    world.gate.shut()
+    assert_503(world.get(endpoint))
+
+
+def test_load_fails_and_the_app_copes(world: World) -> None:
+    """An app that answers by itself below 500 is left alone."""
+
+    async def endpoint(request: Request) -> Response:
+        try:
+            await load_session(request)
+        except SessionUnavailable:
+            return PlainTextResponse("without")
+        return PlainTextResponse("never")
+
+    world.gate.shut()
+    response = world.get(endpoint)
+    assert (response.status_code, response.text) == (200, "without")
+    assert "set-cookie" not in response.headers
+
+
+def test_anonymous_when_unavailable(world: World) -> None:
+    """unavailable="anonymous": an empty session, the cookie untouched."""
+
+    async def endpoint(request: Request) -> Response:
+        session = await load_session(request)
+        return PlainTextResponse(f"{dict(session)} {await session.fetch('n')}")
+
+    world.gate.shut()
+    response = world.get(endpoint, unavailable="anonymous")
+    assert (response.status_code, response.text) == (200, "{} {}")
+    assert "set-cookie" not in response.headers
+    assert world.fields() == {"n": 1}
+
+
+def test_anonymous_refuses_writes(world: World) -> None:
+    """A write to the stand-in raises, so the request is a 503 and no new session appears."""
+
+    async def endpoint(request: Request) -> Response:
+        (await load_session(request))["n"] = 2
+        return PlainTextResponse("never")
+
+    world.gate.shut()
+    assert_503(world.get(endpoint, unavailable="anonymous"))
+    assert world.fields() == {"n": 1}
+    assert len(world.kit.keys()) == 1
+
+
+def test_anonymous_refuses_logout(world: World) -> None:
+    """A logout that can't reach Redis says so instead of pretending."""
+
+    async def endpoint(request: Request) -> Response:
+        await (await load_session(request)).logout()
+        return PlainTextResponse("never")
+
+    world.gate.shut()
+    assert_503(world.get(endpoint, unavailable="anonymous"))
+    assert world.fields() == {"n": 1}
+
+
+def test_anonymous_does_not_pretend_that_the_session_ended(world: World) -> None:
+    """`still_valid()` of a stand-in asks Redis, and says that it can't tell."""
+
+    async def endpoint(request: Request) -> Response:
+        session = await load_session(request)
+        with pytest.raises(SessionUnavailable):
+            await session.still_valid()
+        await asyncio.to_thread(world.gate.open)
+        return PlainTextResponse(str(await session.still_valid()))
+
+    world.gate.shut()
+    assert world.get(endpoint, unavailable="anonymous").text == "True"
+
+
+@pytest.mark.parametrize("new", [False, True])
+def test_commit_fails(world: World, new: bool) -> None:
+    """Redis goes away between load and commit: 503 instead of the app's answer."""
+
+    async def endpoint(request: Request) -> Response:
+        session = await load_session(request)
+        session["n"] = 2
+        await asyncio.to_thread(world.gate.shut)
+        return PlainTextResponse("never")
+
+    assert_503(world.get(endpoint, new=new))
+    assert world.fields() == {"n": 1}
+
+
+def test_an_explicit_save_fails(world: World) -> None:
+    """SessionUnavailable out of `save()` that nobody catches is a 503 in both places."""
+
+    async def endpoint(request: Request) -> Response:
+        session = await load_session(request)
+        session["n"] = 2
+        await asyncio.to_thread(world.gate.shut)
+        await session.save()
+        return PlainTextResponse("never")
+
+    assert_503(world.get(endpoint))
+
+
+def test_commit_fails_after_a_session_was_created(world: World) -> None:
+    """The 503 carries the cookie of the session that `save()` created before."""
+
+    async def endpoint(request: Request) -> Response:
+        session = await load_session(request)
+        session["n"] = 1
+        await session.save()
+        session["n"] = 2
+        await asyncio.to_thread(world.gate.shut)
+        return PlainTextResponse("never")
+
+    response = world.get(endpoint, new=True)
+    assert response.status_code == 503
+    assert world.kit.read(dict(response.cookies), cookie=PLAIN) == {"n": 1}
+
+
+def test_a_nested_value_that_cannot_be_stored(world: World) -> None:
+    """500 instead of the app's answer, and not one of the changes is written."""
+
+    async def endpoint(request: Request) -> Response:
+        session = await load_session(request)
+        session["cart"] = []
+        session["n"] = 2
+        session["cart"].append({1, 2})
+        return PlainTextResponse("never")
+
+    response = world.get(endpoint)
+    assert response.status_code == 500
+    assert response.text == "The session could not be saved.\n"
+    assert world.fields() == {"n": 1}
+
+
+def test_session_gone_at_commit(world: World) -> None:
+    """The app's answer, without a cookie, and nothing comes back."""
+
+    async def endpoint(request: Request) -> Response:
+        session = await load_session(request)
+        session["n"] = 2
+        assert await asyncio.to_thread(world.kit.revoke, session.handle or "")
+        return PlainTextResponse("the app's")
+
+    response = world.get(endpoint)
+    assert (response.status_code, response.text) == (200, "the app's")
+    assert "set-cookie" not in response.headers
+    assert world.kit.keys() == []
+    assert world.events == ["gone"]
+
+
+@pytest.mark.parametrize("new", [False, True])
+def test_app_raises(world: World, new: bool) -> None:
+    """Starlette's 500; what was staged is dropped."""
+
+    async def endpoint(request: Request) -> Response:
+        (await load_session(request))["n"] = 2
+        raise ValueError("a bug")
+
+    response = world.get(endpoint, new=new)
+    assert (response.status_code, response.text) == (500, "Internal Server Error")
+    assert "set-cookie" not in response.headers
+    assert world.fields() == {"n": 1}
+    assert len(world.kit.keys()) == 1
+
+
+def test_app_raises_after_a_session_was_created(world: World) -> None:
+    """What `save()` created stands; its cookie goes along where the 500 passes us."""
+
+    async def endpoint(request: Request) -> Response:
+        session = await load_session(request)
+        session["n"] = 2
+        await session.save()
+        raise ValueError("a bug")
+
+    response = world.get(endpoint, new=True)
+    assert response.status_code == 500
+    assert len(world.kit.keys()) == 2
+    assert ("set-cookie" in response.headers) is (world.place == "wrap")
+
+
+def test_app_raises_after_logout(world: World) -> None:
+    """A logout stands although the request fails later."""
+
+    async def endpoint(request: Request) -> Response:
+        await request.scope["session"].logout()
+        raise ValueError("a bug")
+
+    assert world.get(endpoint).status_code == 500
+    assert world.kit.keys() == []
+
+
+def test_app_raises_after_the_response_started(world: World) -> None:
+    """What was committed at the start stands, what was staged later is dropped."""
+
+    async def endpoint(request: Request) -> Response:
+        session = await load_session(request)
+        session["n"] = 2
+
+        async def stream() -> AsyncIterator[bytes]:
+            yield b"first"
+            session["n"] = 3
+            raise ValueError("a bug")
+
+        return StreamingResponse(stream())
+
+    with pytest.raises(httpx.RemoteProtocolError):
+        world.get(endpoint)
+    assert world.fields() == {"n": 2}
+
+
+@pytest.mark.parametrize("status", [500, 503, 599])
+def test_status_5xx(world: World, status: int) -> None:
+    """A response of 500 and above commits nothing that was staged."""
+
+    async def endpoint(request: Request) -> Response:
+        (await load_session(request))["n"] = 2
+        return PlainTextResponse("the app's", status)
+
+    response = world.get(endpoint)
+    assert (response.status_code, response.text) == (status, "the app's")
+    assert world.fields() == {"n": 1}
+
+
+def test_status_5xx_after_a_session_was_created(world: World) -> None:
+    """The browser still gets the cookie of what `save()` created."""
+
+    async def endpoint(request: Request) -> Response:
+        session = await load_session(request)
+        session["n"] = 2
+        await session.save()
+        return PlainTextResponse("the app's", 500)
+
+    response = world.get(endpoint, new=True)
+    assert world.kit.read(dict(response.cookies), cookie=PLAIN) == {"n": 2}
+
+
+@pytest.mark.parametrize("status", [204, 303, 400, 404, 409])
+def test_other_statuses_commit(world: World, status: int) -> None:
+    """Redirects and 4xx are answers like any other."""
+
+    async def endpoint(request: Request) -> Response:
+        (await load_session(request))["n"] = status
+        return Response(status_code=status)
+
+    response = world.get(endpoint, new=True)
+    assert response.status_code == status
+    assert world.kit.read(dict(response.cookies), cookie=PLAIN) == {"n": status}
+
+
+def test_app_never_answers(world: World) -> None:
+    """Nothing was acknowledged, so nothing is written."""
+
+    async def silent(scope: Any, receive: Any, send: Any) -> None:
+        (await scope["session"].load())["n"] = 2
+
+    with world.serving(Route("/", silent)) as url:
+        pass
+    store = world.gate.store(prefix=world.kit.prefix)
+    with serve(SessionMiddleware(silent, store=store, cookie=PLAIN), lifespan="off") as url:
+        response = httpx.get(
+            url, headers={"cookie": f"session={world.cookies['session']}"}, timeout=PATIENCE
+        )
+    assert response.status_code == 500
+    assert world.fields() == {"n": 1}
+
+
+def test_streaming(world: World) -> None:
+    """Changed before the start: in Redis before the first byte. Changed after it: when it ends."""
+    seen: list[Any] = []
+
+    async def endpoint(request: Request) -> Response:
+        session = await load_session(request)
+        session["n"] = 2
+
+        async def stream() -> AsyncIterator[bytes]:
+            seen.append(await asyncio.to_thread(world.fields))
+            session["late"] = True
+            yield b"body"
+
+        return StreamingResponse(stream())
+
+    assert world.get(endpoint).text == "body"
+    assert seen == [{"n": 2}]
+    assert world.fields() == {"n": 2, "late": True}
+
+
+def test_streaming_into_a_new_session(world: World) -> None:
+    """A new session after the start raises SessionTooLate at the write, and leaves nothing."""
+    raised: list[str] = []
+
+    async def endpoint(request: Request) -> Response:
+        session = await load_session(request)
+
+        async def stream() -> AsyncIterator[bytes]:
+            try:
+                session["n"] = 2
+            except RuntimeError as error:
+                raised.append(type(error).__name__)
+            yield b"body"
+
+        return StreamingResponse(stream())
+
+    response = world.get(endpoint, new=True)
+    assert response.text == "body"
+    assert "set-cookie" not in response.headers
+    assert raised == ["SessionTooLate"]
+    assert len(world.kit.keys()) == 1
+
+
+def test_background_task(world: World) -> None:
+    """What a background task changes is written when it has ended."""
+
+    async def endpoint(request: Request) -> Response:
+        session = await load_session(request)
+
+        async def later() -> None:
+            session["late"] = True
+
+        return PlainTextResponse("ok", background=BackgroundTask(later))
+
+    assert world.get(endpoint).text == "ok"
+    assert world.fields() == {"n": 1, "late": True}
+
+
+def test_background_task_after_the_session_ended(world: World) -> None:
+    """Ended meanwhile: a `gone` event, nothing recreated."""
+
+    async def endpoint(request: Request) -> Response:
+        session = await load_session(request)
+
+        async def later() -> None:
+            await asyncio.to_thread(world.kit.revoke, session.handle or "")
+            session["late"] = True
+
+        return PlainTextResponse("ok", background=BackgroundTask(later))
+
+    assert world.get(endpoint).text == "ok"
+    assert world.kit.keys() == []
+    assert world.events == ["gone"]
+
+
+def test_late_commit_fails(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """The response stands; the loss is logged and reported."""
+
+    async def endpoint(request: Request) -> Response:
+        session = await load_session(request)
+
+        async def later() -> None:
+            session["late"] = True
+            await asyncio.to_thread(world.gate.shut)
+
+        return PlainTextResponse("ok", background=BackgroundTask(later))
+
+    assert world.get(endpoint).text == "ok"
+    assert world.fields() == {"n": 1}
+    assert "unavailable" in world.events
+    assert "was not saved" in caplog.text
+
+
+def test_a_refresh_that_fails_harms_nobody(world: World) -> None:
+    """A request that never touches its session does not notice that Redis is away."""
+
+    async def endpoint(request: Request) -> Response:
+        return PlainTextResponse("untouched")
+
+    world.gate.shut()
+    response = world.get(endpoint)
+    assert (response.status_code, response.text) == (200, "untouched")
+    assert "unavailable" in world.events
+
+
+def test_a_hung_redis_is_given_up_within_the_timeout(world: World) -> None:
+    """A server that takes commands and never answers: 503, and it recovers by itself."""
+
+    async def endpoint(request: Request) -> Response:
+        return PlainTextResponse(str((await load_session(request))["n"]))
+
+    with world.serving(Route("/", endpoint), timeout=2) as url:
+        with httpx.Client(base_url=url, cookies=world.cookies, timeout=PATIENCE) as client:
+            assert client.get("/").text == "1"
+            world.gate.hang()
+            assert_503(client.get("/"))
+            world.gate.open()
+            assert client.get("/").text == "1"
+            world.gate.shut()
+            assert_503(client.get("/"))
+            world.gate.open()
+            assert client.get("/").text == "1"

@@ -1,0 +1,158 @@
+"""The lane: one connection, many callers."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from redis.asyncio import Connection, Redis
+from redis.exceptions import ResponseError
+
+from asgi_redis_session import SessionStore
+from asgi_redis_session.transport.lane import Lane, LaneBroken
+from asgi_redis_session.transport.pool import private_pool
+
+from ..support.gate import gate_to
+from ..support.internals import connection_of, open_session, unread_bytes
+from ..support.sessions import create
+
+pytestmark = pytest.mark.on_cluster
+
+ECHO = "return {KEYS[1], ARGV[1]}"
+
+
+@pytest.fixture
+async def lane(session_redis_url: str) -> Any:
+    client = Redis.from_url(session_redis_url)
+    lane = Lane(private_pool(client), timeout=20)
+    yield lane
+    await lane.aclose()
+    await client.aclose(close_connection_pool=True)
+
+
+def pack(*parts: Any) -> bytes:
+    return b"".join(Connection().pack_command(*parts))
+
+
+def echo(key: str, value: str = "") -> tuple[bytes, bytes]:
+    return pack("EVAL", ECHO, 1, key, value), key.encode()
+
+
+@pytest.mark.one_node
+async def test_one_callers_error_is_its_own(lane: Lane) -> None:
+    """An error reply reaches its caller only."""
+    good = [lane.submit(*echo(f"k{number}", "v")) for number in range(10)]
+    bad = lane.submit(pack("EVAL", "return redis.error_reply('ERR mine')", 1, "k"), b"k")
+    good += [lane.submit(*echo(f"k{number}", "v")) for number in range(10, 20)]
+    with pytest.raises(ResponseError, match="mine"):
+        await bad
+    assert [(await reply)[0] for reply in good] == [b"k%d" % number for number in range(20)]
+    assert lane.batches == 1
+    assert lane.commands == 21
+
+
+@pytest.mark.one_node
+async def test_commands_gather_while_a_batch_is_on_its_way(lane: Lane) -> None:
+    """What is submitted meanwhile leaves together, as one batch."""
+    first = lane.submit(*echo("a"))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    rest = [lane.submit(*echo(f"k{number}")) for number in range(100)]
+    await asyncio.gather(first, *rest)
+    assert lane.batches == 2
+
+
+@pytest.mark.one_node
+async def test_a_reply_that_names_another_key_is_never_delivered(lane: Lane) -> None:
+    """A caller gets LaneBroken, the connection goes, and the next command works."""
+    wrong = lane.submit(pack("EVAL", ECHO, 1, "theirs", "secret"), b"mine")
+    after = lane.submit(*echo("k", "v"))
+    for reply in (wrong, after):
+        with pytest.raises(LaneBroken, match="another command"):
+            await reply
+    assert await lane.submit(*echo("k", "v")) == [b"k", b"v"]
+
+
+@pytest.mark.one_node
+async def test_a_stray_reply_on_the_idle_connection_is_never_read_as_ours(lane: Lane) -> None:
+    """An unread reply that waits on the connection: it is thrown away before the next batch."""
+    await lane.submit(*echo("k"))
+    connection = connection_of(lane)
+    await connection.send_command("EVAL", ECHO, 1, "stray", "somebody else's")
+    while not unread_bytes(lane):
+        await asyncio.sleep(0.01)
+    assert await lane.submit(*echo("k", "v")) == [b"k", b"v"]
+    assert connection_of(lane) is not None
+
+
+async def test_a_connection_closed_while_idle_is_replaced(store: SessionStore, admin: Any) -> None:
+    """CLIENT KILL between two requests: the second does not notice."""
+    session_id = await create(store, n=1)
+    for client in admin.client_list(_type="normal"):
+        if client["id"] != str(admin.client_id()):
+            admin.client_kill_filter(_id=client["id"])
+    await asyncio.sleep(0.05)
+    assert (await open_session(store, session_id).load())["n"] == 1
+
+
+@pytest.mark.one_node
+@pytest.mark.parametrize("ending", ["close", "reset"])
+async def test_a_write_after_an_idle_connection_was_lost(
+    session_redis_url: str, prefix: str, ending: Any
+) -> None:
+    """FIN or RST between two requests: the second does not notice, though it is a write."""
+    with gate_to(session_redis_url) as gate:
+        async with SessionStore.from_url(gate.url, prefix=prefix) as store:
+            session = await open_session(store, await create(store, n=1)).load()
+            gate.cut_now(ending)
+            await asyncio.sleep(0.05)
+            await session.increment("n")
+            assert await session.still_valid()
+            await session.logout()
+
+
+@pytest.mark.one_node
+async def test_each_caller_has_a_deadline_of_its_own(session_redis_url: str) -> None:
+    """A hung server: every caller gives up within the timeout, counted from its own queueing."""
+    with gate_to(session_redis_url) as gate:
+        client = Redis.from_url(gate.url)
+        lane = Lane(private_pool(client), timeout=1)
+        await lane.submit(*echo("k"))
+        gate.hang()
+
+        async def longer() -> None:
+            """A control in the same loop: what keeps that busy keeps both."""
+            await asyncio.sleep(1 + 0.3)
+            for _ in range(100):
+                await asyncio.sleep(0)
+
+        async def waits() -> None:
+            control = asyncio.create_task(longer())
+            with pytest.raises(LaneBroken, match=r"did not answer within 1 s"):
+                await lane.submit(*echo("k"))
+            assert not control.done()
+            control.cancel()
+
+        waiting = []
+        for _ in range(6):
+            waiting.append(asyncio.create_task(waits()))
+            await asyncio.sleep(0.25)
+        await asyncio.gather(*waiting)
+        gate.open()
+        assert await lane.submit(*echo("k", "v")) == [b"k", b"v"]
+        await lane.aclose()
+        await client.aclose(close_connection_pool=True)
+
+
+@pytest.mark.one_node
+async def test_cancelled_callers_never_cancel_the_batch(lane: Lane) -> None:
+    """Cancelled before or after sending, the others' replies arrive."""
+    replies = [lane.submit(*echo(f"k{number}", "v")) for number in range(30)]
+    for reply in replies[::3]:
+        reply.cancel()
+    await asyncio.sleep(0)
+    for reply in replies[1::3]:
+        await asyncio.sleep(0)
+        reply.cancel()
+    assert [(await reply)[0] for reply in replies[2::3]] == [
+        b"k%d" % number for number in range(2, 30, 3)
+    ]
