@@ -204,6 +204,8 @@ class HTTPExchange(Exchange):
 
     async def _answer(self, status: HTTPStatus, error: Exception) -> None:
         self._is_replaced = True
+        # The answer depends on the session, even if the app never came to use it.
+        self._state.accessed = True
         if not self._is_started:
             self._is_started = True
             self._state.seal()

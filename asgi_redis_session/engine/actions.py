@@ -33,7 +33,9 @@ async def load(state: SessionState, *, again: bool = False) -> None:
             return
         handles, record = state.handles(), None
         if handles:
-            record = await state.engine.hashes.load(handles, extend=state.extends)
+            record = await state.engine.hashes.load(
+                handles, extend=state.extends, from_cookie=state.had_cookie
+            )
         state.note_success()
         state.adopt(record)
     except SessionUnavailable as error:

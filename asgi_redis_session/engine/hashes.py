@@ -56,8 +56,14 @@ class Hashes:
 
     # --- Reading ---
 
-    async def load(self, handles: tuple[str, ...], *, extend: bool) -> Record | None:
-        """Read the whole hash; None if there is no session that can be read."""
+    async def load(
+        self, handles: tuple[str, ...], *, extend: bool, from_cookie: bool = True
+    ) -> Record | None:
+        """
+        Read the whole hash; None if there is no session that can be read.
+
+        *from_cookie*: whether a browser has sent the id, so that an unknown one is reported.
+        """
         self._events.counted.loads += 1
         script, handle = self._loads.all[extend], handles[0]
         if len(handles) == 1:  # nearly always, so without the coroutine of `_find`
@@ -66,7 +72,10 @@ class Hashes:
         else:
             handle, reply = await self._find(handles, script)
         if reply.state <= 0:
-            self._reports.absent(handle, reply.state)
+            if from_cookie:
+                self._reports.absent(handle, reply.state)
+            else:
+                self._reports.is_there(handle, reply.state)
             return None
         try:
             return Record(handle, reply.state, reply.now_ms, *read_hash(reply.fields))

@@ -305,7 +305,8 @@ async def _keep_place(
     """
     confirmed, shortfall = await engine.places.confirm(index, record, since_ms, concern)
     if not confirmed.is_held:
-        await delete(engine, record.handle, "login_failed")
+        reason: EndReason = "login_failed" if since_ms is None else "revoked"
+        await delete(engine, record.handle, reason)
         engine.reports.gone(record.handle, GONE, record.metadata.user_id)
         return Ending(existed=False)
     if replaced is not None:
