@@ -40,6 +40,7 @@ check: $(VENV)/.installed ## lint, format, types, import layers
 	@$(VENV)/bin/ruff check . </dev/null
 	@$(VENV)/bin/ruff format --check . </dev/null
 	@$(VENV)/bin/mypy </dev/null
+	@$(VENV)/bin/pyright --pythonpath $(VENV)/bin/python </dev/null
 	@$(VENV)/bin/lint-imports </dev/null
 
 matrix: matrix-server62 matrix-client801 matrix-resp2 matrix-cluster ## run the tests on old and new servers, clients and protocols

@@ -6,7 +6,7 @@ What happens between the app and the server after that is in `exchange`.
 
 import inspect
 from collections.abc import Awaitable, Callable
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from .cookie import CookiePolicy
 from .engine import actions
@@ -59,7 +59,7 @@ class SessionMiddleware:
         cookie: CookiePolicy = CookiePolicy(),  # noqa: B008  (frozen)
         autoload: bool | Callable[[Scope], bool | Awaitable[bool]] = False,
         refresh: Refresh | Callable[[Scope], Refresh] = "request",
-        unavailable: str | ASGIApp = "fail",
+        unavailable: Literal["fail", "anonymous"] | ASGIApp = "fail",
     ) -> None:
         _refuse_nonsense(store, cookie, autoload, refresh, unavailable)
         self.app = app

@@ -49,14 +49,12 @@ async def open_session(
     opened = OpenedSession(Session(state))
     try:
         yield opened
-    except BaseException:
-        state.discard()
-        # What was saved inside the block may have given the session a new id.
-        opened.set_cookie = _header(state, cookie)
-        raise
-    try:
         await actions.commit(state)
+    except BaseException:  # the block, or the commit: a login gives its place back
+        state.discard()
+        raise
     finally:
+        # What was saved inside the block may have given the session a new id.
         opened.set_cookie = _header(state, cookie)
 
 
@@ -72,10 +70,10 @@ async def edit_session(engine: Engine, handle: str) -> AsyncIterator[Session]:
         raise SessionGone
     try:
         yield Session(state)
+        await actions.commit(state)
     except BaseException:
         state.discard()
         raise
-    await actions.commit(state)
 
 
 def _header(state: SessionState, cookie: CookiePolicy) -> str | None:

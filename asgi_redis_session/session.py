@@ -311,7 +311,7 @@ class Session(MutableMapping[str, Any]):
         record, login = self._known(), self._state.pending_login
         if login is not None:
             return instant(login.now_ms)
-        return None if record is None else instant(record.created_ms)
+        return None if record is None else instant(record.metadata.created_ms)
 
     @property
     def authenticated_at(self) -> datetime | None:

@@ -11,6 +11,7 @@ import argparse
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import cycle
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -48,7 +49,7 @@ async def _reads(server: DevServer, lifetime: Lifetime, rounds: int) -> tuple[fl
         with Redis.from_url(server.url) as redis:
             before = _state(redis)
             for _ in range(rounds):
-                await Meter(store, read).drive(cookies, 50)
+                await Meter(store, read).drive(cycle(cookies), 50)
             after = _state(redis)
     writes, written, spent = (
         (now - then) / rounds / REQUESTS for now, then in zip(after, before, strict=True)
@@ -90,7 +91,7 @@ async def _carts(server: DevServer, rounds: int) -> list[float]:
             for kind in (read, write, fetch):
                 spent = _state(redis)[2]
                 for _ in range(rounds):
-                    await Meter(store, kind).drive(cookies, 50)
+                    await Meter(store, kind).drive(cycle(cookies), 50)
                 result.append((_state(redis)[2] - spent) / rounds / REQUESTS * 1e6)
     return result
 

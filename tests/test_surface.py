@@ -21,13 +21,11 @@ MODULES = sorted(
 
 
 @pytest.mark.parametrize("name", ["asgi_redis_session", *MODULES])
-def test_all_is_sorted_and_true(name: str) -> None:
-    """`__all__` is sorted, and every name in it exists and has a docstring."""
+def test_what_a_module_exports_is_explained(name: str) -> None:
+    """Every module has a docstring, and every name in its `__all__` exists and has one, too."""
     module: ModuleType = importlib.import_module(name)
     assert module.__doc__
-    names = module.__all__
-    assert list(names) == sorted(names)
-    for exported in names:
+    for exported in getattr(module, "__all__", ()):
         value = getattr(module, exported)
         if inspect.isclass(value) or inspect.isfunction(value):
             assert value.__doc__, exported
@@ -44,7 +42,7 @@ def test_the_error_tree_is_drawn_as_it_is() -> None:
 
 def test_no_predictable_randomness() -> None:
     """Ids come from `secrets` alone: nothing imports `random` or `uuid`."""
-    for path in PACKAGE.glob("*.py"):
+    for path in PACKAGE.rglob("*.py"):
         assert not re.search(r"^\s*(import|from) (random|uuid)\b", path.read_text(), re.MULTILINE)
 
 

@@ -25,23 +25,26 @@ async def load(state: SessionState, *, again: bool = False) -> None:
     """Read the session, once. *again*: even if it was read already; staged changes are dropped."""
     if state.phase is not Phase.UNLOADED and not again:
         return
-    async with state.lock:
+    turn = state.turn
+    if not turn.take():
+        await turn.wait()
+    try:
         if state.phase is not Phase.UNLOADED and not again:
             return
         handles, record = state.handles(), None
-        try:
-            if handles:
-                record = await state.engine.hashes.load(handles, extend=state.extends)
-        except SessionUnavailable as error:
-            state.do_without(error)
-        else:
-            state.note_success()
-            state.adopt(record)
+        if handles:
+            record = await state.engine.hashes.load(handles, extend=state.extends)
+        state.note_success()
+        state.adopt(record)
+    except SessionUnavailable as error:
+        state.do_without(error)
+    finally:
+        turn.leave()
 
 
 async def fetch(state: SessionState, names: Sequence[str]) -> dict[str, Any]:
     """Read single fields, and leave the session unloaded."""
-    async with state.lock:
+    async with state.turn:
         if state.has_no_id():
             state.adopt(None)
         if state.phase is Phase.UNLOADED:
@@ -62,7 +65,7 @@ async def fetch(state: SessionState, names: Sequence[str]) -> dict[str, Any]:
 
 async def increment(state: SessionState, name: str, amount: int) -> int:
     """Add to an integer field in Redis, or to its staged value where there is one."""
-    async with state.lock:
+    async with state.turn:
         if state.has_no_id():
             state.adopt(None)
         state.fields.refuse_one_more(name)
@@ -93,13 +96,18 @@ async def commit(state: SessionState, durability: Durability | None = None) -> N
     """Write what is staged, in one guarded step."""
     if state.phase is Phase.UNLOADED:
         return
-    async with state.lock:
+    turn = state.turn
+    if not turn.take():
+        await turn.wait()
+    try:
         changes = state.collect()
         if state.is_emptied(changes):
             state.withdraw_login()
             await _end(state, durability)
         elif changes and (state.phase is Phase.STORED or changes.fields or changes.login):
             await _write(state, changes, durability or state.engine.durability)
+    finally:
+        turn.leave()
 
 
 async def login(
@@ -113,7 +121,7 @@ async def login(
     span = span_of("login", state.engine.span, idle, absolute)
     state.refuse_new_id()
     await load(state)
-    async with state.lock:
+    async with state.turn:
         state.writable()
         record, pending = state.record, state.pending_login
         replaced = [known.handle for known in (record, pending) if known is not None]
@@ -135,7 +143,7 @@ async def login(
 
 async def logout(state: SessionState) -> None:
     """End the session."""
-    async with state.lock:
+    async with state.turn:
         if state.is_absent():
             state.adopt(None)
         else:
@@ -144,7 +152,7 @@ async def logout(state: SessionState) -> None:
 
 async def still_valid(state: SessionState) -> bool:
     """Whether Redis still holds the session. Leaves the TTL alone."""
-    async with state.lock:
+    async with state.turn:
         if state.is_absent():
             return False
         return await _reach(state, state.engine.hashes.exists(state.handles()))
@@ -152,7 +160,7 @@ async def still_valid(state: SessionState) -> bool:
 
 async def touch(state: SessionState) -> bool:
     """Extend the TTL now; returns whether Redis still holds the session."""
-    async with state.lock:
+    async with state.turn:
         if state.is_absent():
             return False
         exists = await _reach(state, state.engine.hashes.touch(state.handles()))

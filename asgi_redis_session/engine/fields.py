@@ -145,6 +145,7 @@ class Fields:
         """Note a value that Redis itself has computed."""
         self.values[name] = value
         self._stored[name] = raw
+        self.is_cleared = False
 
     def refuse_one_more(self, name: str) -> None:
         """Raise `SessionValueError` if this would be one field too many."""

@@ -17,7 +17,7 @@ from ..options import Durability, Limits
 from ..transport.client import Client, Written
 from ..transport.scripts import Script
 from . import scripts
-from .codec import CorruptValue, decode
+from .codec import CorruptValue, decode, read_hash
 from .loads import Loads
 from .record import Changes, Record, Span
 from .reports import Reports
@@ -68,7 +68,11 @@ class Hashes:
         if reply.state <= 0:
             self._reports.absent(handle, reply.state)
             return None
-        return self._reports.parsed(handle, reply, reply.fields)
+        try:
+            return Record(handle, reply.state, reply.now_ms, *read_hash(reply.fields))
+        except CorruptValue as error:
+            self._reports.corrupt(handle, str(error))
+            return None
 
     async def fetch(
         self, handles: tuple[str, ...], names: Sequence[str], *, extend: bool
@@ -131,7 +135,7 @@ class Hashes:
         sets, removes = self._field_args(handle or record.handle, changes)
         idle = "" if changes.idle_ms is None else changes.idle_ms
         shorter = changes.absolute_ms
-        deadline = "" if shorter is None else record.created_ms + shorter
+        deadline = "" if shorter is None else record.metadata.created_ms + shorter
         return [self._idle_ms, int(extend), idle, deadline, len(sets), *sets, *removes]
 
     def login_args(self, changes: Changes, span: Span) -> list[Any]:

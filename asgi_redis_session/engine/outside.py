@@ -12,8 +12,9 @@ from ..info import SessionInfo, label_of
 from ..transport.client import Client
 from ..transport.scripts import Script
 from . import scripts
+from .codec import CorruptValue, read_hash
 from .loads import Loads
-from .record import Changes, Record, instant
+from .record import Changes, Metadata, instant
 from .reports import Reports
 from .scripts import CHANGED, GONE, Loaded
 from .shadows import Shadows
@@ -45,8 +46,12 @@ class Outside:
         if not self._reports.is_there(handle, reply.state):
             return None
         pairs = reply.fields if names is None else _as_pairs(names, reply.fields)
-        record = self._reports.parsed(handle, reply, pairs)
-        return None if record is None else self._info(record)
+        try:
+            values, _, raws = read_hash(pairs)
+        except CorruptValue as error:
+            self._reports.corrupt(handle, str(error))
+            return None
+        return self._info(handle, reply.state, values, Metadata.parse(raws))
 
     async def is_occupied(self, handle: str) -> bool:
         """Whether there is anything under the key: a session, or what can't be read as one."""
@@ -83,23 +88,24 @@ class Outside:
             script, (self._client.key(handle),), arguments, idempotent=True, own_connection=True
         )
 
-    def _info(self, record: Record) -> SessionInfo:
-        idle_ms = record.idle_ms or self._idle_ms
-        last_seen = record.expires_ms - idle_ms
-        if record.expires_ms == record.deadline_ms:  # capped, so the TTL does not tell
-            last_seen = max(last_seen, record.seen_ms or 0)
-        agent = record.agent
+    def _info(
+        self, handle: str, expires_ms: int, values: dict[str, Any], metadata: Metadata
+    ) -> SessionInfo:
+        last_seen = expires_ms - (metadata.idle_ms or self._idle_ms)
+        if expires_ms == metadata.deadline_ms:  # capped, so the TTL does not tell
+            last_seen = max(last_seen, metadata.seen_ms or 0)
+        auth_ms, agent = metadata.auth_ms, metadata.agent
         return SessionInfo(
-            handle=record.handle,
-            user_id=record.user_id,
-            created_at=instant(record.created_ms),
-            last_seen=instant(max(last_seen, record.created_ms)),
-            expires_at=instant(record.expires_ms),
-            authenticated_at=None if record.auth_ms is None else instant(record.auth_ms),
-            address=record.address,
+            handle=handle,
+            user_id=metadata.user_id,
+            created_at=instant(metadata.created_ms),
+            last_seen=instant(max(last_seen, metadata.created_ms)),
+            expires_at=instant(expires_ms),
+            authenticated_at=None if auth_ms is None else instant(auth_ms),
+            address=metadata.address,
             user_agent=agent,
             label=None if agent is None else label_of(agent),
-            fields=record.values,
+            fields=values,
         )
 
 

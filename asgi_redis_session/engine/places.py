@@ -82,7 +82,7 @@ class Places:
 
     async def move(self, key: bytes, record: Record, handle: str) -> int:
         """Reserve a place under a new handle for a session; returns its login time."""
-        since_ms = record.auth_ms or record.created_ms
+        since_ms = record.metadata.auth_ms or record.metadata.created_ms
         arguments = (record.handle, handle, since_ms, record.remaining_ms or _CENTURY_MS)
         return int((await self._client.call(scripts.PLACE_MOVE, (key,), arguments)).since_ms)
 

@@ -4,13 +4,12 @@ What Redis returned of a session (`Record`), and what a request changed (`Change
 No I/O and no clock: all instants are those of Redis, in milliseconds since 1970.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, Self
 
 from ..options import Duration, NotGiven, milliseconds
-from .codec import read_hash
 
 
 def instant(ms: int) -> datetime:
@@ -117,20 +116,16 @@ class Changes:
         return [name for name, raw in self.fields.items() if raw is None]
 
 
-@dataclass(slots=True)
-class Record:
+class Metadata(NamedTuple):
     """
-    What Redis holds of one session. Its metadata is parsed once, here.
+    What the library itself stores of a session.
 
     *created_ms*: when it was created, or logged in. *deadline_ms*: when it ends however busy it is;
     None: it has no deadline. *idle_ms*: how long it lives without use; None: as long as the store
     says. *auth_ms*: when its user logged in. *seen_ms*: when it was last written; None: not since
-    it was created. *values* and *stored*: the app's fields, decoded and as they are in Redis.
+    it was created.
     """
 
-    handle: str
-    expires_ms: int
-    now_ms: int
     created_ms: int
     deadline_ms: int | None = None
     idle_ms: int | None = None
@@ -139,51 +134,74 @@ class Record:
     seen_ms: int | None = None
     agent: str | None = None
     address: str | None = None
-    values: dict[str, Any] = field(default_factory=dict, repr=False)
-    stored: dict[str, bytes] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def parse(cls, handle: str, expires_ms: int, now_ms: int, pairs: Sequence[bytes]) -> Self:
-        """
-        Read a hash as HGETALL lists it. Raises `CorruptValue` if a field can't be decoded.
+    def parse(cls, raws: Mapping[bytes, bytes]) -> Self:
+        """Read them from a hash. The times were checked by load.lua already."""
+        times = (b"@created", b"@deadline", b"@idle", b"@auth", b"@seen")
+        created, deadline, idle, auth, seen = [
+            None if (raw := raws.get(name)) is None else int(raw) for name in times
+        ]
+        user, agent, address = [
+            None if (raw := raws.get(name)) is None else raw.decode(errors="replace")
+            for name in (b"@user", b"@agent", b"@ip")
+        ]
+        return cls(created or 0, deadline, idle, user, auth, seen, agent, address)
 
-        The times in the metadata were checked by load.lua already.
-        """
-        values, stored, metadata = read_hash(pairs)
-        get = metadata.get
-        return cls(
-            handle,
-            expires_ms,
-            now_ms,
-            int(get(b"@created", 0)),
-            int(deadline) if (deadline := get(b"@deadline")) else None,
-            int(idle) if (idle := get(b"@idle")) else None,
-            user.decode(errors="replace") if (user := get(b"@user")) is not None else None,
-            int(auth) if (auth := get(b"@auth")) else None,
-            int(seen) if (seen := get(b"@seen")) else None,
-            agent.decode(errors="replace") if (agent := get(b"@agent")) is not None else None,
-            address.decode(errors="replace") if (address := get(b"@ip")) is not None else None,
-            values,
-            stored,
-        )
+
+class Record:
+    """
+    What Redis holds of one session.
+
+    *values* and *stored*: the app's fields, decoded and as they are in Redis. *raws*: the library's
+    own fields, which become `metadata` when somebody asks: few requests do.
+    """
+
+    __slots__ = ("_metadata", "_raws", "expires_ms", "handle", "now_ms", "stored", "values")
+
+    def __init__(  # noqa: PLR0917  (made in two places, on the way of every request)
+        self,
+        handle: str,
+        expires_ms: int,
+        now_ms: int,
+        values: dict[str, Any],
+        stored: dict[str, bytes],
+        raws: Mapping[bytes, bytes],
+    ) -> None:
+        self.handle = handle
+        self.expires_ms = expires_ms
+        self.now_ms = now_ms
+        self.values = values
+        self.stored = stored
+        self._raws = raws
+        self._metadata: Metadata | None = None
+
+    @property
+    def metadata(self) -> Metadata:
+        """What the library itself stores, parsed once."""
+        if self._metadata is None:
+            self._metadata = Metadata.parse(self._raws)
+        return self._metadata
 
     @classmethod
     def begin(
         cls, handle: str, expires_ms: int, now_ms: int, span: Span, login: Login | None
     ) -> Self:
         """Return the record of a session that was just created, or logged in."""
-        return cls(
-            handle,
-            expires_ms,
-            now_ms,
-            now_ms,
-            None if span.absolute_ms is None else now_ms + span.absolute_ms,
-            span.idle_ms,
-            None if login is None else login.user_id,
-            None if login is None else now_ms,
-        )
+        record = cls(handle, expires_ms, now_ms, {}, {}, {})
+        deadline_ms = None if span.absolute_ms is None else now_ms + span.absolute_ms
+        record._metadata = Metadata(now_ms, deadline_ms, span.idle_ms)
+        if login is not None:
+            record._metadata = record._metadata._replace(user_id=login.user_id, auth_ms=now_ms)
+        return record
+
+    def shorten(self, idle_ms: int, deadline_ms: int | None) -> None:
+        """Take over a lifetime that was just written."""
+        deadline_ms = deadline_ms or self.metadata.deadline_ms
+        self._metadata = self.metadata._replace(idle_ms=idle_ms, deadline_ms=deadline_ms)
 
     @property
     def remaining_ms(self) -> int | None:
         """How long it may still live, at least 1; None: it has no deadline."""
-        return None if self.deadline_ms is None else max(1, self.deadline_ms - self.now_ms)
+        deadline_ms = self.metadata.deadline_ms
+        return None if deadline_ms is None else max(1, deadline_ms - self.now_ms)

@@ -1,12 +1,9 @@
 """What is reported of a session that was not found, or can't be read: events, counters, the log."""
 
 import logging
-from collections.abc import Sequence
 
 from ..events import Events
-from .codec import CorruptValue
-from .record import Record
-from .scripts import CORRUPT, Loaded
+from .scripts import CORRUPT
 
 logger = logging.getLogger("asgi_redis_session")
 
@@ -21,14 +18,6 @@ class Reports:
     def __init__(self, events: Events, prefix: str) -> None:
         self._events = events
         self._prefix = prefix
-
-    def parsed(self, handle: str, reply: Loaded, pairs: Sequence[bytes]) -> Record | None:
-        """Parse a hash; None if it can't be read, which is reported."""
-        try:
-            return Record.parse(handle, reply.state, reply.now_ms, pairs)
-        except CorruptValue as error:
-            self.corrupt(handle, str(error))
-            return None
 
     def is_there(self, handle: str, state: int) -> bool:
         """Whether the state is that of a session. One that can't be read is reported."""

@@ -6,7 +6,6 @@ and only `enter` changes the phase. No framework here, no clock and no Redis com
 sends those.
 """
 
-import asyncio
 from enum import Enum
 from typing import Any, NoReturn
 
@@ -24,6 +23,7 @@ from . import verbs
 from .engine import Engine
 from .fields import Fields
 from .record import Changes, ClientInfo, Login, Record, Span, span_of
+from .turn import Turn
 
 
 class Phase(Enum):
@@ -54,7 +54,6 @@ class SessionState:
         "_handles",
         "_is_long_lived",
         "_is_tolerant",
-        "_lock",
         "_sealed",
         "accessed",
         "changes",
@@ -69,6 +68,7 @@ class SessionState:
         "phase",
         "record",
         "session_id",
+        "turn",
     )
 
     def __init__(
@@ -95,7 +95,8 @@ class SessionState:
         # What is staged beside fields; None: nothing.
         self.changes: Changes | None = None
         self.cookie_change: CookieChange | None = None
-        self._lock: asyncio.Lock | None = None
+        #: Held by one verb at a time.
+        self.turn = Turn()
         self.phase = Phase.UNLOADED
         #: What Redis holds of the session; None in every phase but STORED.
         self.record: Record | None = None
@@ -183,13 +184,13 @@ class SessionState:
     def user_id(self) -> str | None:
         """Who is logged in."""
         login, record = self.pending_login, self.record
-        return login.user_id if login is not None else record.user_id if record else None
+        return login.user_id if login is not None else record.metadata.user_id if record else None
 
     @property
     def auth_ms(self) -> int | None:
         """When the user logged in."""
         login, record = self.pending_login, self.record
-        return login.now_ms if login is not None else record.auth_ms if record else None
+        return login.now_ms if login is not None else record.metadata.auth_ms if record else None
 
     def handles(self) -> tuple[str, ...]:
         """The handles that the session may have; empty without an id."""
@@ -262,13 +263,6 @@ class SessionState:
 
     # --- For actions ---
 
-    @property
-    def lock(self) -> asyncio.Lock:
-        """Held by one verb at a time, so that the tasks of one request can share the session."""
-        if self._lock is None:
-            self._lock = asyncio.Lock()
-        return self._lock
-
     def replace_fields(self, values: dict[str, Any], stored: dict[str, bytes]) -> None:
         """Show other fields: what Redis returned, or none. What was staged is forgotten."""
         engine = self.engine
@@ -309,7 +303,7 @@ class SessionState:
     def issue_cookie(self, record: Record) -> None:
         """Let the response give the browser the current id, if there is one to give."""
         if self.session_id is not None:
-            deadline_ms = record.deadline_ms
+            deadline_ms = record.metadata.deadline_ms
             left_ms = None if deadline_ms is None else max(0, deadline_ms - record.now_ms)
             self.cookie_change = CookieChange(self.session_id, left_ms)
 
@@ -329,7 +323,7 @@ class SessionState:
         record, login = self.record, changes.login
         if self.fields.values or (record is None and login is None):
             return False
-        has_user = login is not None or (record is not None and record.user_id is not None)
+        has_user = login is not None or (record is not None and record.metadata.user_id is not None)
         return self.fields.is_cleared or (bool(changes.fields) and not has_user)
 
     def has_no_id(self) -> bool:
@@ -353,9 +347,9 @@ class SessionState:
             return login.span
         if record is None:
             return default
-        deadline_ms = record.deadline_ms
-        absolute_ms = None if deadline_ms is None else deadline_ms - record.created_ms
-        return Span(record.idle_ms or default.idle_ms, absolute_ms)
+        deadline_ms = record.metadata.deadline_ms
+        absolute_ms = None if deadline_ms is None else deadline_ms - record.metadata.created_ms
+        return Span(record.metadata.idle_ms or default.idle_ms, absolute_ms)
 
 
 def _too_long(half: str, limit_ms: int) -> SessionValueError:

@@ -75,7 +75,7 @@ async def save(
         scripts.SAVE, (engine.client.key(record.handle),), arguments, concern=concern
     )
     if reply.state <= 0:
-        engine.reports.gone(record.handle, reply.state, record.user_id)
+        engine.reports.gone(record.handle, reply.state, record.metadata.user_id)
         return Outcome(None)
     engine.events.counted.commits += 1
     return Outcome(_saved(record, reply, changes), None, shortfall)
@@ -85,7 +85,7 @@ async def renew(
     engine: Engine, record: Record, changes: Changes, *, extend: bool, concern: Durability | None
 ) -> Outcome:
     """Write changes, and give the session a new id."""
-    places, user_id, old = engine.places, record.user_id, record.handle
+    places, user_id, old = engine.places, record.metadata.user_id, record.handle
     index = None if user_id is None else places.key_of(user_id)
     since_ms = None
     while True:
@@ -199,7 +199,7 @@ async def login(
     engine.events.counted.commits += 1
     began = Record.begin(login.handle, reply.state, reply.now_ms, span, login)
     # 3. Confirm the place. 4. An earlier login on this session: give its place back.
-    is_listed = record is not None and login.keeps_data and record.user_id is not None
+    is_listed = record is not None and login.keeps_data and record.metadata.user_id is not None
     replaced = record.handle if record is not None and is_listed else None
     kept = await _keep_place(engine, index, began, None, replaced=replaced, concern=concern)
     if not kept.existed:
@@ -226,12 +226,19 @@ async def end_session(
     concern: Durability | None,
     own_connection: bool = False,
 ) -> Ending:
-    """End the session that has one of these handles."""
+    """
+    End the session that has one of these handles.
+
+    There may be a shortfall without a session: the try before this one has ended it, and its end
+    may still be lost.
+    """
+    shortfall = None
     for handle in handles:
         # 1. end.lua.
-        user_id, shortfall = await delete(
+        user_id, missed = await delete(
             engine, handle, reason, concern=concern, own_connection=own_connection
         )
+        shortfall = missed or shortfall
         if user_id is None:
             continue
         # 2. Give its place back. A session that may come back stays listed, so that `revoke_all`
@@ -240,7 +247,7 @@ async def end_session(
             index = engine.places.key_of(user_id)
             await engine.places.release(index, handle, own_connection=own_connection)
         return Ending(existed=True, shortfall=shortfall)
-    return Ending(existed=False)
+    return Ending(existed=False, shortfall=shortfall)
 
 
 # --- Steps ---
@@ -274,7 +281,7 @@ async def _move(
             restore, (new,), (taken.packed, *arguments), concern=concern
         )
     except SessionUnavailable as error:
-        if error.is_refusal and record.user_id is None:
+        if error.is_refusal and record.metadata.user_id is None:
             # The other node is full, for instance. An anonymous session is put back. A user's may
             # have been revoked meanwhile, and must not come back.
             await client.call(scripts.PUT_BACK, (old,), (taken.packed,))
@@ -299,7 +306,7 @@ async def _keep_place(
     confirmed, shortfall = await engine.places.confirm(index, record, since_ms, concern)
     if not confirmed.is_held:
         await delete(engine, record.handle, "login_failed")
-        engine.reports.gone(record.handle, GONE, record.user_id)
+        engine.reports.gone(record.handle, GONE, record.metadata.user_id)
         return Ending(existed=False)
     if replaced is not None:
         await engine.places.release(index, replaced)
@@ -310,8 +317,7 @@ def _saved(record: Record, reply: Any, changes: Changes) -> Record:
     """Note in the record what save.lua has answered."""
     record.expires_ms, record.now_ms = reply.state, reply.now_ms
     if changes.shortens:  # another request may have shortened it even more
-        record.idle_ms = reply.idle_ms
-        record.deadline_ms = reply.deadline_ms or record.deadline_ms
+        record.shorten(reply.idle_ms, reply.deadline_ms or None)
     return record
 
 
