@@ -77,10 +77,9 @@ class Exchange:
         "_state",
     )
 
-    def __init__(
+    def __init__(  # noqa: PLR0917  (keywords would cost each request a dict)
         self,
         state: SessionState,
-        *,
         cookie: CookiePolicy,
         refresh: Refresh,
         responder: ASGIApp | None,

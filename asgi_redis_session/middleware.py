@@ -85,13 +85,7 @@ class SessionMiddleware:
         scope["session"] = Session(state)
         of_kind = HTTPExchange if kind == "http" else WebSocketExchange
         exchange: Exchange = of_kind(
-            state,
-            cookie=self.cookie,
-            refresh=refresh,
-            responder=self._responder,
-            scope=scope,
-            receive=receive,
-            send=send,
+            state, self.cookie, refresh, self._responder, scope, receive, send
         )
         try:
             if self.autoload and (self.autoload is True or await self._loads(scope)):

@@ -1,5 +1,6 @@
 """The session as the app sees it: a mapping, and the verbs that save, renew or end it."""
 
+from abc import abstractmethod
 from collections.abc import Iterator, MutableMapping
 from datetime import datetime, timedelta
 from typing import Any, NoReturn, Self
@@ -7,7 +8,7 @@ from typing import Any, NoReturn, Self
 from .engine import actions
 from .engine.codec import check_name
 from .engine.record import Record, instant
-from .engine.state import Phase, SessionState
+from .engine.state import UNLOADED, SessionState
 from .errors import SessionValueError
 from .options import NOT_GIVEN, Durability, Duration, NotGiven, milliseconds
 
@@ -17,7 +18,37 @@ _INT64 = 2**63
 _FETCH_NAMES = 1000
 
 
-class Session(MutableMapping[str, Any]):
+class _DictLike(MutableMapping[str, Any]):
+    """What a dict can do beyond `MutableMapping`."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def __reversed__(self) -> Iterator[str]: ...
+
+    def popitem(self) -> tuple[str, Any]:
+        """Remove and return the field that was added last, as a dict does."""
+        name = next(reversed(self), None)
+        if name is None:
+            raise KeyError("popitem(): the session is empty")
+        return name, self.pop(name)
+
+    def copy(self) -> dict[str, Any]:
+        """Return the fields as a plain dict."""
+        return dict(self)
+
+    def __or__(self, other: Any) -> dict[str, Any]:
+        return dict(self) | dict(other)
+
+    def __ror__(self, other: Any) -> dict[str, Any]:
+        return dict(other) | dict(self)
+
+    def __ior__(self, other: Any) -> Self:
+        self.update(other)
+        return self
+
+
+class Session(_DictLike):
     """
     A session: a mapping of field names to JSON-like values.
 
@@ -221,13 +252,6 @@ class Session(MutableMapping[str, Any]):
     def __contains__(self, name: object) -> bool:
         return name in self._state.readable().values
 
-    def popitem(self) -> tuple[str, Any]:
-        """Remove and return the field that was added last, as a dict does."""
-        name = next(reversed(self._state.writable().values), None)
-        if name is None:
-            raise KeyError("popitem(): the session is empty")
-        return name, self.pop(name)
-
     def clear(self) -> None:
         """
         Remove all fields.
@@ -237,26 +261,12 @@ class Session(MutableMapping[str, Any]):
         """
         self._state.writable().clear()
 
-    def copy(self) -> dict[str, Any]:
-        """Return the fields as a plain dict."""
-        return dict(self)
-
-    def __or__(self, other: Any) -> dict[str, Any]:
-        return dict(self) | dict(other)
-
-    def __ror__(self, other: Any) -> dict[str, Any]:
-        return dict(other) | dict(self)
-
-    def __ior__(self, other: Any) -> Self:
-        self.update(other)
-        return self
-
     # --- What is known about it ---
 
     @property
     def loaded(self) -> bool:
         """Whether the session can be used as a mapping."""
-        return self._state.phase is not Phase.UNLOADED
+        return self._state.phase is not UNLOADED
 
     @property
     def is_new(self) -> bool:

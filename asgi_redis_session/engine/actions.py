@@ -13,9 +13,10 @@ from ..cookie import CookieChange
 from ..errors import SessionUnavailable, SessionValueError
 from ..options import Durability, Duration, NotGiven
 from . import verbs
+from .codec import StoredHash
 from .ids import check_user_id
 from .record import Changes, span_of
-from .state import Phase, SessionState
+from .state import STORED, UNLOADED, SessionState
 
 _INT64 = 2**63
 _T = TypeVar("_T")
@@ -23,13 +24,13 @@ _T = TypeVar("_T")
 
 async def load(state: SessionState, *, again: bool = False) -> None:
     """Read the session, once. *again*: even if it was read already; staged changes are dropped."""
-    if state.phase is not Phase.UNLOADED and not again:
+    if state.phase is not UNLOADED and not again:
         return
     turn = state.turn
     if not turn.take():
         await turn.wait()
     try:
-        if state.phase is not Phase.UNLOADED and not again:
+        if state.phase is not UNLOADED and not again:
             return
         handles, record = state.handles(), None
         if handles:
@@ -49,7 +50,7 @@ async def fetch(state: SessionState, names: Sequence[str]) -> dict[str, Any]:
     async with state.turn:
         if state.has_no_id():
             state.adopt(None)
-        if state.phase is Phase.UNLOADED:
+        if state.phase is UNLOADED:
             try:
                 fetched = await state.engine.hashes.fetch(
                     state.handles(), names, extend=state.extends
@@ -71,7 +72,7 @@ async def increment(state: SessionState, name: str, amount: int) -> int:
         if state.has_no_id():
             state.adopt(None)
         state.fields.refuse_one_more(name)
-        if state.phase is Phase.UNLOADED or state.shows_stored(name):
+        if state.phase is UNLOADED or state.shows_stored(name):
             total, shortfall = await _reach(
                 state,
                 state.engine.hashes.increment(
@@ -84,11 +85,11 @@ async def increment(state: SessionState, name: str, amount: int) -> int:
             )
             if total is not None:
                 state.note_extended()
-                if state.phase is Phase.STORED:
+                if state.phase is STORED:
                     state.fields.set_stored(name, total, b"%d" % total)
                 state.raise_shortfall(shortfall)
                 return total
-            if state.phase is Phase.STORED:
+            if state.phase is STORED:
                 state.raise_gone()
             state.adopt(None)
     return _increment_staged(state, name, amount)
@@ -96,7 +97,7 @@ async def increment(state: SessionState, name: str, amount: int) -> int:
 
 async def commit(state: SessionState, durability: Durability | None = None) -> None:
     """Write what is staged, in one guarded step."""
-    if state.phase is Phase.UNLOADED:
+    if state.phase is UNLOADED:
         return
     turn = state.turn
     if not turn.take():
@@ -106,7 +107,7 @@ async def commit(state: SessionState, durability: Durability | None = None) -> N
         if state.is_emptied(changes):
             state.withdraw_login()
             await _end(state, durability)
-        elif changes and (state.phase is Phase.STORED or changes.fields or changes.login):
+        elif changes and (state.phase is STORED or changes.fields or changes.login):
             await _write(state, changes, durability or state.engine.durability)
     finally:
         turn.leave()
@@ -137,7 +138,7 @@ async def login(
         state.withdraw_login()
         if not keeps_data:  # another user's data
             state.changes = None
-            state.replace_fields({}, {})
+            state.replace_fields(StoredHash())
         changes = state.stage()
         changes.login, changes.idle_ms, changes.absolute_ms = login, None, None
         state.fields.is_cleared = False
@@ -197,7 +198,7 @@ async def _write(state: SessionState, changes: Changes, concern: Durability | No
     if outcome.record is None:
         state.raise_gone()
     state.session_id = outcome.session_id or state.session_id
-    state.enter(Phase.STORED, outcome.record)
+    state.enter(STORED, outcome.record)
     state.fields.committed(changes.fields)
     state.note_extended()
     if outcome.session_id is not None or changes.shortens:

@@ -134,32 +134,39 @@ def decode(raw: bytes) -> Any:
     return text
 
 
-def read_hash(
-    pairs: Sequence[bytes],
-) -> tuple[dict[str, Any], dict[str, bytes], dict[bytes, bytes]]:
+class StoredHash:
     """
-    Parse a hash: *pairs* are its names and values in turn, as HGETALL lists them.
+    A hash as Redis returned it: *pairs* are its names and values in turn, as HGETALL lists them.
 
-    Returns the values of the app's fields, their stored bytes, and the library's own fields (their
-    names begin with `@`), which are left as bytes. Raises `CorruptValue`.
+    *values*: the fields of the app, decoded. Raises `CorruptValue` if one can't be decoded. The
+    fields of the library, whose names begin with `@`, are left as bytes.
     """
-    values: dict[str, Any] = {}
-    stored: dict[str, bytes] = {}
-    metadata: dict[bytes, bytes] = {}
-    parts = iter(pairs)
-    try:
-        for name, raw in zip(parts, parts, strict=True):
-            if name[0] == _AT:
-                metadata[name] = raw
-            else:
-                text = name.decode()
-                stored[text] = raw
-                # Decoding is the most expensive part of a load. Most values are plain text, so
-                # that case is handled first.
-                values[text] = decode(raw) if raw[:1] in _NOT_PLAIN else raw.decode()
-    except (UnicodeDecodeError, IndexError):  # an empty name has no first byte
-        raise CorruptValue("a field's name or text is not UTF-8, or the name is empty") from None
-    return values, stored, metadata
+
+    __slots__ = ("_pairs", "_raws", "values")
+
+    def __init__(self, pairs: Sequence[bytes] = ()) -> None:
+        self._pairs = pairs
+        self._raws: dict[bytes, bytes] | None = None
+        self.values: dict[str, Any] = {}
+        parts = iter(pairs)
+        try:
+            for name, raw in zip(parts, parts, strict=True):
+                if name[0] != _AT:
+                    # Decoding is the most expensive part of a load. Most values are plain text, so
+                    # that case is handled first.
+                    value = decode(raw) if raw[:1] in _NOT_PLAIN else raw.decode()
+                    self.values[name.decode()] = value
+        except (UnicodeDecodeError, IndexError):  # an empty name has no first byte
+            raise CorruptValue(
+                "a field's name or text is not UTF-8, or the name is empty"
+            ) from None
+
+    @property
+    def raws(self) -> dict[bytes, bytes]:
+        """All fields as bytes, by name. Built when somebody asks: a request that reads does not."""
+        if self._raws is None:
+            self._raws = dict(zip(self._pairs[::2], self._pairs[1::2], strict=True))
+        return self._raws
 
 
 def check_name(name: object) -> str:

@@ -8,6 +8,7 @@ from ..events import Events, SessionEvent
 from ..options import Durability, Lifetime, Limits
 from ..transport.background import Background
 from ..transport.client import Client
+from .codec import StoredHash
 from .fields import Fields
 from .hashes import Hashes
 from .ids import SessionIds
@@ -52,7 +53,7 @@ class Engine:
         self.evicts = evicts
         self.shadows = shadows
         #: What a session shows that was not read yet. Nobody may use it, so it never changes.
-        self.no_fields = Fields(limits, shadows.checks, {}, {})
+        self.no_fields = Fields(limits, shadows.checks, StoredHash())
         self.ids = SessionIds(secret)
         self.events = Events(on_event)
         self.background = Background()

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..errors import SessionValueError
 from ..options import Limits
-from .codec import check_name, decode, encode
+from .codec import StoredHash, check_name, decode, encode
 
 #: Marks a field whose last write got no answer: nobody knows what Redis holds. 0xFF is never valid
 #: UTF-8, so no encoded value looks like this.
@@ -23,8 +23,8 @@ class Fields:
     """
     Named values, compared by their encoded bytes with what is stored.
 
-    *values*, *stored*: what Redis returned; the dicts are not copied. *checks*: what else to check
-    before a field is set, by its name (`Shadows.checks`).
+    *stored*: what Redis returned; it is not copied, and belongs to this object from now on.
+    *checks*: what else to check before a field is set, by its name (`Shadows.checks`).
     """
 
     __slots__ = (
@@ -42,12 +42,11 @@ class Fields:
         self,
         limits: Limits,
         checks: Mapping[str, Callable[[Any], None]],
-        values: dict[str, Any],
-        stored: dict[str, bytes],
+        stored: StoredHash,
     ) -> None:
         self._limits = limits
         self._checks = checks
-        self.values = values
+        self.values = stored.values
         self._stored = stored
         #: Encoded values that differ from the stored ones; None: to remove.
         self.staged: dict[str, bytes | None] = {}
@@ -122,19 +121,19 @@ class Fields:
 
     def committed(self, sent: Mapping[str, bytes | None]) -> None:
         """What was *sent* is in Redis now. What was staged meanwhile may be there already."""
-        stored = self._stored
+        stored = self._stored.raws
         for name, raw in sent.items():
             if raw is None:
-                stored.pop(name, None)
+                stored.pop(name.encode(), None)
             else:
-                stored[name] = raw
-        self.staged = {n: raw for n, raw in self.staged.items() if raw != stored.get(n)}
+                stored[name.encode()] = raw
+        self.staged = {n: raw for n, raw in self.staged.items() if raw != stored.get(n.encode())}
         self._is_committing = False
 
     def restage(self, sent: Mapping[str, bytes | None]) -> None:
         """What was *sent* may be in Redis or not: stage it again, below what came later."""
         self.staged = {**sent, **self.staged}
-        self._stored.update(dict.fromkeys(sent, _UNKNOWN))
+        self._stored.raws.update((name.encode(), _UNKNOWN) for name in sent)
         self._is_committing = False
 
     def is_unchanged(self, name: str) -> bool:
@@ -144,7 +143,7 @@ class Fields:
     def set_stored(self, name: str, value: int, raw: bytes) -> None:
         """Note a value that Redis itself has computed."""
         self.values[name] = value
-        self._stored[name] = raw
+        self._stored.raws[name.encode()] = raw
         self.is_cleared = False
 
     def refuse_one_more(self, name: str) -> None:
@@ -158,13 +157,13 @@ class Fields:
 
     def _stage(self, name: str, encoded: bytes | None) -> None:
         # Compared as bytes: `1`, `True` and `1.0` differ, as their types do.
-        if encoded != self._stored.get(name) or self._is_committing:
+        if encoded != self._stored.raws.get(name.encode()) or self._is_committing:
             self.staged[name] = encoded
         else:
             self.staged.pop(name, None)
 
     def _is_as_stored(self, name: str, value: Any) -> bool:
-        stored = self._stored.get(name)
+        stored = self._stored.raws.get(name.encode())
         return stored not in (None, _UNKNOWN) and bool(decode(stored or b"") == value)
 
     def _encode(self, name: str, value: Any) -> bytes:
@@ -184,13 +183,15 @@ class Fields:
         return encoded
 
     def _refuse_too_large(self) -> None:
-        stored, limit = self._stored, self._limits.session_bytes
-        growth = sum(
-            len(raw or b"") - len(stored.get(name, b"")) for name, raw in self.staged.items()
-        )
-        if growth <= 0:  # a session that is too large already may still shrink
+        stored, limit = self._stored.raws, self._limits.session_bytes
+        growth = 0
+        for name, raw in self.staged.items():
+            growth += len(raw or b"") - len(stored.get(name.encode(), b""))
+        # A session that is too large already may still shrink. And mostly it is enough to look
+        # roughly, metadata included.
+        if growth <= 0 or sum(map(len, stored.values())) + growth <= limit:
             return
-        before = sum(map(len, stored.values()))
+        before = sum(len(raw) for name, raw in stored.items() if not name.startswith(b"@"))
         if before + growth > limit:
             raise SessionValueError(
                 f"The session's values take {before + growth} bytes, more than {limit}. "

@@ -17,7 +17,7 @@ from ..options import Durability, Limits
 from ..transport.client import Client, Written
 from ..transport.scripts import Script
 from . import scripts
-from .codec import CorruptValue, decode, read_hash
+from .codec import CorruptValue, StoredHash, decode
 from .loads import Loads
 from .record import Changes, Record, Span
 from .reports import Reports
@@ -78,7 +78,7 @@ class Hashes:
                 self._reports.is_there(handle, reply.state)
             return None
         try:
-            return Record(handle, reply.state, reply.now_ms, *read_hash(reply.fields))
+            return Record(handle, reply.state, reply.now_ms, StoredHash(reply.fields))
         except CorruptValue as error:
             self._reports.corrupt(handle, str(error))
             return None

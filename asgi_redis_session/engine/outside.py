@@ -12,7 +12,7 @@ from ..info import SessionInfo, label_of
 from ..transport.client import Client
 from ..transport.scripts import Script
 from . import scripts
-from .codec import CorruptValue, read_hash
+from .codec import CorruptValue, StoredHash
 from .loads import Loads
 from .record import Changes, Metadata, instant
 from .reports import Reports
@@ -47,11 +47,11 @@ class Outside:
             return None
         pairs = reply.fields if names is None else _as_pairs(names, reply.fields)
         try:
-            values, _, raws = read_hash(pairs)
+            stored = StoredHash(pairs)
         except CorruptValue as error:
             self._reports.corrupt(handle, str(error))
             return None
-        return self._info(handle, reply.state, values, Metadata.parse(raws))
+        return self._info(handle, reply.state, stored.values, Metadata.parse(stored.raws))
 
     async def is_occupied(self, handle: str) -> bool:
         """Whether there is anything under the key: a session, or what can't be read as one."""

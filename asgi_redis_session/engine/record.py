@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple, Self
 
 from ..options import Duration, NotGiven, milliseconds
+from .codec import StoredHash
 
 
 def instant(ms: int) -> datetime:
@@ -151,36 +152,24 @@ class Metadata(NamedTuple):
 
 class Record:
     """
-    What Redis holds of one session.
-
-    *values* and *stored*: the app's fields, decoded and as they are in Redis. *raws*: the library's
-    own fields, which become `metadata` when somebody asks: few requests do.
+    What Redis holds of one session: *stored* is its hash, and `metadata` what the library itself
+    has stored in it.
     """
 
-    __slots__ = ("_metadata", "_raws", "expires_ms", "handle", "now_ms", "stored", "values")
+    __slots__ = ("_metadata", "expires_ms", "handle", "now_ms", "stored")
 
-    def __init__(  # noqa: PLR0917  (made in two places, on the way of every request)
-        self,
-        handle: str,
-        expires_ms: int,
-        now_ms: int,
-        values: dict[str, Any],
-        stored: dict[str, bytes],
-        raws: Mapping[bytes, bytes],
-    ) -> None:
+    def __init__(self, handle: str, expires_ms: int, now_ms: int, stored: StoredHash) -> None:
         self.handle = handle
         self.expires_ms = expires_ms
         self.now_ms = now_ms
-        self.values = values
         self.stored = stored
-        self._raws = raws
         self._metadata: Metadata | None = None
 
     @property
     def metadata(self) -> Metadata:
-        """What the library itself stores, parsed once."""
+        """What the library itself stores. Parsed once, when somebody asks: few requests do."""
         if self._metadata is None:
-            self._metadata = Metadata.parse(self._raws)
+            self._metadata = Metadata.parse(self.stored.raws)
         return self._metadata
 
     @classmethod
@@ -188,7 +177,7 @@ class Record:
         cls, handle: str, expires_ms: int, now_ms: int, span: Span, login: Login | None
     ) -> Self:
         """Return the record of a session that was just created, or logged in."""
-        record = cls(handle, expires_ms, now_ms, {}, {}, {})
+        record = cls(handle, expires_ms, now_ms, StoredHash())
         deadline_ms = None if span.absolute_ms is None else now_ms + span.absolute_ms
         record._metadata = Metadata(now_ms, deadline_ms, span.idle_ms)
         if login is not None:

@@ -7,7 +7,7 @@ sends those.
 """
 
 from enum import Enum
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from ..cookie import CookieChange
 from ..errors import (
@@ -20,6 +20,7 @@ from ..errors import (
 )
 from ..options import NOT_GIVEN, Duration, NotGiven
 from . import verbs
+from .codec import StoredHash
 from .engine import Engine
 from .fields import Fields
 from .record import Changes, ClientInfo, Login, Record, Span, span_of
@@ -38,6 +39,10 @@ class Phase(Enum):
     #: Redis was down. The request goes on with an empty session that refuses writes, because they
     #: would replace the user's real one.
     STAND_IN = "stand-in"
+
+
+#: Members of an enum are slow to reach through their class: 5,000 instructions in a write.
+UNLOADED, NEW, STORED, STAND_IN = Phase
 
 
 class SessionState:
@@ -97,7 +102,7 @@ class SessionState:
         self.cookie_change: CookieChange | None = None
         #: Held by one verb at a time.
         self.turn = Turn()
-        self.phase = Phase.UNLOADED
+        self.phase = UNLOADED
         #: What Redis holds of the session; None in every phase but STORED.
         self.record: Record | None = None
         #: Its fields. While nothing was read, an empty object that all sessions share.
@@ -114,7 +119,7 @@ class SessionState:
     def renew(self) -> None:
         """Give the session a new id at the commit."""
         self.writable()
-        if self.phase is Phase.STORED:
+        if self.phase is STORED:
             self.refuse_new_id()
             self.stage().renews = True
 
@@ -139,7 +144,7 @@ class SessionState:
 
     def readable(self) -> Fields:
         """Return the fields, or raise an error that says why they can't be read."""
-        if self.phase is Phase.UNLOADED:
+        if self.phase is UNLOADED:
             raise SessionNotLoaded
         self.accessed = True
         return self.fields
@@ -147,12 +152,12 @@ class SessionState:
     def writable(self) -> Fields:
         """Return the fields, or raise an error that says why they can't be changed."""
         fields = self.readable()
-        if self.phase is Phase.STAND_IN:
+        if self.phase is STAND_IN:
             raise SessionUnavailable(
                 "This request runs without its session, because Redis was not available; writing "
                 "to it would lose the user's real one. Try again later."
             )
-        if self.phase is Phase.NEW:
+        if self.phase is NEW:
             self.refuse_new_id()
         return fields
 
@@ -160,14 +165,13 @@ class SessionState:
     def may_have_changes(self) -> bool:
         """True if there may be something to write. Cheaper than `has_changes`, which compares."""
         fields = self.fields
-        if self.changes is not None:
-            return True
-        return bool(fields.staged or fields.live or fields.is_cleared)
+        changed = fields.staged or fields.live or fields.is_cleared
+        return self.changes is not None or bool(changed)
 
     @property
     def has_changes(self) -> bool:
         """Whether there is something to write."""
-        if self.phase is Phase.UNLOADED:
+        if self.phase is UNLOADED:
             return False
         try:
             changes = self.collect()
@@ -202,7 +206,7 @@ class SessionState:
 
     def extend_soon(self) -> None:
         """Extend the TTL without waiting (fire and forget), if this request has not done so."""
-        if self.extends and self.phase is Phase.UNLOADED and (handles := self.handles()):
+        if self.extends and self.phase is UNLOADED and (handles := self.handles()):
             self.engine.hashes.extend_soon(handles)
             self.extends = False
 
@@ -218,7 +222,7 @@ class SessionState:
         """Forget what is staged: the request has failed."""
         self.withdraw_login()
         self.changes = None
-        if self.phase is not Phase.UNLOADED:
+        if self.phase is not UNLOADED:
             self.fields.discard()
 
     def pop_cookie_change(self) -> CookieChange | None:
@@ -233,7 +237,7 @@ class SessionState:
         self.phase, self.record = phase, record
         if record is not None:
             self._handles = (record.handle,)
-        elif phase is Phase.NEW:
+        elif phase is NEW:
             self.session_id, self._handles = None, ()
 
     def adopt(self, record: Record | None) -> None:
@@ -241,11 +245,11 @@ class SessionState:
         self.withdraw_login()
         self.changes = None
         if record is None:
-            self.replace_fields({}, {})
-            self.enter(Phase.NEW)
+            self.replace_fields(StoredHash())
+            self.enter(NEW)
         else:
-            self.replace_fields(record.values, record.stored)
-            self.enter(Phase.STORED, record)
+            self.replace_fields(record.stored)
+            self.enter(STORED, record)
 
     def do_without(self, error: SessionUnavailable) -> None:
         """Redis is down: go on with a stand-in, if that is allowed."""
@@ -253,8 +257,8 @@ class SessionState:
         if not self._is_tolerant:
             raise error
         self.discard()
-        self.replace_fields({}, {})
-        self.enter(Phase.STAND_IN)
+        self.replace_fields(StoredHash())
+        self.enter(STAND_IN)
 
     def raise_gone(self) -> NoReturn:
         """The session has ended: go on with a new one, and raise `SessionGone`."""
@@ -263,10 +267,10 @@ class SessionState:
 
     # --- For actions ---
 
-    def replace_fields(self, values: dict[str, Any], stored: dict[str, bytes]) -> None:
+    def replace_fields(self, stored: StoredHash) -> None:
         """Show other fields: what Redis returned, or none. What was staged is forgotten."""
         engine = self.engine
-        self.fields = Fields(engine.limits, engine.shadows.checks, values, stored)
+        self.fields = Fields(engine.limits, engine.shadows.checks, stored)
 
     def note_success(self) -> None:
         """Redis was reached, by a command that extends the TTL."""
@@ -328,17 +332,17 @@ class SessionState:
 
     def has_no_id(self) -> bool:
         """Whether nothing was read, and there is no id to read with."""
-        return self.phase is Phase.UNLOADED and not self.handles()
+        return self.phase is UNLOADED and not self.handles()
 
     def is_absent(self) -> bool:
         """Whether it is known that Redis holds nothing of it."""
-        return self.phase is Phase.NEW or not self.handles()
+        return self.phase is NEW or not self.handles()
 
     def shows_stored(self, name: str) -> bool:
         """Whether what the app sees of this field is what Redis holds."""
         login = self.pending_login
         keeps_data = login is None or login.keeps_data
-        return self.phase is Phase.STORED and keeps_data and self.fields.is_unchanged(name)
+        return self.phase is STORED and keeps_data and self.fields.is_unchanged(name)
 
     def _current_span(self) -> Span:
         """How long the session lives as it is."""

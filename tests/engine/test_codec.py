@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from asgi_redis_session import SessionValueError
 from asgi_redis_session.engine.codec import (
     CorruptValue,
+    StoredHash,
     check_name,
     decode,
     encode,
-    read_hash,
 )
 
 from ..support.refused import Text, refused
@@ -323,19 +323,18 @@ def test_a_hash_is_decoded_if_each_of_its_fields_is(pairs: list[tuple[bytes, byt
     reply = [part for pair in fields.items() for part in pair]
     theirs = {name: decoded(raw) for name, raw in fields.items() if not name.startswith(b"@")}
     if all(name and is_text(name) and is_sound for name, (is_sound, _) in theirs.items()):
-        found, stored, metadata = read_hash(reply)
-        assert same(found, {name.decode(): value for name, (_, value) in theirs.items()})
-        assert {name.encode(): raw for name, raw in stored.items()} | metadata == fields
-        assert metadata.keys() == {name for name in fields if name.startswith(b"@")}
+        found = StoredHash(reply)
+        assert same(found.values, {name.decode(): value for name, (_, value) in theirs.items()})
+        assert found.raws == fields
     else:
         with pytest.raises(CorruptValue):
-            read_hash(reply)
+            StoredHash(reply)
 
 
 def test_a_field_without_a_name_is_not_ours() -> None:
     """Nobody can write one through a session, so whoever did has written other things as well."""
     with pytest.raises(CorruptValue, match="name is empty"):
-        read_hash([b"user", b"ada", b"", b"x"])
+        StoredHash([b"user", b"ada", b"", b"x"])
 
 
 @settings(relaxed, max_examples=300)
@@ -344,10 +343,10 @@ def test_a_hash_of_ours_comes_back_whole(fields: dict[str, Any]) -> None:
     """Fields and metadata come apart again, in the order in which Redis lists them."""
     reply = [part for name, value in fields.items() for part in (name.encode(), encode(value))]
     reply = [b"@v", b"1", *reply, b"@created", b"7"]
-    found, stored, metadata = read_hash(reply)
-    assert same(found, fields)
-    assert stored == {name: encode(value) for name, value in fields.items()}
-    assert metadata == {b"@v": b"1", b"@created": b"7"}
+    found = StoredHash(reply)
+    assert same(found.values, fields)
+    encoded = {name.encode(): encode(value) for name, value in fields.items()}
+    assert found.raws == encoded | {b"@v": b"1", b"@created": b"7"}
 
 
 # --- Names ---
