@@ -255,8 +255,9 @@ class SessionStore:
                     session["plan"] = "gold"
 
         The session is loaded, and committed at the end of the block with the same guarantees as in
-        a request; an exception drops what is staged. It never extends the TTL. `login` and `renew`
-        raise `SessionTooLate`, because no browser could be given the new id.
+        a request; an exception drops what is staged. It does not extend the TTL, unless you call
+        `session.touch()`. `login` and `renew` raise `SessionTooLate`, because no browser could be
+        given the new id.
 
         Raises `SessionGone` on entry if there is no such session, and at the end if it has ended
         meanwhile; `SessionUnavailable`; `DurabilityNotReached`. A handle changes with each login
