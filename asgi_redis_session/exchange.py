@@ -108,9 +108,9 @@ class Exchange:
 
     async def handle_error(self, error: Exception) -> bool:
         """
-        Handle an exception from the app. Returns True if it should not be raised any further.
+        Handle an exception from the app; returns whether that is all.
 
-        An answer may have been sent even if this returns False.
+        If it returns False, the exception is raised again, even if an answer was sent.
         """
         raise NotImplementedError
 

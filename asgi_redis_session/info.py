@@ -16,14 +16,14 @@ __all__ = ["SessionInfo", "label_of"]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionInfo:
     """
-    What others may know of a session: safe to show. Instants are aware UTC datetimes.
+    A session seen from outside; it never contains the id. Instants are aware UTC datetimes.
 
     *handle* names the session in `store.get` and `store.revoke`; it is useless as a cookie.
     *last_seen* is derived from the TTL, so it costs no write.
     *address* and *user_agent* are those of the login. *label* is a short form for people, such as
     "Firefox on Windows"; it needs the extra `devices`.
     *current*: whether it is the session that asked.
-    *fields*: the values that the app has stored.
+    *fields*: the values that the app has stored. Show only those that are meant to be seen.
     """
 
     handle: str

@@ -35,9 +35,9 @@ class SessionMiddleware:
 
     *store*: a `SessionStore`, or a Redis URL for one with all defaults.
     *cookie*: the name and attributes of the cookie.
-    *autoload*: False, the app calls `await session.load()` where it needs the session. True, the
-    session is loaded before the app runs, so that code for Starlette's `SessionMiddleware` works
-    unchanged. Or a function of the scope, also an async one, that returns one or the other.
+    *autoload*: whether the session is loaded before the app runs, so that code for Starlette's
+    `SessionMiddleware` works unchanged. If False, the app calls `await session.load()` where it
+    needs the session. Or a function of the scope, also an async one, that returns True or False.
     *refresh*: which requests extend the TTL. `"request"`, all that carry the session's cookie;
     `"load"`, those that use the session; `"never"`, none. Or a function of the scope that returns
     one of these, so that polling routes don't keep a session alive.
@@ -111,7 +111,7 @@ class SessionMiddleware:
             session_id,
             extends=refresh != "never",
             is_tolerant=self.unavailable == "anonymous",
-            client=(scope.get("client"), headers),
+            peer=(scope.get("client"), headers),
         )
 
     def _refresh_for(self, scope: Scope) -> Refresh:

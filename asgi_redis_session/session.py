@@ -182,8 +182,9 @@ class Session(_DictLike):
         `absolute=None` means no deadline.
 
         Raises `SessionLimitReached` (then nothing has changed), `SessionTooLate`,
-        `SessionUnavailable`, `SessionValueError` for an unusable user id, and `ValueError` or
-        `TypeError` for an unusable duration.
+        `SessionUnavailable`, `DurabilityNotReached` if the end of the session that makes room may
+        be lost (then nobody is logged in), `SessionValueError` for an unusable user id, and
+        `ValueError` or `TypeError` for an unusable duration.
         """
         self._state.accessed = True
         await actions.login(self._state, user_id, idle, absolute)

@@ -55,10 +55,10 @@ class SessionStore:
     they are first needed: one for each event loop, and for each node of a Cluster.
     *lifetime*: how long sessions live.
     *prefix*: the beginning of every key. Give each app that shares a Redis its own.
-    *secret*: None, keys are made of the SHA-256 of the ids. A str: of their HMAC-SHA-256, so that
-    somebody who can write to Redis can't plant a session under an id that they chose. A sequence,
-    newest first, to change the secret: older ones (None may be one) are still accepted, and a
-    session moves to the newest when it is renewed.
+    *secret*: how ids become keys. None: by SHA-256. A str: by HMAC-SHA-256, so that somebody who
+    can write to Redis can't plant a session under an id that they chose. A sequence, newest first,
+    changes the secret: older ones (None may be one) are still accepted, and a session moves to the
+    newest when it is renewed.
     *max_sessions_per_user*: how many sessions a user may have. *on_limit*: `"evict"` ends the
     oldest when another one logs in; `"reject"` lets `login` raise `SessionLimitReached`.
     *index*: the fields that `store.search` can query, as in `[Tag("tenant"), Num("total")]`. Only
@@ -104,11 +104,6 @@ class SessionStore:
         _refuse_concern("durability", durability)
         _refuse_concern("end_durability", end_durability)
         declaration = Index(index)
-        self.lifetime = lifetime
-        self.prefix = prefix
-        self.limits = limits
-        self.durability = durability
-        self.end_durability = end_durability
         self._index = declaration
         self._owns_redis = False
         self._engine = Engine(
@@ -182,7 +177,7 @@ class SessionStore:
         clock, Cluster and Sentinels, and the client that was handed in. It takes at most *timeout*
         for each server, and raises nothing for what it finds.
         """
-        concerns = (self.durability, self.end_durability)
+        concerns = (self._engine.durability, self._engine.end_durability)
         report = await examine(self._engine.client, concerns, is_own=self._owns_redis)
         if not self._index or any(finding.name == "reach" for finding in report.findings):
             return report
@@ -198,6 +193,31 @@ class SessionStore:
         return Finding(
             name="index", level="ok", message=f"{status.documents} sessions are indexed."
         )
+
+    @property
+    def lifetime(self) -> Lifetime:
+        """How long sessions live."""
+        return self._engine.lifetime
+
+    @property
+    def prefix(self) -> str:
+        """The beginning of every key."""
+        return self._engine.client.prefix
+
+    @property
+    def limits(self) -> Limits:
+        """How large a session may become."""
+        return self._engine.limits
+
+    @property
+    def durability(self) -> Durability | None:
+        """How far each write must have got."""
+        return self._engine.durability
+
+    @property
+    def end_durability(self) -> Durability | None:
+        """How far the end of a session must have got."""
+        return self._engine.end_durability
 
     # --- Sessions outside requests ---
 
@@ -219,7 +239,7 @@ class SessionStore:
         if not is_handle(handle):
             return False
         ending = await verbs.end_session(
-            self._engine, (handle,), reason="revoked", concern=self.end_durability
+            self._engine, (handle,), reason="revoked", concern=self._engine.end_durability
         )
         if ending.shortfall is not None:
             raise ending.shortfall
@@ -255,8 +275,9 @@ class SessionStore:
                     session["plan"] = "gold"
 
         The session is loaded, and committed at the end of the block with the same guarantees as in
-        a request; an exception drops what is staged. It never extends the TTL. `login` and `renew`
-        raise `SessionTooLate`, because no browser could be given the new id.
+        a request; an exception drops what is staged. It does not extend the TTL, unless you call
+        `session.touch()`. `login` and `renew` raise `SessionTooLate`, because no browser could be
+        given the new id.
 
         Raises `SessionGone` on entry if there is no such session, and at the end if it has ended
         meanwhile; `SessionUnavailable`; `DurabilityNotReached`. A handle changes with each login

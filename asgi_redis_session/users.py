@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
-from .engine import listed
+from .engine import endings
 from .engine.engine import Engine
 from .engine.ids import is_handle
 from .engine.pruning import dead_places, prune
@@ -73,7 +73,7 @@ class Users:
         The handle may come straight from a form: another user's session is not ended.
         """
         self._engine.places.key_of(user_id)  # refuses an unusable user id
-        return is_handle(handle) and await listed.end_one(self._engine, user_id, handle)
+        return is_handle(handle) and await endings.end_one(self._engine, user_id, handle)
 
     async def revoke_all(self, user_id: str | int) -> int:
         """
@@ -83,7 +83,7 @@ class Users:
         session behind, and a login that is not committed yet while this runs is ended as well. It
         needs only reads, DEL and ZREM, which Redis accepts when it is out of memory.
         """
-        return await listed.end_all(self._engine, user_id)
+        return await endings.end_all(self._engine, user_id)
 
     async def revoke_others(self, session: Session) -> int:
         """End all sessions of this session's user but this one; returns how many (ASVS 7.4.3)."""
@@ -95,6 +95,6 @@ class Users:
             )
         login = state_of(session).pending_login
         spared = [handle, None if login is None else login.handle]
-        return await listed.end_all(
+        return await endings.end_all(
             self._engine, user_id, *[name for name in spared if name is not None]
         )

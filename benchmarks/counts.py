@@ -306,3 +306,4 @@ if __name__ == "__main__":
     with DevServer(search=False) as server:
         counts, most_pieces = asyncio.run(measure(server.url)), pieces(server.url)
     print(json.dumps(counts, indent=2) if "--json" in sys.argv else table(counts, most_pieces))
+    sys.exit(bool(beyond(counts, most_pieces)))

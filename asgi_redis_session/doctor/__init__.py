@@ -25,15 +25,15 @@ __all__ = ["CheckReport", "Finding", "Level", "examine"]
 
 
 async def examine(
-    client: Client, levels: Iterable[Durability | None], *, is_own: bool
+    client: Client, concerns: Iterable[Durability | None], *, is_own: bool
 ) -> CheckReport:
     """
     Examine every server that *client* leads to.
 
-    *levels*: the write concerns that the store asks for. *is_own*: whether the store has made its
+    *concerns*: the write concerns that the store asks for. *is_own*: whether the store has made its
     client itself. Never raises for what it finds, not even for a server that does not answer.
     """
-    concerns = [level for level in levels if level is not None]
+    wanted = [concern for concern in concerns if concern is not None]
     findings: list[Finding] = []
     if not is_own:
         findings.append(_finding("client", judge_client(client_options(client.redis))))
@@ -42,18 +42,18 @@ async def examine(
     except LaneBroken as error:
         return CheckReport(findings=(*findings, _unreached("the Redis Cluster", str(error))))
     # A server that does not answer delays the report, but does not hide the others.
-    for found in await asyncio.gather(*[_examine(client, server, concerns) for server in servers]):
+    for found in await asyncio.gather(*[_examine(client, server, wanted) for server in servers]):
         findings += found
     for sentinel in await ask_sentinels(client.redis):
         findings.append(_finding("sentinel", judge_sentinel(sentinel), sentinel.server))
     return CheckReport(findings=tuple(findings))
 
 
-async def _examine(client: Client, server: Server, levels: Sequence[Durability]) -> list[Finding]:
+async def _examine(client: Client, server: Server, concerns: Sequence[Durability]) -> list[Finding]:
     redis = Redis.from_pool(server.pool)
     try:
         async with asyncio.timeout(client.timeout):
-            facts = await ask_server(redis, server, client, levels)
+            facts = await ask_server(redis, server, client, concerns)
     except (RedisError, OSError, TimeoutError) as error:
         reason = str(error) or f"no answer within {client.timeout:g} s"
         return [_unreached(server.name, reason)]

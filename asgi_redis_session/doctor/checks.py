@@ -1,7 +1,7 @@
 """
 The checks: each judges the facts about one server and names the cure.
 
-To add one, write a function that yields levels and messages, and add a row to `CHECKS`. What it
+To add one, write a function that yields concerns and messages, and add a row to `CHECKS`. What it
 needs to know goes into `Facts`. No I/O.
 """
 
@@ -70,7 +70,7 @@ def _persistence(facts: Facts) -> Iterator[Verdict]:
             "ok", f"AOF is on (appendfsync {facts.settings.get('appendfsync', 'unknown')})."
         )
         return
-    if any(level.fsync for level in facts.levels):
+    if any(level.fsync for level in facts.concerns):
         yield Verdict("problem", "Durability(fsync=True) can't be reached: set `appendonly yes`.")
     snapshots = "are the only copy on disk" if facts.settings.get("save") else "may be off as well"
     yield Verdict(
@@ -83,7 +83,7 @@ def _persistence(facts: Facts) -> Iterator[Verdict]:
 def _replicas(facts: Facts) -> Iterator[Verdict]:
     if "connected_slaves" not in facts.info:
         return
-    wanted = max((level.replicas for level in facts.levels), default=0)
+    wanted = max((level.replicas for level in facts.concerns), default=0)
     connected = facts.number("connected_slaves")
     if connected < wanted:
         yield Verdict(

@@ -80,7 +80,7 @@ class Facts:
     #: Whether the store treats it as a node of a Cluster.
     is_node: bool
     #: The write concerns that the store asks for.
-    levels: Sequence[Durability]
+    concerns: Sequence[Durability]
     #: The fields of INFO and, in a Cluster, of CLUSTER INFO.
     info: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, str] = field(default_factory=dict)
@@ -99,10 +99,10 @@ class Facts:
 
 
 async def ask_server(
-    redis: Redis, server: Server, client: Client, levels: Sequence[Durability]
+    redis: Redis, server: Server, client: Client, concerns: Sequence[Durability]
 ) -> Facts:
     """Ask one server. *redis*: a client of it. Raises what the client raises."""
-    facts = Facts(server.name, client.is_cluster, levels)
+    facts = Facts(server.name, client.is_cluster, concerns)
     facts.info = await _try(facts, redis, "INFO") or {}
     if client.is_cluster:
         state = await _try(facts, redis, "CLUSTER INFO")
@@ -113,7 +113,7 @@ async def ask_server(
         seconds, micros = answer
         facts.offset = seconds + micros / 1e6 - (before + time.time()) / 2
     facts.search = await _has_search(facts, redis)
-    facts.missing = await _missing(redis, server, client, levels)
+    facts.missing = await _missing(redis, server, client, concerns)
     return facts
 
 
@@ -149,14 +149,14 @@ async def _has_search(facts: Facts, redis: Redis) -> bool | None:
 
 
 async def _missing(
-    redis: Redis, server: Server, client: Client, levels: Sequence[Durability]
+    redis: Redis, server: Server, client: Client, concerns: Sequence[Durability]
 ) -> list[str]:
     """Run the probes on a key of their own; return the commands that were not allowed."""
     while not server.serves(key := client.key(f"check-{secrets.token_hex(8)}")):
         pass
     places = {"{key}": key.decode(), "{soon}": str(int((time.time() + _PROBE_SECONDS) * 1000))}
     missing: list[str] = []
-    for name, *arguments in _probes(levels, is_cluster=client.is_cluster):
+    for name, *arguments in _probes(concerns, is_cluster=client.is_cluster):
         if name in _CREATORS and {"DEL", "PEXPIREAT"} <= set(missing):
             continue
         try:
@@ -170,9 +170,9 @@ async def _missing(
     return list(dict.fromkeys(missing))
 
 
-def _probes(levels: Sequence[Durability], *, is_cluster: bool) -> list[tuple[str, ...]]:
+def _probes(concerns: Sequence[Durability], *, is_cluster: bool) -> list[tuple[str, ...]]:
     probes = [*PROBES]
-    probes += [_WAITAOF_PROBE if level.fsync else _WAIT_PROBE for level in levels]
+    probes += [_WAITAOF_PROBE if level.fsync else _WAIT_PROBE for level in concerns]
     if is_cluster:
         # There a session moves to another key by two scripts, without RENAME.
         probes = [probe for probe in probes if probe[0] != "RENAME"]

@@ -132,7 +132,7 @@ async def login(
         login = await _reach(
             state,
             verbs.reserve_login(
-                state.engine, user, state.client, span, replaced, keeps_data=keeps_data
+                state.engine, user, state.peer, span, replaced, keeps_data=keeps_data
             ),
         )
         state.withdraw_login()

@@ -52,7 +52,7 @@ class Engine:
         self.max_sessions = max_sessions
         self.evicts = evicts
         self.shadows = shadows
-        #: What a session shows that was not read yet. Nobody may use it, so it never changes.
+        #: The fields of all sessions that are not loaded. Nobody may use them: they never change.
         self.no_fields = Fields(limits, shadows.checks, StoredHash())
         self.ids = SessionIds(secret)
         self.events = Events(on_event)

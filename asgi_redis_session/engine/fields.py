@@ -131,7 +131,7 @@ class Fields:
         self._is_committing = False
 
     def restage(self, sent: Mapping[str, bytes | None]) -> None:
-        """What was *sent* may be in Redis or not: stage it again, below what came later."""
+        """A commit failed: it is unknown what Redis holds. Stage it again; newer changes win."""
         self.staged = {**sent, **self.staged}
         self._stored.raws.update((name.encode(), _UNKNOWN) for name in sent)
         self._is_committing = False

@@ -154,7 +154,7 @@ class Hashes:
         described = self._described(changes)
         sets, removes = self._field_args(login.handle, changes)
         pairs = [*described, *sets]
-        # What the login before this one has left of where it came from.
+        # The address and user agent of the previous login go, if this one has none.
         names = ("@agent", "@ip", self._shadows.address_shadow)
         outdated = [name for name in names if name not in described[::2]]
         lengths = (self._idle_ms, *_span_args(span))

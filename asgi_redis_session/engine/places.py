@@ -77,7 +77,7 @@ class Places:
         and return the oldest places, which have to go; 2, look again at which have to go.
         """
         arguments = (handle, limit, when_full, lifetime_ms or _CENTURY_MS, *replaced)
-        reply = await self._client.call(scripts.PLACE_TAKE, (key,), arguments)
+        reply = await self._client.call(scripts.PLACE_RESERVE, (key,), arguments)
         return Reservation(bool(reply.is_granted), int(reply.now_ms), _places(reply.victims))
 
     async def move(self, key: bytes, record: Record, handle: str) -> int:

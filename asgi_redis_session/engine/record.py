@@ -19,7 +19,7 @@ def instant(ms: int) -> datetime:
 
 
 #: The client's address (host, port) and the request's headers, as ASGI gives them.
-ClientInfo = tuple[Any, Any]
+PeerInfo = tuple[Any, Any]
 
 
 class Span(NamedTuple):

@@ -77,7 +77,7 @@ class Taken(NamedTuple):
 
 
 class Reserved(NamedTuple):
-    """place_take.lua: *is_granted* 0: the index is full. *victims*: places that have to go."""
+    """place_reserve.lua: *is_granted* 0: the index is full. *victims*: places that have to go."""
 
     key: bytes
     is_granted: int
@@ -147,7 +147,7 @@ RESTORE_SAVE = _script(Saved, "common.lua", "restore.lua", "save.lua")
 RESTORE_LOGIN = _script(Began, "common.lua", "restore.lua", "login.lua")
 PUT_BACK = _script(State, "common.lua", "restore.lua", "put_back.lua")
 
-PLACE_TAKE = _script(Reserved, "places_common.lua", "place_take.lua")
+PLACE_RESERVE = _script(Reserved, "places_common.lua", "place_reserve.lua")
 PLACE_MOVE = _script(Moved, "places_common.lua", "place_move.lua")
 PLACE_CONFIRM = _script(Confirmed, "places_common.lua", "place_confirm.lua")
 PLACE_RELEASE = _script(Released, "places_common.lua", "place_release.lua")
@@ -158,5 +158,5 @@ PLACE_FIND = _script(Found, "places_common.lua", "place_find.lua")
 SCRIPTS: tuple[Script[Any], ...] = (
     *(LOAD, SAVE, CREATE, LOGIN, INCREMENT, END, WRITE_SHADOWS),
     *(TAKE, RESTORE_SAVE, RESTORE_LOGIN, PUT_BACK),
-    *(PLACE_TAKE, PLACE_MOVE, PLACE_CONFIRM, PLACE_RELEASE, PLACE_LIST, PLACE_FIND),
+    *(PLACE_RESERVE, PLACE_MOVE, PLACE_CONFIRM, PLACE_RELEASE, PLACE_LIST, PLACE_FIND),
 )

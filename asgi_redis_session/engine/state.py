@@ -23,7 +23,7 @@ from . import verbs
 from .codec import StoredHash
 from .engine import Engine
 from .fields import Fields
-from .record import Changes, ClientInfo, Login, Record, Span, span_of
+from .record import Changes, Login, PeerInfo, Record, Span, span_of
 from .turn import Turn
 
 
@@ -51,7 +51,7 @@ class SessionState:
 
     *session_id*: from the cookie; None if there was none. *handles*: instead of an id, for a
     session that is known by its handle only. *extends*: whether its commands extend the TTL.
-    *is_tolerant*: whether the request goes on with a stand-in when Redis is down. *client*: who
+    *is_tolerant*: whether the request goes on with a stand-in when Redis is down. *peer*: who
     sent the request.
     """
 
@@ -62,7 +62,6 @@ class SessionState:
         "_sealed",
         "accessed",
         "changes",
-        "client",
         "cookie_change",
         "engine",
         "extends",
@@ -70,6 +69,7 @@ class SessionState:
         "fields",
         "had_cookie",
         "is_marked",
+        "peer",
         "phase",
         "record",
         "session_id",
@@ -84,7 +84,7 @@ class SessionState:
         handles: tuple[str, ...] = (),
         extends: bool = True,
         is_tolerant: bool = False,
-        client: ClientInfo = (None, ()),
+        peer: PeerInfo = (None, ()),
     ) -> None:
         self.engine = engine
         self.session_id = session_id
@@ -92,7 +92,7 @@ class SessionState:
         self.had_cookie = session_id is not None
         self.extends = extends
         self._is_tolerant = is_tolerant
-        self.client = client
+        self.peer = peer
         # A WebSocket outlives its first command, so each of its commands extends the TTL.
         self._is_long_lived = False
         # Why the browser can't be given a new id; None if it can.
@@ -299,7 +299,7 @@ class SessionState:
         return self.changes
 
     def restage(self, changes: Changes) -> None:
-        """Stage changes again whose commit has failed, below what was staged since."""
+        """Stage changes again whose commit has failed; newer ones win."""
         self.fields.restage(changes.fields)
         changes.fields = {}
         self.changes = changes.before(self.changes or Changes())

@@ -18,10 +18,10 @@ from ..options import Durability
 from ..transport.client import Written
 from ..transport.scripts import Script
 from . import scripts
+from .endings import delete, reserve
 from .engine import Engine
-from .listed import delete, reserve
 from .pruning import prune_some_soon
-from .record import Changes, ClientInfo, Login, Record, Span
+from .record import Changes, Login, PeerInfo, Record, Span
 from .scripts import GONE, TAKEN
 
 _AGENT_LENGTH = 512
@@ -129,7 +129,7 @@ async def renew(
 async def reserve_login(
     engine: Engine,
     user_id: str,
-    client: ClientInfo,
+    peer: PeerInfo,
     span: Span,
     replaced: Sequence[str],
     *,
@@ -143,7 +143,7 @@ async def reserve_login(
     """
     session_id, handle = engine.ids.new()
     now_ms = await reserve(engine, user_id, handle, span.absolute_ms, replaced)
-    address, agent = _describe(client)
+    address, agent = _describe(peer)
     return Login(
         user_id=user_id,
         session_id=session_id,
@@ -229,8 +229,8 @@ async def end_session(
     """
     End the session that has one of these handles.
 
-    There may be a shortfall without a session: the try before this one has ended it, and its end
-    may still be lost.
+    The shortfall may be set even if there was no session: an earlier try may have ended it, and
+    that end may still be lost.
     """
     shortfall = None
     for handle in handles:
@@ -322,11 +322,11 @@ def _saved(record: Record, reply: Any, changes: Changes) -> Record:
     return record
 
 
-def _describe(client: ClientInfo) -> tuple[str | None, str | None]:
+def _describe(peer: PeerInfo) -> tuple[str | None, str | None]:
     """Return the client's address and user agent, as the ASGI server reports them."""
-    peer, headers = client
+    client, headers = peer
     agent = next((value for name, value in headers if name == b"user-agent"), None)
     return (
-        peer[0] if peer else None,
+        client[0] if client else None,
         None if agent is None else agent[:_AGENT_LENGTH].decode("latin-1"),
     )

@@ -8,9 +8,9 @@ many requests it serves.
 
 The rules of a lane:
 - A caller that is cancelled, or whose command fails, never harms the batch or another caller.
-- Every reply must begin with the key that its caller sent. If one does not, the lane closes the
-  connection before it delivers another reply. (The replies to search queries have no key to
-  compare; queries have a lane of their own.)
+- Every reply but an error must begin with the key that its caller sent. If one does not, the lane
+  closes the connection before it delivers another reply. (The replies to search queries have no
+  key to compare; queries have a lane of their own.)
 - A caller's deadline counts from the moment it queued its command. When the deadline of a command
   in the batch passes, the lane closes the connection.
 - The lane retries nothing: it does not know what a command does.

@@ -5,7 +5,6 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
-import redis
 
 from asgi_redis_session import SessionStore
 
@@ -25,12 +24,3 @@ async def make(session_redis_url: str, prefix: str) -> AsyncIterator[Make]:
             return store
 
         yield make
-
-
-@pytest.fixture
-def search(admin: Any) -> None:
-    """Skip the test on a server without Redis Search."""
-    try:
-        admin.execute_command("FT._LIST")
-    except redis.ResponseError:
-        pytest.skip("this Redis has no Search")

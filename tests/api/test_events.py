@@ -175,7 +175,7 @@ async def test_a_renewal_that_was_revoked_before_it_was_complete(
     assert await store.users.count("ann") == 0
 
 
-@pytest.mark.usefixtures("search")
+@pytest.mark.needs_search
 @pytest.mark.one_node
 async def test_search_revokes(make: Make, events: list[SessionEvent]) -> None:
     """The sessions that a query finds, each with its user."""

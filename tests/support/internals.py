@@ -15,9 +15,9 @@ import redis
 
 from asgi_redis_session import Session, SessionStore, SessionUnavailable
 from asgi_redis_session.cookie import CookieChange
-from asgi_redis_session.engine import listed
+from asgi_redis_session.engine import endings
 from asgi_redis_session.engine.engine import Engine
-from asgi_redis_session.engine.record import Changes, ClientInfo
+from asgi_redis_session.engine.record import Changes, PeerInfo
 from asgi_redis_session.engine.scripts import SCRIPTS, State
 from asgi_redis_session.engine.state import SessionState
 from asgi_redis_session.errors import DurabilityNotReached
@@ -42,7 +42,7 @@ def open_session(
     *,
     slide: bool = True,
     tolerant: bool = False,
-    origin: ClientInfo = (None, ()),
+    origin: PeerInfo = (None, ()),
 ) -> Session:
     """
     The session of a request with this id in its cookie, not loaded yet; None: without a cookie.
@@ -51,7 +51,7 @@ def open_session(
     *origin*: the client's address and the headers of the request.
     """
     state = SessionState(
-        engine_of(store), session_id, extends=slide, is_tolerant=tolerant, client=origin
+        engine_of(store), session_id, extends=slide, is_tolerant=tolerant, peer=origin
     )
     _STORES[state.engine] = store
     return Session(state)
@@ -133,7 +133,7 @@ async def exists(store: SessionStore, handle: str) -> bool:
 
 async def take_place(store: SessionStore, user_id: str, handle: str) -> None:
     """The first step of a login: a place in the user's index."""
-    await listed.reserve(engine_of(store), user_id, handle, None, ())
+    await endings.reserve(engine_of(store), user_id, handle, None, ())
 
 
 async def write_shadows(store: SessionStore, handle: str) -> bool:
@@ -210,7 +210,7 @@ _NAMES = {
     "restore+save": "save",
     "restore+login": "login",
     "restore+put_back": "put_back",
-    **{f"place_{name}": name for name in ("take", "move", "confirm", "release", "list", "find")},
+    **{f"place_{name}": name for name in ("reserve", "move", "confirm", "release", "list", "find")},
 }
 
 #: Awaiting it sends the script.

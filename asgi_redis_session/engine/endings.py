@@ -1,5 +1,5 @@
 """
-Sessions by their places in a user's index: making room for one more, and ending them.
+Ending sessions by their places in a user's index, and making room for one more.
 
 A session is ended before its place is given back, and a place is given back only as it was seen. So
 a login that was confirmed in between stays listed, and the next round finds it.
@@ -43,8 +43,8 @@ async def _end_places(
     """
     End the sessions of these places, then give the places back, each only as it was seen.
 
-    A session that can't be ended keeps its place, and so does one that may come back: a next try
-    finds them. Their error is raised when all the others have ended.
+    If a session can't be ended, or may come back, its place is kept, so that the next try finds it.
+    The error is raised when all the others have ended.
     """
     concern = engine.end_durability
     results = await asyncio.gather(
