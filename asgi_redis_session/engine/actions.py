@@ -188,7 +188,7 @@ async def _write(state: SessionState, changes: Changes, concern: Durability | No
     state.changes = None
     state.fields.begin_commit()
     try:
-        outcome = await _send(state, changes, concern)
+        outcome = await _verb_for(state, changes, concern)
     except BaseException as error:  # cancelled, too: the changes may not have arrived
         if isinstance(error, SessionUnavailable):
             state.failure = error
@@ -206,15 +206,18 @@ async def _write(state: SessionState, changes: Changes, concern: Durability | No
     state.raise_shortfall(outcome.shortfall)
 
 
-async def _send(state: SessionState, changes: Changes, concern: Durability | None) -> verbs.Outcome:
+def _verb_for(
+    state: SessionState, changes: Changes, concern: Durability | None
+) -> Awaitable[verbs.Outcome]:
+    """Call the verb that makes these changes."""
     engine, record = state.engine, state.record
     if changes.login is not None:
-        return await verbs.login(engine, record, changes, concern)
+        return verbs.login(engine, record, changes, concern)
     if record is None:
         state.refuse_new_id()
-        return await verbs.create(engine, changes, concern)
+        return verbs.create(engine, changes, concern)
     verb = verbs.renew if changes.renews else verbs.save
-    return await verb(engine, record, changes, extend=state.extends, concern=concern)
+    return verb(engine, record, changes, extend=state.extends, concern=concern)
 
 
 async def _end(state: SessionState, durability: Durability | None) -> None:
