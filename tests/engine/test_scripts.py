@@ -1,0 +1,39 @@
+"""The scripts: their states in both languages, their names, their results."""
+
+import re
+from importlib.resources import files
+
+import pytest
+
+from asgi_redis_session.engine import scripts
+
+pytestmark = pytest.mark.anywhere
+
+LUA = files("asgi_redis_session.engine") / "lua"
+
+
+def test_states_are_the_same_in_lua_and_in_python() -> None:
+    """Each state code of common.lua is in scripts.py, with its value, and no other."""
+    text = (LUA / "common.lua").read_text()
+    ((names, values),) = re.findall(r"^local ([A-Z, ]+) = ([-\d, ]+)$", text, re.MULTILINE)
+    states = dict(zip(names.split(", "), map(int, values.split(", ")), strict=True))
+    assert len(states) == len(set(states.values())) == 6
+    in_python = {n: v for n, v in vars(scripts).items() if n.isupper() and isinstance(v, int)}
+    assert in_python == states
+    assert all(value <= 0 for value in states.values())  # an instant is above 0
+
+
+def test_a_script_uses_no_state_that_is_not_defined() -> None:
+    """Every state in capitals that a script answers is one of common.lua."""
+    for path in LUA.iterdir():
+        answered = set(re.findall(r"return \{KEY, ([A-Z]+)\}", path.read_text()))
+        assert answered <= {n for n in vars(scripts) if n.isupper()}, path.name
+
+
+def test_every_file_of_lua_is_part_of_a_script() -> None:
+    """No script lies about unused, and each is named after its file."""
+    named = {name for script in scripts.SCRIPTS for name in script.name.split("+")}
+    common = {"common", "places_common"}
+    assert named | common == {path.name.removesuffix(".lua") for path in LUA.iterdir()}
+    assert len({script.name for script in scripts.SCRIPTS}) == len(scripts.SCRIPTS)
+    assert len({script.sha for script in scripts.SCRIPTS}) == len(scripts.SCRIPTS)
