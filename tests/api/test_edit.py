@@ -22,6 +22,8 @@ from asgi_redis_session.testing import SessionKit
 from ..support.internals import handle_of, key_of, load_scripts, new_id, open_session
 from .common import MINUTE, NOWHERE, Make, create, log_in
 
+pytestmark = pytest.mark.on_cluster
+
 NO_NEW_ID = r"^A session in `store\.edit` keeps its id: no browser could be given a new one\."
 UNKNOWN = "0" * 32
 

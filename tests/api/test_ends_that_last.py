@@ -10,6 +10,8 @@ from asgi_redis_session import Durability, DurabilityNotReached, Session, Sessio
 from ..support.internals import handle_of, index_key_of, new_id, open_session, stop_pruning
 from .common import Make, browser, create, log_in
 
+pytestmark = pytest.mark.on_cluster
+
 #: No server of the tests has so many replicas.
 UNREACHED = Durability(replicas=9, timeout=0.01)
 

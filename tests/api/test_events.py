@@ -20,6 +20,8 @@ from ..support.internals import Send, handle_of, new_id, open_session
 from ..support.steps import Steps
 from .common import NOWHERE, WELL_FORMED, Make, browser, create, log_in
 
+pytestmark = pytest.mark.on_cluster
+
 
 def ends(events: list[SessionEvent]) -> list[tuple[str | None, str | None, str | None]]:
     """Of each session that ended: its handle, its user, and why."""

@@ -18,6 +18,8 @@ from ..support.internals import (
 )
 from .common import DAY, HOUR, MINUTE, Make, create, log_in
 
+pytestmark = pytest.mark.on_cluster
+
 TEN_MINUTES = Lifetime(idle=timedelta(minutes=10), absolute=timedelta(hours=12))
 
 

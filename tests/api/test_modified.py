@@ -10,6 +10,8 @@ from asgi_redis_session.testing import SessionKit
 from ..support.internals import handle_of, key_of, load_scripts, open_session
 from .common import browser, create, log_in
 
+pytestmark = pytest.mark.on_cluster
+
 # --- modified ---
 
 

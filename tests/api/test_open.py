@@ -20,6 +20,8 @@ from asgi_redis_session import (
 from ..support.internals import handle_of, key_of
 from .common import MINUTE, NOWHERE, PLAIN, WELL_FORMED, Make, create, log_in
 
+pytestmark = pytest.mark.on_cluster
+
 
 def id_in(set_cookie: str | None) -> str:
     """The id that a `Set-Cookie` value gives to the browser."""

@@ -18,6 +18,8 @@ from asgi_redis_session.testing import SessionKit
 from ..support.internals import handle_of, key_of, load_scripts, open_session
 from .common import MINUTE, NOWHERE, PLAIN, WELL_FORMED, Make, create, log_in, serve
 
+pytestmark = pytest.mark.on_cluster
+
 
 @pytest.mark.parametrize("loaded", [True, False])
 async def test_it_ignores_refresh_after(make: Make, admin: Any, loaded: bool) -> None:
