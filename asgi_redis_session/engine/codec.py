@@ -147,15 +147,15 @@ class StoredHash:
     def __init__(self, pairs: Sequence[bytes] = ()) -> None:
         self._pairs = pairs
         self._raws: dict[bytes, bytes] | None = None
-        self.values: dict[str, Any] = {}
+        values: dict[str, Any] = {}
+        self.values = values
         parts = iter(pairs)
         try:
             for name, raw in zip(parts, parts, strict=True):
                 if name[0] != _AT:
                     # Decoding is the most expensive part of a load. Most values are plain text, so
                     # that case is handled first.
-                    value = decode(raw) if raw[:1] in _NOT_PLAIN else raw.decode()
-                    self.values[name.decode()] = value
+                    values[name.decode()] = decode(raw) if raw[:1] in _NOT_PLAIN else raw.decode()
         except (UnicodeDecodeError, IndexError):  # an empty name has no first byte
             raise CorruptValue(
                 "a field's name or text is not UTF-8, or the name is empty"
