@@ -26,7 +26,12 @@ from .contenders import BY_NAME
 
 ROOT = Path(__file__).parent.parent
 AT_ONCE, SHORT, LONG = 64, 10, 60
-WORKLOADS = {"read": ("GET", "/read"), "write": ("POST", "/write")}
+WORKLOADS = {
+    "untouched": ("GET", "/untouched"),
+    "read": ("GET", "/read"),
+    "write": ("POST", "/write"),
+    "login": ("POST", "/login"),
+}
 
 
 class Browser:
@@ -114,7 +119,7 @@ def main() -> None:
         sys.exit("valgrind is missing: install it (Debian and Ubuntu: apt-get install valgrind).")
     names = sys.argv[1:] or ["starlette", "signed_cookie", "by_hand", "starsessions_redis", "ours"]
     with DevServer(search=False) as server:
-        print("| | read | write |\n| --- | --- | --- |")
+        print(f"| | {' | '.join(WORKLOADS)} |\n{'| --- ' * (len(WORKLOADS) + 1)}|")
         for name in names:
             counts = [count(name, workload, server.url) for workload in WORKLOADS]
             print(
