@@ -161,6 +161,11 @@ def _refuse_nonsense(
             f"SessionMiddleware(autoload={autoload!r}): use True, False, or a function of the "
             "scope that returns one of them."
         )
+    if inspect.iscoroutinefunction(refresh):
+        raise TypeError(
+            "SessionMiddleware(refresh=...) is asked before the session exists, so it can't be an "
+            "async function. Use a plain one."
+        )
     if refresh not in _REFRESH and not callable(refresh):
         raise ValueError(
             f"SessionMiddleware(refresh={refresh!r}): use 'request', 'load' or 'never', or a "

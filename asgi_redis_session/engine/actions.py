@@ -104,6 +104,7 @@ async def commit(state: SessionState, durability: Durability | None = None) -> N
         await turn.wait()
     try:
         changes = state.collect()
+        state.is_marked = False
         if state.is_emptied(changes):
             state.withdraw_login()
             await _end(state, durability)

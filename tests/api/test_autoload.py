@@ -165,3 +165,9 @@ def test_an_unknown_word_is_refused_when_the_app_starts(store: SessionStore, wor
     """The same for the argument itself."""
     with pytest.raises(ValueError, match=r"^SessionMiddleware\(refresh="):
         SessionMiddleware(no_app, store=store, refresh=word)
+
+
+def test_an_async_function_is_no_refresh(store: SessionStore) -> None:
+    """It would be asked before there is anything to await it for: refused when the app starts."""
+    with pytest.raises(TypeError, match="Use a plain one"):
+        SessionMiddleware(no_app, store=store, refresh=by_path_async)  # type: ignore[arg-type]

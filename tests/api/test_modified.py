@@ -43,6 +43,14 @@ async def test_modified_is_true_after_any_change(store: SessionStore) -> None:
     assert session.modified
 
 
+async def test_a_save_takes_the_mark_back(store: SessionStore) -> None:
+    """What was marked has been saved, also if there was nothing to write."""
+    session = await open_session(store, await create(store, n=1)).load()
+    session.mark_modified()
+    await session.save()
+    assert session.modified is False
+
+
 async def test_it_needs_no_load(store: SessionStore) -> None:
     """Starlette's `request.session` and Flask's habits come before anything is loaded."""
     session = open_session(store, await create(store, n=1))
