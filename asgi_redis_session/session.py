@@ -66,14 +66,12 @@ class Session(_DictLike):
     def __init__(self, state: SessionState) -> None:
         self._state = state
 
-    # --- Verbs that act at once ---
-
     async def load(self) -> Self:
         """
         Read the session from Redis, once, and extend its TTL; returns the session itself.
 
-        One round trip; none without a cookie, and none if it was loaded already. An unknown,
-        expired or unreadable session is empty. Raises `SessionUnavailable`.
+        One round trip; none without a cookie, or if it was loaded already. An unknown, expired or
+        unreadable session is empty. Raises `SessionUnavailable`.
         """
         self._state.accessed = True
         await actions.load(self._state)
@@ -81,9 +79,8 @@ class Session(_DictLike):
 
     async def reload(self) -> Self:
         """
-        Forget all staged changes, and read the session again. Raises `SessionUnavailable`.
-
-        Use it in a WebSocket, or after a wait, to see what other requests have written.
+        Forget all staged changes, and read the session again, to see what other requests have
+        written. Raises `SessionUnavailable`.
         """
         self._state.accessed = True
         await actions.load(self._state, again=True)
@@ -200,8 +197,6 @@ class Session(_DictLike):
         self._state.accessed = True
         await actions.logout(self._state)
 
-    # --- Verbs that are staged ---
-
     def renew(self) -> None:
         """
         Give this session a new id, and keep its data and its deadline.
@@ -229,8 +224,6 @@ class Session(_DictLike):
         if idle is NOT_GIVEN and absolute is NOT_GIVEN:
             raise TypeError("session.set_lifetime needs idle= or absolute=.")
         self._state.set_lifetime(idle, absolute)
-
-    # --- The mapping ---
 
     def __getitem__(self, name: str) -> Any:
         return self._state.readable().get(name)
@@ -262,8 +255,6 @@ class Session(_DictLike):
         """
         self._state.writable().clear()
 
-    # --- What is known about it ---
-
     @property
     def loaded(self) -> bool:
         """Whether the session can be used as a mapping."""
@@ -282,10 +273,8 @@ class Session(_DictLike):
     @property
     def modified(self) -> bool:
         """
-        Whether there is something to write.
-
-        Every change is noticed without it. Assigning to it is accepted, as in Starlette and Flask:
-        `session.modified = True` is the same as `mark_modified()`.
+        Whether there is something to write. Assigning True to it, as in Starlette and Flask, is the
+        same as `mark_modified()`.
         """
         return self._state.is_marked or self._state.has_changes
 
@@ -298,11 +287,7 @@ class Session(_DictLike):
         self._state.accessed = True
 
     def mark_modified(self) -> None:
-        """
-        Note that the session has changed, as in Starlette 1.0 and later.
-
-        Not needed: changes are noticed by comparing what would be stored.
-        """
+        """Note a change, as in Starlette 1.0. Not needed: every change is noticed."""
         self._state.is_marked = True
 
     @property
@@ -348,8 +333,6 @@ class Session(_DictLike):
     def expires_at(self) -> datetime | None:
         """When it ends unless it is used again (aware, UTC); None while it is new."""
         return None if (record := self._known()) is None else instant(record.expires_ms)
-
-    # --- As a whole ---
 
     def __repr__(self) -> str:
         if not self.loaded:

@@ -114,8 +114,6 @@ class SessionState:
         #: Why the last verb did not reach Redis, or is not as durable as asked; None if it did.
         self.failure: SessionUnavailable | DurabilityNotReached | None = None
 
-    # --- Verbs that are staged ---
-
     def renew(self) -> None:
         """Give the session a new id at the commit."""
         self.writable()
@@ -139,8 +137,6 @@ class SessionState:
             changes.idle_ms = wanted.idle_ms
         if absolute is not NOT_GIVEN:
             changes.absolute_ms = wanted.absolute_ms
-
-    # --- What is known of it ---
 
     def readable(self) -> Fields:
         """Return the fields, or raise an error that says why they can't be read."""
@@ -202,8 +198,6 @@ class SessionState:
             self._handles = self.engine.ids.handles(self.session_id)
         return self._handles
 
-    # --- For the exchange ---
-
     def extend_soon(self) -> None:
         """Extend the TTL without waiting (fire and forget), if this request has not done so."""
         if self.extends and self.phase is UNLOADED and (handles := self.handles()):
@@ -229,8 +223,6 @@ class SessionState:
         """Return what the browser must be told, once; None if its cookie is right."""
         change, self.cookie_change = self.cookie_change, None
         return change
-
-    # --- Phases ---
 
     def enter(self, phase: Phase, record: Record | None = None) -> None:
         """Change the phase. STORED comes with a record, and no other phase does."""
@@ -264,8 +256,6 @@ class SessionState:
         """The session has ended: go on with a new one, and raise `SessionGone`."""
         self.adopt(None)
         raise SessionGone
-
-    # --- For actions ---
 
     def replace_fields(self, stored: StoredHash) -> None:
         """Show other fields: what Redis returned, or none. What was staged is forgotten."""
