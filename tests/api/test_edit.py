@@ -20,6 +20,7 @@ from asgi_redis_session import (
 from asgi_redis_session.testing import SessionKit
 
 from ..support.internals import handle_of, key_of, load_scripts, new_id, open_session
+from ..support.steps import Steps
 from .common import MINUTE, NOWHERE, Make, create, log_in
 
 pytestmark = pytest.mark.on_cluster
@@ -228,7 +229,7 @@ async def test_emptying_a_session_ends_it(store: SessionStore) -> None:
 # --- Others at the same time ---
 
 
-@pytest.mark.parametrize("end", ["revoke", "renew", "expire"])
+@pytest.mark.parametrize("end", ["revoke", "renew", "login", "expire"])
 async def test_a_session_that_ended_meanwhile_is_not_recreated(
     store: SessionStore, admin: Any, end: str
 ) -> None:
@@ -246,11 +247,43 @@ async def test_a_session_that_ended_meanwhile_is_not_recreated(
                     await asyncio.sleep(0.001)
             else:
                 request = await open_session(store, session_id).load()
-                request.renew()
+                if end == "login":
+                    await request.login("ann")
+                else:
+                    request.renew()
                 await request.save()
-                renewed = new_id(request)
-                assert dict(await open_session(store, renewed).load()) == {}
+                moved = new_id(request)
+                assert dict(await open_session(store, moved).load()) == {}
     assert not admin.exists(key)
+
+
+async def test_a_session_that_ends_afterwards_ends_with_its_changes(
+    store: SessionStore, admin: Any, prefix: str
+) -> None:
+    """Nothing of what the block has written stays."""
+    handle = handle_of(store, await log_in(store, "ann"))
+    async with store.edit(handle) as session:
+        session["n"] = 1
+    assert await store.users.revoke_all("ann") == 1
+    assert not list(admin.scan_iter(f"{prefix}:*"))
+
+
+@pytest.mark.parametrize("step", [1, 2])
+async def test_verbs_edit_crash(store: SessionStore, admin: Any, step: int) -> None:
+    """After the load: nothing has happened. After the save: all of it is there. TTL as it was."""
+    session_id = await create(store, n=1, other="x")
+    key = key_of(store, session_id)
+    admin.pexpire(key, MINUTE)
+    steps = Steps(store)
+    steps.fail_at(step, asyncio.CancelledError(), done=True)
+    with pytest.raises(asyncio.CancelledError):
+        async with store.edit(handle_of(store, session_id)) as session:
+            session["n"] = 2
+            del session["other"]
+    assert steps.names == ["load", "save"][:step]
+    expected = {"n": 1, "other": "x"} if step == 1 else {"n": 2}
+    assert await fields_of(store, handle_of(store, session_id)) == expected
+    assert 0 < admin.pttl(key) <= MINUTE
 
 
 async def test_an_edit_and_a_request_keep_each_others_fields(make: Make) -> None:

@@ -121,8 +121,9 @@ async def test_verbs_refresh_of_an_ended_session(world: World) -> None:
     assert world.keys() == []
 
 
-async def test_verbs_load_and_writes(world: World) -> None:
-    """While commits of two fields follow each other, every load sees one commit's, and not half."""
+@pytest.mark.parametrize("verb", ["load", "fetch"])
+async def test_verbs_load_and_writes(world: World, verb: str) -> None:
+    """While commits of two fields follow each other, every read sees one commit's, and not half."""
     torn: list[tuple[int, str]] = []
     seen: set[int] = set()
     is_enough = asyncio.Event()
@@ -137,8 +138,9 @@ async def test_verbs_load_and_writes(world: World) -> None:
 
     async def read() -> None:
         while not is_enough.is_set():
-            session = await open_session(world.doomed, world.session_id).load()
-            n, other = session["n"], session["other"]
+            session = open_session(world.doomed, world.session_id)
+            read = await (session.load() if verb == "load" else session.fetch("n", "other"))
+            n, other = read["n"], read["other"]
             if other != ("x" if n == 1 else str(n)):
                 torn.append((n, other))
             seen.add(n)
@@ -156,6 +158,36 @@ async def test_verbs_load_after_revocation(world: World) -> None:
     assert len(session) == 0
     assert session.is_new
     assert world.keys() == []
+
+
+async def test_verbs_touch_crash(world: World) -> None:
+    """TTL extended, nothing else."""
+    world.admin.pexpire(world.key, MINUTE)
+    verb = open_session(world.doomed, world.session_id).touch()
+    await world.crash(verb, lambda: world.admin.pttl(world.key) > MINUTE)
+    world.assert_untouched()
+
+
+async def test_verbs_refresh_and_touch_among_writes(world: World) -> None:
+    """Commits, refreshes and touches at once: every field is as last written, with a TTL."""
+    world.admin.pexpire(world.key, MINUTE)
+
+    async def write(name: str) -> None:
+        session = await open_session(world.store, world.session_id, slide=False).load()
+        for number in range(50):
+            session[name] = number
+            await session.save()
+
+    async def extend() -> None:
+        session = open_session(world.doomed, world.session_id)
+        for _ in range(50):
+            refresh(world.doomed, world.handle)
+            assert await session.touch()
+
+    await asyncio.gather(write("n"), write("other"), extend(), extend())
+    await world.doomed.drain()
+    assert world.fields(world.key) == {b"n": b"49", b"other": b"49"}
+    assert world.admin.pttl(world.key) > MINUTE
 
 
 async def test_verbs_save_crash(world: World) -> None:
@@ -227,6 +259,12 @@ async def test_verbs_create_crash(world: World) -> None:
     assert cookie_change(session) is None
 
 
+async def test_verbs_create_belongs_to_nobody(world: World) -> None:
+    """No place is taken, and revoke_all finds nothing to end."""
+    assert await world.store.users.revoke_all("ann") == 0
+    world.assert_untouched()
+
+
 async def test_verbs_increment_crash(world: World) -> None:
     """Counted once."""
     verb = open_session(world.doomed, world.session_id).increment("n")
@@ -256,6 +294,13 @@ async def test_verbs_increment_after_revocation(world: World) -> None:
     await unloaded.save()
     assert world.keys() != [world.key]
     assert len(world.keys()) == 1
+
+
+async def test_verbs_increment_before_revocation(world: World) -> None:
+    """The session ends with its sum."""
+    assert await open_session(world.store, world.session_id).increment("n") == 2
+    assert await world.store.revoke(world.handle)
+    assert world.keys() == []
 
 
 async def test_verbs_fetch_crash_and_revocation(world: World) -> None:

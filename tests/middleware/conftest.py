@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.websockets import WebSocket
 
-from asgi_redis_session import SessionMiddleware
+from asgi_redis_session import Durability, SessionMiddleware
 from asgi_redis_session.testing import SessionKit
 
 from ..support.gate import Gate, Gates, gates_to
@@ -35,18 +35,34 @@ class World:
     place: str
     cookies: dict[str, str]
     events: list[str] = field(default_factory=list)
+    #: What the server got instead of a return.
+    raised: list[Exception] = field(default_factory=list)
+    #: Of the store: both its write concerns.
+    durability: Durability | None = None
 
     def serving(self, route: BaseRoute, timeout: float = 20, **options: Any) -> Any:
         store = self.gate.store(
             prefix=self.kit.prefix,
             timeout=timeout,
             on_event=lambda event: self.events.append(event.name),
+            durability=self.durability,
+            end_durability=self.durability,
         )
         options = {"store": store, "cookie": PLAIN, **options}
         if self.place == "wrap":
-            return serve(SessionMiddleware(Starlette(routes=[route]), **options))
+            return serve(self._watch(SessionMiddleware(Starlette(routes=[route]), **options)))
         middleware = [Middleware(SessionMiddleware, **options)]
-        return serve(Starlette(routes=[route], middleware=middleware))
+        return serve(self._watch(Starlette(routes=[route], middleware=middleware)))
+
+    def _watch(self, app: Any) -> Any:
+        async def watched(scope: Any, receive: Any, send: Any) -> None:
+            try:
+                await app(scope, receive, send)
+            except Exception as error:
+                self.raised.append(error)
+                raise
+
+        return watched
 
     def get(self, endpoint: Endpoint, *, new: bool = False, **options: Any) -> httpx.Response:
         """One request to an app of this endpoint, with the cookie of the session, or none."""

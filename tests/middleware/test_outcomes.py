@@ -7,15 +7,15 @@ from typing import Any
 
 import httpx
 import pytest
-from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from asgi_redis_session import SessionMiddleware, SessionUnavailable
+from asgi_redis_session import SessionUnavailable
 from asgi_redis_session.starlette import load_session
 
-from ..support.serving import PATIENCE, serve
+from ..support.internals import load_scripts
+from ..support.serving import PATIENCE
 from ..support.sessions import PLAIN
 from .conftest import World, assert_503
 
@@ -31,6 +31,7 @@ def test_load_fails_and_rises(world: World) -> None:
 
     world.gate.shut()
     assert_503(world.get(endpoint))
+    assert world.raised == []
     assert world.fields() == {"n": 1}
     assert "unavailable" in world.events
 
@@ -184,8 +185,37 @@ def test_commit_fails_after_a_session_was_created(world: World) -> None:
     assert world.kit.read(dict(response.cookies), cookie=PLAIN) == {"n": 1}
 
 
-def test_a_nested_value_that_cannot_be_stored(world: World) -> None:
-    """500 instead of the app's answer, and not one of the changes is written."""
+@pytest.mark.parametrize("verb", ["renew", "login"])
+def test_the_reply_to_a_new_id_is_lost(world: World, admin: Any, verb: str) -> None:
+    """503 without a cookie; the old id is dead, as after a logout."""
+    load_scripts(admin)
+
+    async def lose() -> None:
+        while await asyncio.to_thread(world.fields):
+            await asyncio.sleep(0.005)
+        await asyncio.to_thread(world.gate.shut)
+
+    losing: list[asyncio.Task[None]] = []
+
+    async def endpoint(request: Request) -> Response:
+        session = await load_session(request)
+        if verb == "login":
+            await session.login("ann")
+        else:
+            session.renew()
+        await asyncio.to_thread(world.gate.hold_replies)
+        losing.append(asyncio.create_task(lose()))
+        return PlainTextResponse("never")
+
+    assert_503(world.get(endpoint, timeout=60))
+    assert world.raised == []
+    assert world.fields() == {}
+
+
+def test_a_nested_value_that_cannot_be_stored(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """500 instead of the app's answer; the field is logged, and no change is written."""
 
     async def endpoint(request: Request) -> Response:
         session = await load_session(request)
@@ -197,6 +227,7 @@ def test_a_nested_value_that_cannot_be_stored(world: World) -> None:
     response = world.get(endpoint)
     assert response.status_code == 500
     assert response.text == "The session could not be saved.\n"
+    assert "session['cart']" in caplog.text
     assert world.fields() == {"n": 1}
 
 
@@ -318,111 +349,17 @@ def test_other_statuses_commit(world: World, status: int) -> None:
 def test_app_never_answers(world: World) -> None:
     """Nothing was acknowledged, so nothing is written."""
 
-    async def silent(scope: Any, receive: Any, send: Any) -> None:
-        (await scope["session"].load())["n"] = 2
+    class Silent:
+        """An ASGI app, which a route calls as it is."""
 
-    with world.serving(Route("/", silent)) as url:
-        pass
-    store = world.gate.store(prefix=world.kit.prefix)
-    with serve(SessionMiddleware(silent, store=store, cookie=PLAIN), lifespan="off") as url:
-        response = httpx.get(
-            url, headers={"cookie": f"session={world.cookies['session']}"}, timeout=PATIENCE
-        )
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            (await scope["session"].load())["n"] = 2
+
+    response = world.get(Silent())  # type: ignore[arg-type]
     assert response.status_code == 500
-    assert world.fields() == {"n": 1}
-
-
-def test_streaming(world: World) -> None:
-    """Changed before the start: in Redis before the first byte. Changed after it: when it ends."""
-    seen: list[Any] = []
-
-    async def endpoint(request: Request) -> Response:
-        session = await load_session(request)
-        session["n"] = 2
-
-        async def stream() -> AsyncIterator[bytes]:
-            seen.append(await asyncio.to_thread(world.fields))
-            session["late"] = True
-            yield b"body"
-
-        return StreamingResponse(stream())
-
-    assert world.get(endpoint).text == "body"
-    assert seen == [{"n": 2}]
-    assert world.fields() == {"n": 2, "late": True}
-
-
-def test_streaming_into_a_new_session(world: World) -> None:
-    """A new session after the start raises SessionTooLate at the write, and leaves nothing."""
-    raised: list[str] = []
-
-    async def endpoint(request: Request) -> Response:
-        session = await load_session(request)
-
-        async def stream() -> AsyncIterator[bytes]:
-            try:
-                session["n"] = 2
-            except RuntimeError as error:
-                raised.append(type(error).__name__)
-            yield b"body"
-
-        return StreamingResponse(stream())
-
-    response = world.get(endpoint, new=True)
-    assert response.text == "body"
+    assert world.raised == []
     assert "set-cookie" not in response.headers
-    assert raised == ["SessionTooLate"]
-    assert len(world.kit.keys()) == 1
-
-
-def test_background_task(world: World) -> None:
-    """What a background task changes is written when it has ended."""
-
-    async def endpoint(request: Request) -> Response:
-        session = await load_session(request)
-
-        async def later() -> None:
-            session["late"] = True
-
-        return PlainTextResponse("ok", background=BackgroundTask(later))
-
-    assert world.get(endpoint).text == "ok"
-    assert world.fields() == {"n": 1, "late": True}
-
-
-def test_background_task_after_the_session_ended(world: World) -> None:
-    """Ended meanwhile: a `gone` event, nothing recreated."""
-
-    async def endpoint(request: Request) -> Response:
-        session = await load_session(request)
-
-        async def later() -> None:
-            await asyncio.to_thread(world.kit.revoke, session.handle or "")
-            session["late"] = True
-
-        return PlainTextResponse("ok", background=BackgroundTask(later))
-
-    assert world.get(endpoint).text == "ok"
-    assert world.kit.keys() == []
-    assert world.events == ["gone"]
-
-
-def test_late_commit_fails(world: World, caplog: pytest.LogCaptureFixture) -> None:
-    """The response stands; the loss is logged and reported."""
-
-    async def endpoint(request: Request) -> Response:
-        session = await load_session(request)
-
-        async def later() -> None:
-            session["late"] = True
-            await asyncio.to_thread(world.gate.shut)
-
-        return PlainTextResponse("ok", background=BackgroundTask(later))
-
-    assert world.get(endpoint).text == "ok"
     assert world.fields() == {"n": 1}
-    assert "unavailable" in world.events
-    assert "was not saved" in caplog.text
 
 
 def test_a_refresh_that_fails_harms_nobody(world: World) -> None:

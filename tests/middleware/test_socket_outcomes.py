@@ -129,6 +129,7 @@ def test_socket_changed_after_accept(world: World, ends: str) -> None:
             socket.connection.close()
         else:
             socket.close_code()
+            assert world.fields() == {"n": 2}  # before the close was sent
     assert world.fields() == {"n": 2}
 
 

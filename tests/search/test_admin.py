@@ -1,15 +1,37 @@
 """The index on the server: made, rebuilt, looked at."""
 
 import asyncio
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
 
-from asgi_redis_session import SearchUnavailable, SessionStore, Tag
+from asgi_redis_session import Backfill, SearchUnavailable, SessionStore, Tag
 
-from ..support.internals import index_names, limit_query_time
+from ..support.internals import (
+    Send,
+    around_commands,
+    around_scripts,
+    index_names,
+    limit_query_time,
+)
 from ..support.search import INDEX, TENANT, found, handles, indexed, plant, put
+
+
+@contextmanager
+def crash_before(store: SessionStore, command: str) -> Iterator[None]:
+    """In this block the process is gone before it sends this command."""
+
+    async def around(name: str, send: Send) -> Any:
+        if name == command:
+            raise asyncio.CancelledError
+        return await send()
+
+    stop = around_commands(store, around)
+    with pytest.raises(asyncio.CancelledError):
+        yield
+    stop()
 
 
 @pytest.mark.needs_search
@@ -24,6 +46,81 @@ async def test_create_index_can_be_called_again(shop: SessionStore) -> None:
     one, other = await asyncio.gather(shop.search.create_index(), shop.search.create_index())
     assert one.name == other.name
     assert await shop.search.count() == 1
+
+
+@pytest.mark.needs_search
+async def test_verbs_create_index_steps(session_redis_url: str, prefix: str, admin: Any) -> None:
+    """A rebuild with a backfill: what it sends, in the order in which each is first sent."""
+    async with indexed(session_redis_url, prefix) as store:
+        plant(admin, prefix, 1, tenant="acme")
+        names: list[str] = []
+
+        async def note(name: str, send: Send) -> Any:
+            names.append(name)
+            return await send()
+
+        stops = [around_commands(store, note), around_scripts(store, note)]
+        await store.search.create_index(rebuild=True, backfill=True)
+        for stop in stops:
+            stop()
+        assert list(dict.fromkeys(names)) == [
+            *("FT.INFO", "SCAN", "load", "shade"),
+            *("FT.CREATE", "FT.ALIASUPDATE", "FT._LIST", "FT.DROPINDEX"),
+        ]
+        assert await store.search.revoke(TENANT == "acme") == 1
+
+
+@pytest.mark.needs_search
+async def test_verbs_create_index_crash_after_the_backfill(
+    session_redis_url: str, prefix: str, admin: Any
+) -> None:
+    """Shadows that nobody sees, and no index; the next call finds nothing left to write."""
+    async with SessionStore.from_url(session_redis_url, prefix=prefix) as before:
+        session = await put(before, tenant="acme")
+    async with SessionStore.from_url(session_redis_url, prefix=prefix, index=INDEX) as store:
+        with crash_before(store, "FT.CREATE"):
+            await store.search.create_index(backfill=True)
+        assert admin.hexists(f"{prefix}:{session.handle}", "@#tenant")
+        info = await store.get(session.handle or "")
+        assert info is not None
+        assert "@#tenant" not in info.fields
+        assert await index_names(store) == []
+        steps: list[Backfill] = []
+        await store.search.create_index(backfill=True, progress=steps.append)
+        assert steps[-1].written == 0
+        assert await found(store, TENANT == "acme") == handles(session)
+        await store.search.drop_index()
+
+
+@pytest.mark.needs_search
+async def test_verbs_create_index_crash_before_the_alias(
+    session_redis_url: str, prefix: str
+) -> None:
+    """An index that answers nobody; the next call goes on with the same one."""
+    async with SessionStore.from_url(session_redis_url, prefix=prefix, index=INDEX) as store:
+        session = await put(store, tenant="acme")
+        with crash_before(store, "FT.ALIASUPDATE"):
+            await store.search.create_index()
+        (name,) = await index_names(store)
+        with pytest.raises(SearchUnavailable):
+            await store.search.count()
+        assert (await store.search.create_index()).name == name
+        assert await index_names(store) == [name]
+        assert await found(store, TENANT == "acme") == handles(session)
+        await store.search.drop_index()
+
+
+@pytest.mark.needs_search
+async def test_verbs_create_index_crash_after_the_alias(shop: SessionStore) -> None:
+    """An index too many beside the new one, which answers; the next rebuild drops both."""
+    session = await put(shop, tenant="acme")
+    with crash_before(shop, "FT.DROPINDEX"):
+        await shop.search.create_index(rebuild=True)
+    assert len(await index_names(shop)) == 2
+    assert await found(shop, TENANT == "acme") == handles(session)
+    status = await shop.search.create_index(rebuild=True)
+    assert await index_names(shop) == [status.name]
+    assert await found(shop, TENANT == "acme") == handles(session)
 
 
 @pytest.mark.needs_search

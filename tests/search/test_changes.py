@@ -6,11 +6,28 @@ from typing import Any
 
 import pytest
 
-from asgi_redis_session import Num, SearchUnavailable, Session, SessionStore, SessionValueError, Tag
+from asgi_redis_session import (
+    Num,
+    SearchUnavailable,
+    Session,
+    SessionGone,
+    SessionStore,
+    SessionValueError,
+    Tag,
+)
 from asgi_redis_session.search.filters import Filter
 
-from ..support.internals import id_of, limit_pages, limit_rows, limit_sessions, open_session
+from ..support.internals import (
+    Send,
+    id_of,
+    limit_pages,
+    limit_rows,
+    limit_sessions,
+    open_session,
+)
+from ..support.keyspace import index_key
 from ..support.search import NOTE, SKUS, TENANT, TOTAL, found, handles, plant, put
+from ..support.steps import Steps
 
 
 @pytest.mark.needs_search
@@ -240,6 +257,57 @@ async def test_revoke_misses_none_that_is_renewed_meanwhile(
     assert await found(shop) == []
     assert await shop.users.count("ada") == 0
     assert await shop.search.revoke(TENANT == "acme") == 0
+
+
+@pytest.mark.needs_search
+async def test_verbs_search_revoke_crash(shop: SessionStore, admin: Any) -> None:
+    """Two of five are gone, and their places are pruned; a next call ends the others."""
+    for _ in range(5):
+        await put(shop, "ada", tenant="acme")
+    await shop.drain()
+    steps, ended, both = Steps(shop), 0, asyncio.Event()
+
+    async def crash(_: str, number: int, send: Send) -> Any:
+        nonlocal ended
+        if number > 2:
+            await both.wait()
+            raise asyncio.CancelledError
+        reply = await send()
+        ended += 1
+        if ended == 2:
+            both.set()
+        return reply
+
+    steps.on_step = crash
+    with pytest.raises(asyncio.CancelledError):
+        await shop.search.revoke(TENANT == "acme")
+    steps.on_step = None
+    assert len(await found(shop, TENANT == "acme")) == 3
+    assert admin.zcard(index_key(shop.prefix, "ada")) == 5
+    assert await shop.users.count("ada") == 3
+    assert admin.zcard(index_key(shop.prefix, "ada")) == 3
+    assert await shop.search.revoke(TENANT == "acme") == 3
+    assert await shop.users.count("ada") == 0
+
+
+@pytest.mark.needs_search
+async def test_verbs_search_revoke_and_a_write(shop: SessionStore) -> None:
+    """What no longer matches when its turn comes is ended all the same; a later write is gone."""
+    session = await put(shop, "ada", tenant="acme")
+    late = await open_session(shop, id_of(session)).load()
+    await shop.drain()
+    reached, go_on = Steps(shop).pause_before("end")
+    revoking = asyncio.create_task(shop.search.revoke(TENANT == "acme"))
+    await reached.wait()
+    session["tenant"] = "other"
+    await session.save()
+    go_on.set()
+    assert await revoking == 1
+    late["total"] = 1
+    with pytest.raises(SessionGone):
+        await late.save()
+    assert await found(shop) == []
+    assert await shop.users.count("ada") == 0
 
 
 @pytest.mark.needs_search

@@ -246,6 +246,21 @@ def around_scripts(
     return lambda: vars(sender).update(_send=real)
 
 
+def around_commands(
+    store: SessionStore, around: Callable[[str, Send], Awaitable[Any]]
+) -> Callable[[], None]:
+    """As `around_scripts`, for plain commands: FT.CREATE, SCAN, and the last one of a batch."""
+    sender = engine_of(store).client
+    real = sender.commands
+
+    async def commands(*batch: Sequence[Any]) -> list[Any]:
+        replies: list[Any] = await around(batch[-1][0], lambda: real(*batch))
+        return replies
+
+    vars(sender)["commands"] = commands
+    return lambda: vars(sender).update(commands=real)
+
+
 def stop_pruning(store: SessionStore) -> None:
     """No index is pruned on the side: those scripts would come between others."""
     engine_of(store).background = _NoBackground()
