@@ -129,8 +129,8 @@ class Session(_DictLike):
         a WebSocket it also extends the TTL.
         *durability*: how far the write must have got, instead of what the store says.
 
-        Raises `SessionGone`, `SessionUnavailable`, `SessionValueError` for a list or dict that can't
-        be stored, and `DurabilityNotReached`: then the write is kept.
+        Raises `SessionGone`, `SessionUnavailable`, `SessionValueError` for what can't be stored,
+        and `DurabilityNotReached`: then the write is kept.
         """
         await actions.commit(self._state, durability)
 
@@ -138,8 +138,8 @@ class Session(_DictLike):
         """
         Extend the TTL now; returns whether Redis still holds the session. One round trip.
 
-        Use it in server-sent events, long polls and WebSockets (`while await session.touch(): ...`):
-        a stream that is open for longer than the idle time would otherwise outlive its session. It
+        Use it in server-sent events, long polls and WebSockets: `while await session.touch(): ...`.
+        A stream that is open for longer than the idle time would otherwise outlive its session. It
         ignores `refresh_after`. Raises `SessionUnavailable`.
         """
         self._state.accessed = True

@@ -41,7 +41,8 @@ async def live_among(store: SessionStore, ids: Iterable[str]) -> list[str]:
 
 @asynccontextmanager
 async def opened(url: str, prefix: str, **options: Any) -> AsyncIterator[SessionStore]:
-    async with SessionStore.from_url(url, prefix=prefix, **options) as store:
+    """A store whose timeout a busy machine does not reach."""
+    async with SessionStore.from_url(url, prefix=prefix, **{"timeout": 20, **options}) as store:
         yield store
 
 

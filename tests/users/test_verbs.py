@@ -86,21 +86,21 @@ STEPS: dict[str, tuple[Act, str, list[str]]] = {
     "edit": (_edit, "ann", ["load", "save"]),
     "renew, anonymous": (_renew, "", ["take_hash", "save"]),
     "renew": (_renew, "ann", ["move", "take_hash", "save", "confirm", "release"]),
-    "login, no session": (_log_in_afresh, "", ["take", "create", "confirm"]),
-    "login, anonymous": (_log_in, "", ["take", "take_hash", "login", "confirm"]),
-    "login, again": (_log_in, "ann", ["take", "take_hash", "login", "confirm", "release"]),
+    "login, no session": (_log_in_afresh, "", ["reserve", "create", "confirm"]),
+    "login, anonymous": (_log_in, "", ["reserve", "take_hash", "login", "confirm"]),
+    "login, again": (_log_in, "ann", ["reserve", "take_hash", "login", "confirm", "release"]),
     "login, another's session": (
         _log_in,
         "bob",
-        ["take", "create", "confirm", "end", "release"],
+        ["reserve", "create", "confirm", "end", "release"],
     ),
     "login, at the limit": (
         _log_in_at_the_limit,
         "ann",
         # Full, so it is pruned; granted; the oldest ends; it is no longer full.
         [
-            *("take", "list", "load", "list"),
-            *("take", "end", "release", "take"),
+            *("reserve", "list", "load", "list"),
+            *("reserve", "end", "release", "reserve"),
             *("create", "confirm"),
         ],
     ),
@@ -139,7 +139,7 @@ async def test_verbs_steps(store: SessionStore, verb: str) -> None:
     assert steps.names == expected
 
 
-@pytest.mark.parametrize(("act", "reserve"), [(_renew, "move"), (_log_in, "take")])
+@pytest.mark.parametrize(("act", "reserve"), [(_renew, "move"), (_log_in, "reserve")])
 async def test_verbs_a_place_comes_before_its_hash(
     store: SessionStore, admin: Any, prefix: str, act: Act, reserve: str
 ) -> None:
@@ -221,7 +221,7 @@ async def test_verbs_login_crash_before_the_other_session_ends(
     steps.fail_at(4, asyncio.CancelledError(), done=False)
     with pytest.raises(asyncio.CancelledError):
         await _log_in(store, session)
-    assert steps.names == ["take", "create", "confirm", "end"]
+    assert steps.names == ["reserve", "create", "confirm", "end"]
     steps.on_step = None
     assert cookie_change(session) is None
     assert await is_live(store, old)
