@@ -150,7 +150,7 @@ class Exchange:
             self._state.extend_soon()
 
     def _set_cookie(self) -> bytes | None:
-        """The value of `Set-Cookie`; None if the browser's cookie is right."""
+        """Return the value of `Set-Cookie`; None if the browser's cookie is right."""
         change = self._state.pop_cookie_change()
         return None if change is None else self._cookie.header_for(change)
 

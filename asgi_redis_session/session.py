@@ -269,10 +269,7 @@ class Session(_DictLike):
 
     @property
     def modified(self) -> bool:
-        """
-        Whether there is something to write. Assigning True to it, as in Starlette and Flask, is the
-        same as `mark_modified()`.
-        """
+        """Whether there is something to write. Assigning True is the same as `mark_modified()`."""
         return self._state.is_marked or self._state.has_changes
 
     @modified.setter
