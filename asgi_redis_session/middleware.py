@@ -80,7 +80,7 @@ class SessionMiddleware:
         if kind not in ("http", "websocket") or _has_session(scope):
             await self.app(scope, receive, send)
             return
-        refresh = self._refresh_for(scope) if callable(self.refresh) else self.refresh
+        refresh = _ask_refresh(self.refresh, scope) if callable(self.refresh) else self.refresh
         state = self._new_state(scope, refresh)
         scope["session"] = Session(state)
         of_kind = HTTPExchange if kind == "http" else WebSocketExchange
@@ -88,7 +88,7 @@ class SessionMiddleware:
             state, self.cookie, refresh, self._responder, scope, receive, send
         )
         try:
-            if self.autoload and (self.autoload is True or await self._loads(scope)):
+            if self.autoload and (self.autoload is True or await _wants_load(self.autoload, scope)):
                 await actions.load(state)
             await self.app(scope, exchange.receive, exchange.send)
         except Exception as error:
@@ -114,20 +114,6 @@ class SessionMiddleware:
             peer=(scope.get("client"), headers),
         )
 
-    def _refresh_for(self, scope: Scope) -> Refresh:
-        refresh = self.refresh(scope) if callable(self.refresh) else self.refresh
-        if refresh not in _REFRESH:
-            raise ValueError(
-                f"The function given as SessionMiddleware(refresh=...) returned {refresh!r}: "
-                "return 'request', 'load' or 'never'."
-            )
-        return refresh
-
-    async def _loads(self, scope: Scope) -> bool:
-        """Ask the function given as `autoload`, which may be async."""
-        answer = self.autoload(scope) if callable(self.autoload) else self.autoload
-        return bool(await answer if inspect.isawaitable(answer) else answer)
-
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def close_and_send(message: Any) -> None:
             if message["type"] in ("lifespan.shutdown.complete", "lifespan.shutdown.failed"):
@@ -141,6 +127,21 @@ def _has_session(scope: Scope) -> bool:
     """Whether a middleware further out has given it a session."""
     # Mostly there is no session in the scope, and an isinstance check of an abstract class is slow.
     return "session" in scope and isinstance(scope["session"], Session)
+
+
+def _ask_refresh(function: Callable[[Scope], Refresh], scope: Scope) -> Refresh:
+    refresh = function(scope)
+    if refresh not in _REFRESH:
+        raise ValueError(
+            f"The function given as SessionMiddleware(refresh=...) returned {refresh!r}: "
+            "return 'request', 'load' or 'never'."
+        )
+    return refresh
+
+
+async def _wants_load(function: Callable[[Scope], bool | Awaitable[bool]], scope: Scope) -> bool:
+    answer = function(scope)
+    return bool(await answer if inspect.isawaitable(answer) else answer)
 
 
 def _refuse_nonsense(

@@ -14,7 +14,6 @@ from .options import NOT_GIVEN, Durability, Duration, NotGiven, milliseconds
 
 __all__ = ["Session", "state_of"]
 
-_INT64 = 2**63
 _FETCH_NAMES = 1000
 
 
@@ -115,7 +114,7 @@ class Session(_DictLike):
         session has ended, `SessionUnavailable`, and `DurabilityNotReached`.
         """
         check_name(name)
-        if type(amount) is not int or not -_INT64 <= amount < _INT64:
+        if type(amount) is not int or not -actions.INT64 <= amount < actions.INT64:
             raise SessionValueError("session.increment: the amount must be a 64-bit integer.")
         self._state.accessed = True
         return await actions.increment(self._state, name, amount)

@@ -18,7 +18,7 @@ from .ids import check_user_id
 from .record import Changes, span_of
 from .state import STORED, UNLOADED, SessionState
 
-_INT64 = 2**63
+INT64 = 2**63
 _T = TypeVar("_T")
 
 
@@ -241,7 +241,7 @@ async def _end(state: SessionState, durability: Durability | None) -> None:
 def _increment_staged(state: SessionState, name: str, amount: int) -> int:
     fields = state.writable()
     current = fields.values.get(name, 0)
-    if type(current) is not int or not -_INT64 <= current + amount < _INT64:
+    if type(current) is not int or not -INT64 <= current + amount < INT64:
         raise SessionValueError(
             f"session[{name!r}] can't be incremented: it holds no integer, or the sum would "
             "not fit 64 bits."

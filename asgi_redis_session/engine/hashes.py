@@ -130,7 +130,7 @@ class Hashes:
     ) -> Written[Began]:
         """Create the hash of an anonymous session, or of a login. State TAKEN if there is one."""
         login = changes.login
-        described = [] if login is None else self._described(changes)
+        described = self._described(changes)
         user_id = "" if login is None else login.user_id
         sets, _ = self._field_args(handle, changes)
         arguments = (*_span_args(span), user_id, *described, *sets)

@@ -22,8 +22,9 @@ class Loads:
         self._idle_ms = lifetime.idle_ms
         # A negative throttle leaves the TTL alone.
         self._throttle = {True: lifetime.refresh_after_ms, False: -1}
-        self.all = {extend: self._prepared(throttle, "all") for extend, throttle in self._pairs()}
-        self.none = {extend: self._prepared(throttle, "none") for extend, throttle in self._pairs()}
+        throttles = self._throttle.items()
+        self.all = {extend: self._prepared(throttle, "all") for extend, throttle in throttles}
+        self.none = {extend: self._prepared(throttle, "none") for extend, throttle in throttles}
         self.touch = self._prepared(0, "none")
 
     def some(self, names: Sequence[str], *, extend: bool) -> tuple[Script[Loaded], tuple[Any, ...]]:
@@ -31,9 +32,6 @@ class Loads:
         if not names:
             return self.none[extend], ()
         return scripts.LOAD, (self._idle_ms, self._throttle[extend], "some", *names)
-
-    def _pairs(self) -> Sequence[tuple[bool, int]]:
-        return tuple(self._throttle.items())
 
     def _prepared(self, throttle: int, what: str) -> Script[Loaded]:
         return scripts.LOAD.prepare(self._idle_ms, throttle, what)

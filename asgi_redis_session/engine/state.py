@@ -204,9 +204,9 @@ class SessionState:
             self.engine.hashes.extend_soon(handles)
             self.extends = False
 
-    def seal(self, reason: str | None = None) -> None:
+    def seal(self, reason: str = SessionTooLate.RESPONSE_STARTED) -> None:
         """From now on, the browser can't be given a new id. *reason*: what errors will say."""
-        self._sealed = SessionTooLate.RESPONSE_STARTED if reason is None else reason
+        self._sealed = reason
 
     def extend_with_every_command(self) -> None:
         """Let every command extend the TTL: a WebSocket is open for longer than one."""

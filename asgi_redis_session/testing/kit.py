@@ -11,7 +11,6 @@ import redis
 from anyio.from_thread import BlockingPortal
 
 from ..cookie import CookiePolicy
-from ..engine import actions
 from ..engine.scripts import SCRIPTS
 from ..engine.state import SessionState
 from ..errors import SearchUnavailable
@@ -179,7 +178,7 @@ class SessionKit:
         if user is not None:
             await session.login(user)
         session.update(data)
-        await actions.commit(state)
+        await session.save()
         change = state.pop_cookie_change()
         if change is None or change.session_id is None:
             raise ValueError("sessions.cookies: give the session a user or at least one field.")
