@@ -18,7 +18,7 @@ from asgi_redis_session.devserver import DevServer
 
 from .support.servers import Cluster, plain_client
 
-pytest_plugins = ["asgi_redis_session.testing"]
+pytest_plugins = ["asgi_redis_session.testing", "tests.support.fixtures"]
 
 # No example of a property is too slow: the machine may have other things to do.
 settings.register_profile(

@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from asgi_redis_session import CookiePolicy, Session, SessionMiddleware, SessionStore
 
-from ..support.internals import new_id, open_session
+from ..support.internals import handle_of, new_id, open_session
 from ..support.serving import serve
 
 __all__ = [
@@ -26,8 +26,11 @@ __all__ = [
     "Act",
     "Make",
     "browser",
+    "clear",
     "create",
     "log_in",
+    "logout",
+    "logout_in_edit",
     "serve",
 ]
 
@@ -62,6 +65,21 @@ async def log_in(
     await session.login(user, **lifetime)
     await session.save()
     return new_id(session)
+
+
+async def logout(store: SessionStore, session_id: str) -> None:
+    await open_session(store, session_id).logout()
+
+
+async def clear(store: SessionStore, session_id: str) -> None:
+    session = await open_session(store, session_id).load()
+    session.clear()
+    await session.save()
+
+
+async def logout_in_edit(store: SessionStore, session_id: str) -> None:
+    async with store.edit(handle_of(store, session_id)) as session:
+        await session.logout()
 
 
 @asynccontextmanager

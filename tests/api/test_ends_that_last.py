@@ -8,27 +8,12 @@ import pytest
 from asgi_redis_session import Durability, DurabilityNotReached, Session, SessionStore, Tag
 
 from ..support.internals import handle_of, index_key_of, new_id, open_session, stop_pruning
-from .common import Make, browser, create, log_in
+from .common import Make, browser, clear, create, log_in, logout, logout_in_edit
 
 pytestmark = pytest.mark.on_cluster
 
 #: No server of the tests has so many replicas.
 UNREACHED = Durability(replicas=9, timeout=0.01)
-
-
-async def logout(store: SessionStore, session_id: str) -> None:
-    await open_session(store, session_id).logout()
-
-
-async def clear(store: SessionStore, session_id: str) -> None:
-    session = await open_session(store, session_id).load()
-    session.clear()
-    await session.save()
-
-
-async def edit(store: SessionStore, session_id: str) -> None:
-    async with store.edit(handle_of(store, session_id)) as session:
-        await session.logout()
 
 
 async def opened(store: SessionStore, session_id: str) -> None:
@@ -53,7 +38,7 @@ async def another_user(store: SessionStore, session_id: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "end", [logout, clear, edit, opened, revoke, users_revoke, revoke_all, another_user]
+    "end", [logout, clear, logout_in_edit, opened, revoke, users_revoke, revoke_all, another_user]
 )
 async def test_an_end_that_may_be_lost_is_an_error(
     make: Make, admin: Any, end: Callable[[SessionStore, str], Awaitable[None]]

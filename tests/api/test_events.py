@@ -18,7 +18,17 @@ from asgi_redis_session import (
 
 from ..support.internals import Send, handle_of, new_id, open_session
 from ..support.steps import Steps
-from .common import NOWHERE, WELL_FORMED, Make, browser, create, log_in
+from .common import (
+    NOWHERE,
+    WELL_FORMED,
+    Make,
+    browser,
+    clear,
+    create,
+    log_in,
+    logout,
+    logout_in_edit,
+)
 
 pytestmark = pytest.mark.on_cluster
 
@@ -28,21 +38,6 @@ def ends(events: list[SessionEvent]) -> list[tuple[str | None, str | None, str |
     return [
         (event.handle, event.user_id, event.reason) for event in events if event.name == "ended"
     ]
-
-
-async def logout(store: SessionStore, session_id: str) -> None:
-    await open_session(store, session_id).logout()
-
-
-async def clear(store: SessionStore, session_id: str) -> None:
-    session = await open_session(store, session_id).load()
-    session.clear()
-    await session.save()
-
-
-async def logout_in_edit(store: SessionStore, session_id: str) -> None:
-    async with store.edit(handle_of(store, session_id)) as session:
-        await session.logout()
 
 
 async def revoke(store: SessionStore, session_id: str) -> None:

@@ -1,21 +1,13 @@
-"""A page that uses sessions, and sessions that nobody can read."""
+"""Sessions that nobody can read."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 
 import pytest
 import redis
 
 from asgi_redis_session import SessionStore
 
-from ..support.page import Page
 from .evidence import EVERYTHING, Evidence
-
-
-@pytest.fixture
-async def page(store: SessionStore) -> AsyncIterator[Page]:
-    page = Page(store)
-    async with page.client:
-        yield page
 
 
 @pytest.fixture

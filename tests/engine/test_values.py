@@ -1,6 +1,6 @@
 """What test_codec.py says of values, through a real request and a real Redis."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -8,7 +8,7 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from asgi_redis_session import SessionEvent, SessionStore, SessionValueError
+from asgi_redis_session import SessionEvent, SessionValueError
 
 from ..support.page import Page
 from ..support.refused import REFUSED, refused
@@ -23,13 +23,6 @@ in_one_loop = settings(
         HealthCheck.data_too_large,
     ],
 )
-
-
-@pytest.fixture
-async def page(store: SessionStore) -> AsyncIterator[Page]:
-    page = Page(store)
-    async with page.client:
-        yield page
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from asgi_redis_session import (
 from asgi_redis_session.starlette import load_session
 from asgi_redis_session.testing import SessionKit
 
-from ..support.internals import handle_of, load_scripts, open_session, servers_of
+from ..support.internals import handle_of, open_session, servers_of
 from ..support.sessions import PLAIN, create
 
 pytestmark = pytest.mark.on_cluster
@@ -62,13 +62,6 @@ async def client_of(
     ) as client:
         yield client
         await store.drain()
-
-
-@pytest.fixture
-def kit(sessions: SessionKit, admin: Any) -> SessionKit:
-    """The server knows every script, so that a first EVAL does not count."""
-    load_scripts(admin)
-    return sessions
 
 
 WELL_FORMED = "A" * 43
