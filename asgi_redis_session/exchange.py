@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import anyio
 
+from . import caching
 from .cookie import CookiePolicy
 from .engine import actions
 from .engine.state import SessionState
@@ -245,11 +246,7 @@ class HTTPExchange(Exchange):
         if cookie is None and not self._state.accessed:
             return message
         headers = list(message.get("headers", ()))
-        _vary_on_cookie(headers)
-        if cookie is not None:
-            headers.append((b"set-cookie", cookie))
-            if not any(name.lower() == b"cache-control" for name, _ in headers):
-                headers.append((b"cache-control", b"no-store"))
+        caching.mark(headers, self._scope.get("path", ""), cookie)
         return {**message, "headers": headers}
 
 
@@ -321,17 +318,3 @@ class WebSocketExchange(Exchange):
 
 async def _nothing() -> None:
     """What becomes of a message that is not sent."""
-
-
-def _vary_on_cookie(headers: list[tuple[bytes, bytes]]) -> None:
-    """Add `Cookie` to the response's `Vary`, unless it is there already (RFC 9110, 12.5.5)."""
-    place, listed = -1, b""
-    for index, (name, value) in enumerate(headers):
-        if name == b"vary" or name.lower() == b"vary":
-            place = index if place < 0 else place
-            listed += value.lower() + b","
-    if place < 0:
-        headers.append((b"vary", b"Cookie"))
-    elif not {b"cookie", b"*"} & {name.strip() for name in listed.split(b",")}:
-        name, value = headers[place]
-        headers[place] = (name, value + b", Cookie")

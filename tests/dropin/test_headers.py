@@ -146,7 +146,7 @@ def test_asking_for_the_session_is_using_it(store: SessionStore) -> None:
 
 
 def test_a_response_with_a_cookie_is_not_cached(store: SessionStore) -> None:
-    """A new id comes with `Cache-Control: no-store`, unless the app says something itself."""
+    """A new id comes with `Cache-Control: no-store`, whatever the app says itself."""
 
     def own(request: Request) -> Response:
         request.session["a"] = 1
@@ -154,6 +154,7 @@ def test_a_response_with_a_cookie_is_not_cached(store: SessionStore) -> None:
 
     with browser(Starlette(routes=[*ROUTES, Route("/own", own)]), store) as client:
         assert "cache-control" not in client.get("/view").headers
+        assert client.get("/own").headers.get_list("cache-control") == ["no-store"]
         assert client.get("/own").headers.get_list("cache-control") == ["private, max-age=60"]
         client.cookies.clear()
         response = client.post("/update", json={"a": 1})

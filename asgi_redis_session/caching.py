@@ -1,0 +1,95 @@
+"""
+What a response says to caches: that it depends on the cookie, and that a new cookie is not stored.
+
+A shared cache that stores a `Set-Cookie` of ours hands one visitor's id to the next. So a response
+with one says `no-store`, whatever the app has said (RFC 9111, sections 3 and 7.3).
+"""
+
+import logging
+import re
+
+__all__ = ["Headers", "mark"]
+
+logger = logging.getLogger("asgi_redis_session")
+
+Headers = list[tuple[bytes, bytes]]
+
+#: What caches obey. One that knows a name other than the first obeys it in place of the first:
+#: RFC 9213 and its vendors, Varnish and Fastly, Akamai, nginx.
+_RULES = frozenset(
+    {
+        *(b"cache-control", b"cdn-cache-control", b"surrogate-control", b"edge-control"),
+        *(
+            b"cloudflare-cdn-cache-control",
+            b"netlify-cdn-cache-control",
+            b"vercel-cdn-cache-control",
+        ),
+        b"x-accel-expires",
+    }
+)
+_INVITES = re.compile(rb"\b(?:public|(?:s-maxage|max-age)=\"?0*[1-9])")
+_FORBIDS = re.compile(rb"\b(?:private|no-store)\b")
+_IS_OPEN = re.compile(rb"\b(?:public|s-maxage=\"?0*[1-9])")
+
+#: Each path is warned about once, and no more than so many.
+_MOST_WARNINGS = 100
+_PATH_LENGTH = 200
+_warned: set[str] = set()
+
+
+def mark(headers: Headers, path: str, cookie: bytes | None) -> None:
+    """
+    Add to the headers of a response that has used its session what caches must know.
+
+    `Vary` names `Cookie` (RFC 9110, section 12.5.5). With *cookie*, the value of a `Set-Cookie`,
+    that is added, and `Cache-Control: no-store` replaces what the app has said. *path*: of the
+    request, for a warning if the app has offered the response to shared caches.
+    """
+    place, listed, said = -1, b"", b""
+    rules: list[int] = []
+    for index, (raw_name, value) in enumerate(headers):
+        name = raw_name.lower()
+        if name == b"vary":
+            place = index if place < 0 else place
+            listed += value.lower() + b","
+        elif name in _RULES:
+            rules.append(index)
+            # nginx's own header is a number of seconds.
+            said += (b"s-maxage=" if name == b"x-accel-expires" else b"") + value.lower() + b","
+    if rules:
+        _judge(said, path, has_cookie=cookie is not None)
+    if place < 0:
+        headers.append((b"vary", b"Cookie"))
+    elif not {b"cookie", b"*"} & {name.strip() for name in listed.split(b",")}:
+        name, value = headers[place]
+        headers[place] = (name, value + b", Cookie")
+    if cookie is not None:
+        for index in reversed(rules):
+            del headers[index]
+        headers.append((b"set-cookie", cookie))
+        headers.append((b"cache-control", b"no-store"))
+
+
+def _judge(said: bytes, path: str, *, has_cookie: bool) -> None:
+    """Warn if the app has offered the response to shared caches."""
+    if has_cookie and _INVITES.search(said) and not _FORBIDS.search(said):
+        _warn(
+            path,
+            "The response to %r sets a session cookie, and the app has offered it to caches "
+            "(Cache-Control). It was sent with `no-store` instead, because a shared cache would "
+            "hand one visitor's session to the next. Leave responses that begin, renew or end a "
+            "session out of what is cached.",
+        )
+    elif not has_cookie and _IS_OPEN.search(said) and not _FORBIDS.search(said):
+        _warn(
+            path,
+            "The response to %r has used its session, and the app has offered it to shared caches "
+            "(Cache-Control: public). Visitors may see each other's pages. Send `private` or "
+            "`no-store`, or don't use the session there.",
+        )
+
+
+def _warn(path: str, sentence: str) -> None:
+    if path not in _warned and len(_warned) < _MOST_WARNINGS:
+        _warned.add(path)
+        logger.warning(sentence, path[:_PATH_LENGTH])

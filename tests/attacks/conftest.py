@@ -1,0 +1,37 @@
+"""Each test of this folder is a row of docs/security.md, and counts the cases that it has tried."""
+
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from ..support.documents import ROOT
+
+
+class Cases:
+    """Called once for each case."""
+
+    def __init__(self) -> None:
+        self.number = 0
+
+    def __call__(self, number: int = 1) -> None:
+        self.number += number
+
+
+@pytest.fixture
+def cases(request: pytest.FixtureRequest) -> Iterator[Cases]:
+    """Counts what a test has tried. A figure in the table that is not the run's is an error."""
+    cases = Cases()
+    yield cases
+    assert cases.number == _documented(request.node.originalname)
+
+
+def _documented(test: str) -> int:
+    (row,) = [
+        line
+        for line in (ROOT / "docs/security.md").read_text().splitlines()
+        if line.startswith("|") and f"`{test}`" in line
+    ]
+    number = re.fullmatch(r"[\d,]+", row.split("|")[2].strip())
+    assert number is not None, row
+    return int(number[0].replace(",", ""))
