@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any, NoReturn, Self
 
 from .engine import actions
-from .engine.codec import check_name
+from .engine.codec import check_name, to_base
 from .engine.record import Record, instant
 from .engine.state import UNLOADED, SessionState
 from .errors import SessionValueError
@@ -93,8 +93,7 @@ class Session(_DictLike):
         was loaded before, its fields are returned as they are, with staged changes. At most 1,000
         names. Raises `SessionUnavailable`, and `SessionValueError` for an unusable name.
         """
-        for name in names:
-            check_name(name)
+        names = tuple([check_name(name) for name in names])
         if len(names) > _FETCH_NAMES:
             raise SessionValueError(
                 f"session.fetch takes at most {_FETCH_NAMES} names. Load the session instead."
@@ -113,7 +112,8 @@ class Session(_DictLike):
         Raises `SessionValueError` if the field holds no 64-bit integer, `SessionGone` if the loaded
         session has ended, `SessionUnavailable`, and `DurabilityNotReached`.
         """
-        check_name(name)
+        name = check_name(name)
+        amount = to_base(amount)
         if type(amount) is not int or not -actions.INT64 <= amount < actions.INT64:
             raise SessionValueError("session.increment: the amount must be a 64-bit integer.")
         self._state.accessed = True

@@ -2,7 +2,7 @@
 Values, and the bytes that represent them in a hash field.
 
 The first byte tells the type, so that every value comes back equal and of the same type, and
-`redis-cli HGETALL` stays readable:
+`redis-cli HGETALL` stays readable. A subclass of one of these types is stored as that type:
 
     str           raw UTF-8, with a leading ' if it could be mistaken for something else
     int, float    digits, as JSON writes them
@@ -12,8 +12,14 @@ The first byte tells the type, so that every value comes back equal and of the s
 Everything else is refused, at any depth. No I/O here, and nothing about sessions.
 """
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import date, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from pathlib import PurePath
 from typing import Any
+from uuid import UUID
 
 import msgspec
 
@@ -37,6 +43,26 @@ _NOT_PLAIN = frozenset(bytes([first]) for first in _JSON_MARKS | frozenset(b"'\"
 #: Checked in bits, because counting digits would itself be the slow conversion.
 _INT_BITS = 14_280
 
+#: What to store instead of a value that is refused, by its type.
+_CURES: tuple[tuple[Any, str], ...] = (
+    (tuple, "Store a list: list(value)."),
+    ((set, frozenset), "Store a list: sorted(value)."),
+    ((bytes, bytearray, memoryview), "Store text, such as value.hex() or base64."),
+    ((date, time), "Store text: value.isoformat()."),
+    (timedelta, "Store a number: value.total_seconds()."),
+    ((UUID, Decimal, PurePath), "Store text: str(value)."),
+    (Enum, "Store its value: member.value."),
+    (Mapping, "Store a dict: dict(value)."),
+    ((Sequence, Iterator), "Store a list: list(value)."),
+)
+_CURES_BY_METHOD = (
+    ("model_dump", 'Store a dict: value.model_dump(mode="json").'),
+    ("__dataclass_fields__", "Store a dict: dataclasses.asdict(value)."),
+)
+
+EXACT = frozenset({str, int, float, bool, type(None), list, dict})
+"""The types that come back as they are. Subclasses of them come back as one of these."""
+
 DEPTH = 32
 """How deeply lists and dicts may be nested in a value, unless `Limits` says otherwise."""
 
@@ -49,18 +75,65 @@ def encode(value: Any, depth: int = DEPTH) -> bytes:
     """
     Return the bytes of the hash field that holds this value.
 
-    Raises `SessionValueError` for what would not come back equal and of the same type: other types
-    (subclasses, too), NaN and infinities, lone surrogates, keys that are no str, integers of more
-    than 4,300 digits, and nesting beyond *depth*.
+    Raises `SessionValueError` for what would not come back equal: other types, NaN and infinities,
+    lone surrogates, keys that are no str, integers of more than 4,300 digits, and nesting beyond
+    *depth*. A subclass of str, int, float, list or dict is stored as that type, at any depth.
     """
     kind = type(value)
     if kind is str:
         if value[:1] in _MARKS or value in _WORDS:
             value = "'" + value
         return _utf8(value)
-    if kind is not bool and value is not None:
-        _refuse_inexact(value, depth)
+    if kind is not bool and value is not None and _has_subclass(value, depth):
+        return encode(to_base(value), depth)
     return _to_json(value)
+
+
+def encode_as_json(value: Any, depth: int = DEPTH) -> bytes:
+    """
+    Do the same as `encode`, but also accept what JSON changes: tuples become lists, and keys text.
+
+    NaN and infinities become None: JSON has none. What JSON refuses is refused as `encode` does.
+    """
+    try:
+        return encode(value, depth)
+    except SessionValueError as refusal:
+        try:
+            changed = json.loads(json.dumps(value), parse_constant=lambda _: None)
+        except (TypeError, ValueError, RecursionError):
+            raise refusal from None
+        return encode(changed, depth)
+
+
+def to_base(value: Any) -> Any:
+    """
+    Return a value with each subclass replaced by its base, as it will come back.
+
+    It is equal to *value*, which must be one that `encode` has looked at.
+    """
+    for base, convert in _CONVERSIONS:
+        if isinstance(value, base):
+            return convert(value)
+    return value
+
+
+def _list_to_base(value: list[Any]) -> list[Any]:
+    return [to_base(item) for item in list.__iter__(value)]
+
+
+def _dict_to_base(value: dict[str, Any]) -> dict[str, Any]:
+    return {str.__str__(key): to_base(item) for key, item in dict.items(value)}
+
+
+#: How a value becomes its base. By methods of the base: a subclass may have overridden its own.
+_CONVERSIONS: tuple[tuple[type, Callable[[Any], Any]], ...] = (
+    (bool, bool),  # first, because it is an int
+    (str, str.__str__),
+    (int, int.__pos__),
+    (float, float.__pos__),
+    (list, _list_to_base),
+    (dict, _dict_to_base),
+)
 
 
 def _utf8(text: str) -> bytes:
@@ -73,7 +146,8 @@ def _utf8(text: str) -> bytes:
         ) from None
 
 
-def _refuse_inexact(value: Any, depth: int) -> None:
+def _has_subclass(value: Any, depth: int) -> bool:
+    """Whether a subclass must be replaced by its base. Raises `SessionValueError`."""
     kind = type(value)
     if kind is str:
         _utf8(value)
@@ -86,32 +160,80 @@ def _refuse_inexact(value: Any, depth: int) -> None:
         if value - value != 0.0:  # true only for NaN and the infinities
             raise SessionValueError("NaN and infinity can't be stored. Store None or text instead.")
     elif kind is list or kind is dict:
-        _refuse_inexact_items(value, depth)
+        return _have_subclass(value, depth)
     elif value is not None and kind is not bool:
-        raise SessionValueError(
-            f"A value of type {kind.__name__} can't be stored: it would not come back the same. "
-            "Use str, int, float, bool, None, list or dict."
-        )
+        return _is_subclass(value, depth)
+    return False
 
 
-def _refuse_inexact_items(container: list[Any] | dict[Any, Any], depth: int) -> None:
+def _have_subclass(container: list[Any] | dict[Any, Any], depth: int) -> bool:
     if depth <= 0:
         raise SessionValueError(
             "A value that is nested this deeply (or contains itself) can't be stored. "
             "Flatten it, or raise Limits(depth=...)."
         )
+    found = False
     if isinstance(container, list):
-        for item in container:
-            _refuse_inexact(item, depth - 1)
-        return
-    for key, item in container.items():
+        for item in list.__iter__(container):
+            found = _has_subclass(item, depth - 1) or found
+        return found
+    for key, item in dict.items(container):
         if type(key) is not str:
-            raise SessionValueError(
-                f"A dict with a key of type {type(key).__name__} can't be stored: it would come "
-                "back as text. Use str keys."
-            )
+            found = _is_text(key)
         _utf8(key)
-        _refuse_inexact(item, depth - 1)
+        found = _has_subclass(item, depth - 1) or found
+    return found
+
+
+def _is_text(key: Any) -> bool:
+    if isinstance(key, str):
+        return True
+    raise SessionValueError(
+        f"A dict with a key of type {type(key).__name__} can't be stored: it would come "
+        "back as text. Use str keys."
+    )
+
+
+def _is_subclass(value: Any, depth: int) -> bool:
+    """Return True for a subclass of what can be stored. Raises `SessionValueError` for others."""
+    if isinstance(value, list | dict):
+        _have_subclass(value, depth)
+    elif isinstance(value, str | int | float):
+        _has_subclass(to_base(value), depth)
+    else:
+        raise SessionValueError(
+            f"A value of type {type(value).__name__} can't be stored: it would not come back the "
+            f"same. {_cure_for(value)}"
+        )
+    return True
+
+
+def place_of_refusal(value: Any, depth: int = DEPTH) -> str:
+    """
+    Say where in a list or dict the value is that `encode` has refused, as in "[0][...]".
+
+    Keys are not shown: they may be as secret as values.
+    """
+    if depth <= 0 or not isinstance(value, list | dict):
+        return ""
+    items = value if isinstance(value, list) else value.values()
+    for index, item in enumerate(items):
+        try:
+            _has_subclass(item, depth - 1)
+        except SessionValueError:
+            shown = str(index) if isinstance(value, list) else "..."
+            return f"[{shown}]{place_of_refusal(item, depth - 1)}"
+    return ""
+
+
+def _cure_for(value: Any) -> str:
+    for kinds, cure in _CURES:
+        if isinstance(value, kinds):
+            return cure
+    for method, cure in _CURES_BY_METHOD:
+        if hasattr(type(value), method):
+            return cure
+    return "Use str, int, float, bool, None, list or dict."
 
 
 def decode(raw: bytes) -> Any:
@@ -170,11 +292,13 @@ class StoredHash:
 
 
 def check_name(name: object) -> str:
-    """Return the name of one of the app's fields, or raise `SessionValueError`."""
+    """Return the name of one of the app's fields as a plain str, or raise `SessionValueError`."""
     if type(name) is not str:
-        raise SessionValueError(
-            f"A field's name must be a str, not {type(name).__name__}, as in session['cart']."
-        )
+        if not isinstance(name, str):
+            raise SessionValueError(
+                f"A field's name must be a str, not {type(name).__name__}, as in session['cart']."
+            )
+        name = str.__str__(name)  # a member of a StrEnum, for instance
     if not name or name[0] == "@":
         raise SessionValueError(
             "A field's name must not be empty or start with '@': those names are reserved. "

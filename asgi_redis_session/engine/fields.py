@@ -11,7 +11,15 @@ from typing import Any
 
 from ..errors import SessionValueError
 from ..options import Limits
-from .codec import StoredHash, check_name, decode, encode
+from .codec import (
+    EXACT,
+    StoredHash,
+    check_name,
+    decode,
+    encode,
+    place_of_refusal,
+    to_base,
+)
 
 #: Marks a field whose last write got no answer: nobody knows what Redis holds. 0xFF is never valid
 #: UTF-8, so no encoded value looks like this.
@@ -72,14 +80,16 @@ class Fields:
 
     def set(self, name: str, value: Any) -> None:
         """Stage a value. Raises `SessionValueError`, and then nothing has changed."""
-        check_name(name)
+        name = check_name(name)
         encoded = self._encode(name, value)
         self.refuse_one_more(name)
-        self.values[name] = value
-        if type(value) is list or type(value) is dict:
+        if isinstance(value, (list, dict)):
             self.live |= {name}
         else:
             self.live -= {name}
+            if type(value) not in EXACT:
+                value = to_base(value)
+        self.values[name] = value
         self._stage(name, encoded)
         self.is_cleared = False
 
@@ -171,7 +181,8 @@ class Fields:
         try:
             encoded = encode(value, limits.depth)
         except SessionValueError as error:
-            raise SessionValueError(f"session[{name!r}]: {error}") from None
+            place = place_of_refusal(value, limits.depth)
+            raise SessionValueError(f"session[{name!r}]{place}: {error}") from None
         if len(encoded) > limits.field_bytes:
             raise SessionValueError(
                 f"session[{name!r}]: {len(encoded)} bytes are more than a field may hold "
@@ -179,7 +190,7 @@ class Fields:
                 "raise Limits(field_bytes=...)."
             )
         if name in self._checks:
-            self._checks[name](value)
+            self._checks[name](to_base(value))
         return encoded
 
     def _refuse_too_large(self) -> None:

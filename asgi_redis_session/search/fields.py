@@ -19,7 +19,7 @@ from datetime import datetime
 from typing import Any, ClassVar
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
-from ..engine.codec import check_name, decode, encode
+from ..engine.codec import check_name, decode, encode, to_base
 from ..engine.ids import check_user_id
 from ..errors import SessionValueError
 from .filters import Filter, Has, Within
@@ -175,6 +175,7 @@ class Tag(Field):
         return Has(self, tuple((self._tag(value),) for value in values), operator, (operand,))
 
     def _tag(self, value: Any) -> str:
+        value = to_base(value)
         if type(value) not in _SCALARS:
             raise TypeError(
                 f"{self!r} is compared with a str, int, float, bool or None, not with "
@@ -247,6 +248,7 @@ class Num(Field):
             if value.tzinfo is None:
                 raise TypeError(f"{self!r} is compared with an aware datetime. Give it a tzinfo.")
             value = round(value.timestamp() * 1000)
+        value = to_base(value)
         if type(value) not in (int, float):
             wanted = "a datetime or a number" if self.is_metadata else "a number"
             raise TypeError(

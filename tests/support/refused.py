@@ -1,12 +1,12 @@
-"""Values that no session takes."""
+"""Values that no session takes, and values that come back as their base."""
 
 import enum
-from collections import OrderedDict, UserDict, deque, namedtuple
+from collections import Counter, OrderedDict, UserDict, defaultdict, deque, namedtuple
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import PurePath
-from typing import Any
+from typing import Any, Self
 from uuid import UUID
 
 import pytest
@@ -26,8 +26,39 @@ class Word(enum.StrEnum):
     YES = "yes"
 
 
+class Literal(enum.StrEnum):
+    TRUE = "true"
+
+
+class Weight(float, enum.Enum):
+    HALF = 0.5
+
+
+class Doubled(int, enum.Enum):
+    """Its members equal twice their `value`."""
+
+    ONE = 1
+
+    def __new__(cls, value: int) -> Self:
+        member = int.__new__(cls, 2 * value)
+        member._value_ = value
+        return member
+
+
+class Rights(enum.IntFlag):
+    READ = 1
+    WRITE = 2
+
+
 class Text(str):
     __slots__ = ()
+
+
+class Loud(str):
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return self.upper()
 
 
 class Number(int):
@@ -71,6 +102,10 @@ REFUSED: dict[str, Any] = {
     "tuple": (1, 2),
     "empty tuple": (),
     "named tuple": Point(1, 2),
+    "tuple in a subclass of list": Items([(1,)]),
+    "NaN of a subclass": Real("nan"),
+    "surrogate of a subclass": Text("\ud800"),
+    "int key in an OrderedDict": OrderedDict({1: 1}),
     "set": {1},
     "frozenset": frozenset({1}),
     "datetime": datetime(2026, 1, 2, tzinfo=UTC),
@@ -82,13 +117,6 @@ REFUSED: dict[str, Any] = {
     "complex": 1j,
     "path": PurePath("a"),
     "Enum": Colour.RED,
-    "IntEnum": Level.LOW,
-    "StrEnum": Word.YES,
-    "str subclass": Text("text"),
-    "int subclass": Number(5),
-    "float subclass": Real(0.5),
-    "list subclass": Items([1]),
-    "OrderedDict": OrderedDict(a=1),
     "UserDict": UserDict(a=1),
     "deque": deque([1]),
     "range": range(3),
@@ -102,7 +130,6 @@ REFUSED: dict[str, Any] = {
     "dict with a bool key": {True: "a"},
     "dict with a float key": {1.5: "a"},
     "dict with a tuple key": {(1,): "a"},
-    "dict with a str subclass as key": {Text("a"): 1},
     "dict with str and int keys": {"1": 1, 1: 1},
     "lone high surrogate": "\ud800",
     "lone low surrogate": "\udfff",
@@ -120,4 +147,30 @@ REFUSED: dict[str, Any] = {
 }
 
 
+#: What comes back as its base: the value, and what comes back.
+ACCEPTED: dict[str, tuple[Any, Any]] = {
+    "IntEnum": (Level.LOW, 1),
+    "StrEnum": (Word.YES, "yes"),
+    "StrEnum that reads like a literal": (Literal.TRUE, "true"),
+    "float and Enum": (Weight.HALF, 0.5),
+    "int and Enum whose value is another": (Doubled.ONE, 2),
+    "IntFlag": (Rights.READ | Rights.WRITE, 3),
+    "str subclass": (Text("text"), "text"),
+    "str subclass with a __str__ of its own": (Loud("text"), "text"),
+    "int subclass": (Number(5), 5),
+    "float subclass": (Real(0.5), 0.5),
+    "list subclass": (Items([1]), [1]),
+    "OrderedDict": (OrderedDict(b=1, a=2), {"b": 1, "a": 2}),
+    "defaultdict": (defaultdict(list, a=[1]), {"a": [1]}),
+    "Counter": (Counter("aab"), {"a": 2, "b": 1}),
+    "str subclass as a key": ({Text("a"): 1}, {"a": 1}),
+    "StrEnum as a key": ({Word.YES: Word.YES}, {"yes": "yes"}),
+    "everything in everything": (
+        OrderedDict(a=Items([Level.LOW, {Word.YES: Real(0.5)}])),
+        {"a": [1, {"yes": 0.5}]},
+    ),
+}
+
+
+accepted = pytest.mark.parametrize(("value", "base"), ACCEPTED.values(), ids=ACCEPTED.keys())
 refused = pytest.mark.parametrize("value", REFUSED.values(), ids=REFUSED.keys())
