@@ -6,6 +6,7 @@ acknowledged is in Redis. `docs/outcomes.md` lists every way in which an exchang
 """
 
 import logging
+import sys
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
 from http import HTTPStatus
@@ -47,7 +48,7 @@ Refresh = Literal["request", "load", "never"]
 
 _SERVER_ERROR = 500
 #: Redis has not done, or not confirmed, what the app asked for. The client should try again.
-_TRY_AGAIN_ERRORS = (SessionUnavailable, DurabilityNotReached)
+_TryAgain = SessionUnavailable | DurabilityNotReached
 
 _TRY_AGAIN_LATER, _INTERNAL_ERROR = 1013, 1011  # WebSocket close codes, RFC 6455 and IANA
 
@@ -167,13 +168,13 @@ class HTTPExchange(Exchange):
         return _nothing() if self._is_replaced else self._send(message)
 
     async def _send_start(self, message: Message) -> None:
-        state = self._state
         self._is_failing = message["status"] >= _SERVER_ERROR
-        if self._is_failing and state.failure is not None:
-            await self._answer(HTTPStatus.SERVICE_UNAVAILABLE, state.failure)
+        # Starlette's ServerErrorMiddleware, for instance, sends its 500 while it handles the error.
+        if self._is_failing and (failure := _failure_behind(sys.exception())) is not None:
+            await self._answer(HTTPStatus.SERVICE_UNAVAILABLE, failure)
             return
         try:
-            if state.may_have_changes:
+            if self._state.may_have_changes:
                 await self._commit()
         except SessionError as error:
             await self._replace(error)
@@ -184,19 +185,15 @@ class HTTPExchange(Exchange):
     async def handle_error(self, error: Exception) -> bool:  # noqa: D102  (as in Exchange)
         self._is_failing = True
         self._state.discard()
-        should_try_again = isinstance(error, _TRY_AGAIN_ERRORS)
-        if self._is_replaced:
-            return should_try_again
-        failure = error if should_try_again else self._state.failure
+        failure = _failure_behind(error)
         if failure is not None and not self._is_started:
             await self._answer(HTTPStatus.SERVICE_UNAVAILABLE, failure)
-            return should_try_again
-        return False
+        return self._is_replaced and failure is error
 
     async def _replace(self, error: SessionError) -> None:
         """The commit has failed. Nothing may be raised out of `send`, so we answer instead."""
         self._state.discard()
-        if isinstance(error, _TRY_AGAIN_ERRORS):
+        if isinstance(error, _TryAgain):
             await self._answer(HTTPStatus.SERVICE_UNAVAILABLE, error)
         else:
             logger.error("The session was not saved: %s", error, exc_info=error)
@@ -289,12 +286,12 @@ class WebSocketExchange(Exchange):
     async def handle_error(self, error: Exception) -> bool:  # noqa: D102  (as in Exchange)
         self._is_failing = True
         self._state.discard()
-        if not isinstance(error, _TRY_AGAIN_ERRORS) or self._is_replaced:
-            return self._is_replaced and isinstance(error, _TRY_AGAIN_ERRORS)
-        # The socket may be closed already.
-        with suppress(OSError, RuntimeError):
-            await self._close(_INTERNAL_ERROR if self._is_started else _TRY_AGAIN_LATER)
-        return True
+        failure = _failure_behind(error)
+        if failure is not None and not self._is_replaced:
+            # The socket may be closed already.
+            with suppress(OSError, RuntimeError):
+                await self._close(_INTERNAL_ERROR if self._is_started else _TRY_AGAIN_LATER)
+        return failure is error
 
     def _accept(self, message: Message) -> Message:
         if self._refresh != "never":
@@ -306,7 +303,7 @@ class WebSocketExchange(Exchange):
 
     async def _replace(self, error: SessionError) -> None:
         self._state.discard()
-        if not isinstance(error, _TRY_AGAIN_ERRORS):
+        if not isinstance(error, _TryAgain):
             logger.error("The session was not saved: %s", error, exc_info=error)
         is_final = self._is_started or isinstance(error, SessionValueError)
         await self._close(_INTERNAL_ERROR if is_final else _TRY_AGAIN_LATER)
@@ -318,3 +315,19 @@ class WebSocketExchange(Exchange):
 
 async def _nothing() -> None:
     """What becomes of a message that is not sent."""
+
+
+def _failure_behind(error: BaseException | None) -> _TryAgain | None:
+    """Return the failure of Redis that *error* is, contains, or was raised because of, if any."""
+    waiting, seen = [error], set()
+    while waiting:
+        error = waiting.pop()
+        if error is None or id(error) in seen:
+            continue
+        if isinstance(error, _TryAgain):
+            return error
+        seen.add(id(error))
+        waiting += (error.__context__, error.__cause__)
+        if isinstance(error, BaseExceptionGroup):
+            waiting += error.exceptions
+    return None

@@ -7,7 +7,7 @@ tasks of one request can share the session.
 """
 
 from collections.abc import Awaitable, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 from ..cookie import CookieChange
 from ..errors import SessionUnavailable, SessionValueError
@@ -19,7 +19,6 @@ from .record import Changes, span_of
 from .state import STORED, UNLOADED, SessionState
 
 INT64 = 2**63
-_T = TypeVar("_T")
 
 
 async def load(state: SessionState, *, again: bool = False) -> None:
@@ -37,7 +36,7 @@ async def load(state: SessionState, *, again: bool = False) -> None:
             record = await state.engine.hashes.load(
                 handles, extend=state.extends, from_cookie=state.had_cookie
             )
-        state.note_success()
+        state.note_extended()
         state.adopt(record)
     except SessionUnavailable as error:
         state.do_without(error)
@@ -58,7 +57,7 @@ async def fetch(state: SessionState, names: Sequence[str]) -> dict[str, Any]:
             except SessionUnavailable as error:
                 state.do_without(error)
             else:
-                state.note_success()
+                state.note_extended()
                 if fetched is not None:
                     return fetched
                 state.adopt(None)
@@ -73,15 +72,12 @@ async def increment(state: SessionState, name: str, amount: int) -> int:
             state.adopt(None)
         state.fields.refuse_one_more(name)
         if state.phase is UNLOADED or state.shows_stored(name):
-            total, shortfall = await _reach(
-                state,
-                state.engine.hashes.increment(
-                    state.handles(),
-                    name,
-                    amount,
-                    extend=state.extends,
-                    concern=state.engine.durability,
-                ),
+            total, shortfall = await state.engine.hashes.increment(
+                state.handles(),
+                name,
+                amount,
+                extend=state.extends,
+                concern=state.engine.durability,
             )
             if total is not None:
                 state.note_extended()
@@ -130,11 +126,8 @@ async def login(
         record, pending = state.record, state.pending_login
         replaced = [known.handle for known in (record, pending) if known is not None]
         keeps_data = state.user_id in (None, user) and (pending is None or pending.keeps_data)
-        login = await _reach(
-            state,
-            verbs.reserve_login(
-                state.engine, user, state.peer, span, replaced, keeps_data=keeps_data
-            ),
+        login = await verbs.reserve_login(
+            state.engine, user, state.peer, span, replaced, keeps_data=keeps_data
         )
         state.withdraw_login()
         if not keeps_data:  # another user's data
@@ -159,7 +152,7 @@ async def still_valid(state: SessionState) -> bool:
     async with state.turn:
         if state.is_absent():
             return False
-        return await _reach(state, state.engine.hashes.exists(state.handles()))
+        return await state.engine.hashes.exists(state.handles())
 
 
 async def touch(state: SessionState) -> bool:
@@ -167,21 +160,10 @@ async def touch(state: SessionState) -> bool:
     async with state.turn:
         if state.is_absent():
             return False
-        exists = await _reach(state, state.engine.hashes.touch(state.handles()))
+        exists = await state.engine.hashes.touch(state.handles())
         if exists:
             state.note_extended()
         return exists
-
-
-async def _reach(state: SessionState, verb: Awaitable[_T]) -> _T:
-    """Await a verb, and remember whether Redis was reached."""
-    try:
-        result = await verb
-    except SessionUnavailable as error:
-        state.failure = error
-        raise
-    state.failure = None
-    return result
 
 
 async def _write(state: SessionState, changes: Changes, concern: Durability | None) -> None:
@@ -190,12 +172,9 @@ async def _write(state: SessionState, changes: Changes, concern: Durability | No
     state.fields.begin_commit()
     try:
         outcome = await _verb_for(state, changes, concern)
-    except BaseException as error:  # cancelled, too: the changes may not have arrived
-        if isinstance(error, SessionUnavailable):
-            state.failure = error
+    except BaseException:  # cancelled, too: the changes may not have arrived
         state.restage(changes)
         raise
-    state.failure = None
     if outcome.record is None:
         state.raise_gone()
     state.session_id = outcome.session_id or state.session_id
@@ -222,14 +201,11 @@ def _verb_for(
 
 
 async def _end(state: SessionState, durability: Durability | None) -> None:
-    ending = await _reach(
-        state,
-        verbs.end_session(
-            state.engine,
-            state.handles(),
-            reason="logout",
-            concern=durability or state.engine.end_durability,
-        ),
+    ending = await verbs.end_session(
+        state.engine,
+        state.handles(),
+        reason="logout",
+        concern=durability or state.engine.end_durability,
     )
     # A browser that sent an id which Redis does not know may hold a newer cookie by now.
     is_known = ending.existed and state.had_cookie

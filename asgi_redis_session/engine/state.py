@@ -65,7 +65,6 @@ class SessionState:
         "cookie_change",
         "engine",
         "extends",
-        "failure",
         "fields",
         "had_cookie",
         "is_marked",
@@ -111,8 +110,6 @@ class SessionState:
         self.accessed = False
         #: Whether the app has called `mark_modified`.
         self.is_marked = False
-        #: Why the last verb did not reach Redis, or is not as durable as asked; None if it did.
-        self.failure: SessionUnavailable | DurabilityNotReached | None = None
 
     def renew(self) -> None:
         """Give the session a new id at the commit."""
@@ -245,7 +242,6 @@ class SessionState:
 
     def do_without(self, error: SessionUnavailable) -> None:
         """Redis is down: go on with a stand-in, if that is allowed."""
-        self.failure = error
         if not self._is_tolerant:
             raise error
         self.discard()
@@ -262,10 +258,6 @@ class SessionState:
         engine = self.engine
         self.fields = Fields(engine.limits, engine.shadows.checks, stored)
 
-    def note_success(self) -> None:
-        """Redis was reached, by a command that extends the TTL."""
-        self.failure, self.extends = None, self._is_long_lived
-
     def note_extended(self) -> None:
         """The TTL was extended: once per request is enough, unless this is a WebSocket."""
         self.extends = self._is_long_lived
@@ -273,7 +265,6 @@ class SessionState:
     def raise_shortfall(self, shortfall: DurabilityNotReached | None) -> None:
         """The write is done, and the session is as it should be, before this is raised."""
         if shortfall is not None:
-            self.failure = shortfall
             raise shortfall
 
     def collect(self) -> Changes:

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
@@ -49,8 +50,8 @@ async def load(session: Session) -> int:
 async def cope(session: Session) -> Response:
     try:
         await session.load()
-    except SessionUnavailable:
-        return PlainTextResponse("an error page of the app", 500)
+    except SessionUnavailable as error:
+        raise HTTPException(500) from error
     return PlainTextResponse("never")
 
 
@@ -79,7 +80,7 @@ async def nowhere() -> AsyncIterator[SessionStore]:
 async def test_it_answers_when_redis_is_away(
     nowhere: SessionStore, path: str, autoload: bool
 ) -> None:
-    """The app raises, the middleware's own load fails, or the app answers 5xx: the same answer."""
+    """The app raises, the middleware's load fails, or the app handles it with a 5xx: the same."""
     apology = Apology(**{"Retry-After": "30"})
     options: dict[str, Any] = {"unavailable": apology, "autoload": autoload}
     async with browser(nowhere, load, cope, session_id=WELL_FORMED, **options) as client:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from asgi_redis_session import Session, SessionError, SessionEvent, SessionStore
 from asgi_redis_session.testing import SessionKit
 
-from ..support.internals import cookie_change, failure_of, handle_of, open_session, start_response
+from ..support.internals import cookie_change, handle_of, open_session, start_response
 from ..support.page import Page
 from .conftest import cookie, names_of
 
@@ -147,7 +147,7 @@ async def test_the_id_is_in_no_log_repr_event_or_error(
             await step(session, store, admin)
         except SessionError as error:
             said += [str(error), repr(error), repr(error.__cause__), repr(error.__context__)]
-        said += [repr(session), str(session), f"{session}", repr(failure_of(session))]
+        said += [repr(session), str(session), f"{session}"]
         if session.loaded:
             said += [repr(dict(session)), repr(session.handle), repr(session.items())]
         change = cookie_change(session)
@@ -204,7 +204,7 @@ async def test_the_id_is_in_no_error_while_redis_is_away(
             with pytest.raises(SessionError) as caught:
                 await verb()
             said += [str(caught.value), repr(caught.value), repr(caught.value.__context__)]
-        said += [repr(session), repr(failure_of(session)), repr(events), caplog.text, repr(store)]
+        said += [repr(session), repr(events), caplog.text, repr(store)]
     assert "127.0.0.1:1" in caplog.text
     assert set(names_of(events)) == {"unavailable"}
     for text in said:

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.websockets import WebSocket
 
-from asgi_redis_session import Durability, SessionMiddleware
+from asgi_redis_session import Durability, SessionMiddleware, SessionStore
 from asgi_redis_session.testing import SessionKit
 
 from ..support.gate import Gate, Gates, gates_to
@@ -39,16 +39,18 @@ class World:
     raised: list[Exception] = field(default_factory=list)
     #: Of the store: both its write concerns.
     durability: Durability | None = None
+    #: The app's, once it is served.
+    store: SessionStore = field(init=False)
 
     def serving(self, route: BaseRoute, timeout: float = 20, **options: Any) -> Any:
-        store = self.gate.store(
+        self.store = self.gate.store(
             prefix=self.kit.prefix,
             timeout=timeout,
             on_event=lambda event: self.events.append(event.name),
             durability=self.durability,
             end_durability=self.durability,
         )
-        options = {"store": store, "cookie": PLAIN, **options}
+        options = {"store": self.store, "cookie": PLAIN, **options}
         if self.place == "wrap":
             return serve(self._watch(SessionMiddleware(Starlette(routes=[route]), **options)))
         middleware = [Middleware(SessionMiddleware, **options)]

@@ -1,17 +1,19 @@
 """The HTTP rows of docs/outcomes.md, with the middleware in both places."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
+import anyio
 import httpx
 import pytest
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from asgi_redis_session import SessionUnavailable
+from asgi_redis_session import SessionStore, SessionUnavailable
 from asgi_redis_session.starlette import load_session
 
 from ..support.internals import load_scripts
@@ -46,47 +48,78 @@ def test_autoload_fails(world: World) -> None:
     assert_503(world.get(endpoint, autoload=True))
 
 
-@pytest.mark.parametrize("status", [500, 502])
-def test_load_fails_and_the_app_answers_5xx(world: World, status: int) -> None:
-    """Our 503 replaces an answer of 500 and above that follows from a failed load."""
+@pytest.mark.parametrize("status", [200, 404, 500, 502])
+def test_load_fails_and_the_app_copes(world: World, status: int) -> None:
+    """An app that handles the error answers by itself, whatever its status."""
 
     async def endpoint(request: Request) -> Response:
         with suppress(SessionUnavailable):
             await load_session(request)
-        return PlainTextResponse("the app's", status)
-
-    world.gate.shut()
-    assert_503(world.get(endpoint))
-
-
-def test_load_fails_and_the_app_raises_something_else(world: World) -> None:
-    """An exception that follows from a failed load is a 503 as well."""
-
-    async def endpoint(request: Request) -> Response:
-        try:
-            await load_session(request)
-        except SessionUnavailable as error:
-            raise KeyError("user") from error
-        return PlainTextResponse("never")
-
-    world.gate.shut()
-    assert_503(world.get(endpoint))
-
-
-def test_load_fails_and_the_app_copes(world: World) -> None:
-    """An app that answers by itself below 500 is left alone."""
-
-    async def endpoint(request: Request) -> Response:
-        try:
-            await load_session(request)
-        except SessionUnavailable:
-            return PlainTextResponse("without")
-        return PlainTextResponse("never")
+        return PlainTextResponse("without", status)
 
     world.gate.shut()
     response = world.get(endpoint)
-    assert (response.status_code, response.text) == (200, "without")
+    assert (response.status_code, response.text) == (status, "without")
     assert "set-cookie" not in response.headers
+
+
+@pytest.mark.parametrize("kind", ["KeyError", "HTTPException", "group"])
+def test_load_fails_and_the_app_raises_something_else(world: World, kind: str) -> None:
+    """An exception that follows from a failed load is a 503 as well."""
+
+    async def endpoint(request: Request) -> Response:
+        if kind == "group":
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(load_session, request)
+        try:
+            await load_session(request)
+        except SessionUnavailable as error:
+            if kind == "KeyError":
+                raise KeyError("user") from error
+            raise HTTPException(502)  # noqa: B904  (what apps write)
+        return PlainTextResponse("never")
+
+    world.gate.shut()
+    assert_503(world.get(endpoint))
+
+
+def test_load_fails_and_the_app_fails_later(world: World) -> None:
+    """What the app raises for a reason of its own is its own 500."""
+
+    async def endpoint(request: Request) -> Response:
+        with suppress(SessionUnavailable):
+            await load_session(request)
+        raise KeyError("user")
+
+    world.gate.shut()
+    response = world.get(endpoint)
+    assert (response.status_code, response.text) == (500, "Internal Server Error")
+    assert [type(error) for error in world.raised] == [KeyError]
+
+
+OUTSIDE: dict[str, Callable[[SessionStore], Awaitable[Any]]] = {
+    "get": lambda store: store.get("0" * 32),
+    "revoke": lambda store: store.revoke("0" * 32),
+    "list": lambda store: store.users.list("ann"),
+    "count": lambda store: store.users.count("ann"),
+    "revoke one": lambda store: store.users.revoke("ann", "0" * 32),
+    "revoke all": lambda store: store.users.revoke_all("ann"),
+}
+
+
+@pytest.mark.parametrize("verb", OUTSIDE.values(), ids=OUTSIDE.keys())
+def test_a_verb_of_the_store_fails(
+    world: World, verb: Callable[[SessionStore], Awaitable[Any]]
+) -> None:
+    """What a handler asks of the store, beside its session, is a 503 in the same way."""
+
+    async def endpoint(request: Request) -> Response:
+        await verb(world.store)
+        return PlainTextResponse("never")
+
+    world.gate.shut()
+    assert_503(world.get(endpoint))
+    assert world.raised == []
 
 
 def test_anonymous_when_unavailable(world: World) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 
+import anyio
 import pytest
 from starlette.responses import PlainTextResponse
 from starlette.routing import WebSocketRoute
@@ -186,10 +187,14 @@ def test_socket_denied(world: World, how: str) -> None:
     assert len(world.kit.keys()) == 1
 
 
-def test_socket_unavailable_before_accept(world: World) -> None:
+@pytest.mark.parametrize("in_a_group", [False, True])
+def test_socket_unavailable_before_accept(world: World, in_a_group: bool) -> None:
     """Redis away before the accept: close 1013, which refuses the handshake."""
 
     async def endpoint(socket: WebSocket) -> None:
+        if in_a_group:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(load_session, socket)
         await load_session(socket)
         await socket.accept()
 

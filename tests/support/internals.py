@@ -13,14 +13,13 @@ from typing import Any
 import pytest
 import redis
 
-from asgi_redis_session import Session, SessionStore, SessionUnavailable
+from asgi_redis_session import Session, SessionStore
 from asgi_redis_session.cookie import CookieChange
 from asgi_redis_session.engine import endings
 from asgi_redis_session.engine.engine import Engine
 from asgi_redis_session.engine.record import Changes, PeerInfo
 from asgi_redis_session.engine.scripts import SCRIPTS, State
 from asgi_redis_session.engine.state import SessionState
-from asgi_redis_session.errors import DurabilityNotReached
 from asgi_redis_session.search import queries
 from asgi_redis_session.session import state_of
 from asgi_redis_session.store import engine_of
@@ -88,11 +87,6 @@ def id_of(session: Session) -> str | None:
 def store_of(session: Session) -> SessionStore:
     """The store that the session was opened with."""
     return _STORES[state_of(session).engine]
-
-
-def failure_of(session: Session) -> SessionUnavailable | DurabilityNotReached | None:
-    """Why the last verb did not reach Redis, or not as durably as asked."""
-    return state_of(session).failure
 
 
 # --- Names ---
