@@ -22,6 +22,7 @@ from redis.exceptions import ResponseError
 from ..engine.engine import Engine
 from ..engine.ids import is_handle
 from ..errors import SearchUnavailable
+from ..transport.reasons import reason_of
 from .filters import Filter
 from .index import Index
 from .replies import IndexStatus, is_missing, rows_of, status_of
@@ -267,13 +268,13 @@ class IndexAdmin:
 
     async def _raise_refusal(self, error: ResponseError) -> NoReturn:
         """Raise `SearchUnavailable` with the reason for an error reply."""
-        reason = str(error).partition("\n")[0]
+        reason = reason_of(error)
         if "unknown command" in reason.lower():
             raise SearchUnavailable(_NO_SEARCH)
         if "timeout" in reason.lower():
             raise SearchUnavailable(_TOO_SLOW.format(seconds=self.timeout_ms / 1000))
         if not is_missing(error):
-            raise SearchUnavailable(f"Redis Search has refused the question ({reason[:200]}).")
+            raise SearchUnavailable(f"Redis Search has refused the question ({reason}).")
         await self._raise_missing()
 
     async def _raise_missing(self) -> NoReturn:

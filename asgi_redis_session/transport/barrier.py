@@ -10,6 +10,7 @@ from typing import Any
 from redis.exceptions import ResponseError
 
 from ..options import Durability
+from .reasons import reason_of
 from .scripts import pack
 
 
@@ -40,7 +41,7 @@ class Barrier:
             name, needs = "WAIT", "the master"
             if concern.fsync:
                 name, needs = "WAITAOF", "Redis 7.2 and appendonly yes"
-            return f"can't confirm that ({name} needs {needs}; Redis answered: {answer})"
+            return f"can't confirm that ({name} needs {needs}; Redis answered: {reason_of(answer)})"
         on_disk, replicas = answer if concern.fsync else (1, answer)
         missing = []
         if on_disk < 1:

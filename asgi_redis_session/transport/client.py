@@ -201,7 +201,9 @@ class Client:
         replies = await asyncio.gather(*waiting, return_exceptions=True)
         for reply in replies:
             if isinstance(reply, LaneBroken):
-                raise self._outages.report(lane, reply)
+                raise self._outages.report(lane, "commands", reply)
+        if self._outages.is_any:
+            self._outages.note_answer(lane, "commands")
         return replies
 
     async def _send(
@@ -232,8 +234,8 @@ class Client:
             hop = None if lane is None else Hop(lane)
             retry = _Retry(script, keys, arguments, packed, purpose, deadline, idempotent, hop)
             reply = await self._retry_until_deadline(route, retry, error)
-        if self._outages.addresses and lane is not None:
-            self._outages.note_answer(lane)
+        if self._outages.is_any and lane is not None:
+            self._outages.note_answer(lane, script.name)
         return script.result(*reply)
 
     # --- Retries ---
@@ -247,7 +249,7 @@ class Client:
             try:
                 retry.hop = hop = await self._next_hop(route, retry, error, attempts)
             except (LaneBroken, ResponseError) as final:
-                raise self._outages.report(retry.lane, final) from None
+                raise self._outages.report(retry.lane, retry.script.name, final) from None
             try:
                 reply: list[Any] = await hop.lane.submit(
                     retry.packed, retry.keys[0], retry.deadline, asking=hop.asking
@@ -281,7 +283,7 @@ class Client:
         error = None if reply.cancelled() else reply.exception()
         if isinstance(error, LaneBroken):
             route.suspect_topology()
-            self._outages.report(retry.lane, error)
+            self._outages.report(retry.lane, retry.script.name, error)
         elif isinstance(error, ResponseError):
             self._retry_in_background(route, retry, error)
 

@@ -27,6 +27,7 @@ from redis.exceptions import AuthenticationError, ResponseError
 from ..options import Durability
 from .barrier import Barrier
 from .connection import SharedConnection
+from .reasons import reason_of
 from .scripts import pack
 
 #: What a lane is for: the commands of requests; long lists and their like (see
@@ -251,10 +252,10 @@ class Lane:
         if isinstance(error, TimeoutError):
             return f"{self.address} did not answer within {self._timeout:g} s"
         if isinstance(error, AuthenticationError):
-            return f"{self.address} refused the credentials ({error})"
+            return f"{self.address} refused the credentials ({reason_of(error)})"
         if isinstance(error, LaneBroken):
             return str(error)
-        return f"{self.address} can't be used ({type(error).__name__}: {error})"
+        return f"{self.address} can't be used ({type(error).__name__}: {reason_of(error)})"
 
 
 def _fail(calls: Sequence[_Call], reason: str) -> None:

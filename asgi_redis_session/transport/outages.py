@@ -1,58 +1,87 @@
-"""Outages: each is an error for its callers, and one line in the log."""
+"""Outages: each is an error for its callers, one line in the log, and one when it is over."""
 
 import logging
+import time
+from collections import deque
 
 from redis.exceptions import ResponseError
 
 from ..errors import SessionUnavailable
 from ..events import Events
 from .lane import Lane
+from .reasons import reason_of
 
 logger = logging.getLogger("asgi_redis_session")
 
 #: What does not answer, if it is not known yet which node serves the key.
 _CLUSTER = "The Redis Cluster"
+#: A server that refuses some commands of a script and not others would fill the log. No more lines
+#: about refusals than this are written in so many seconds.
+_MOST_LINES, _SECONDS = 20, 60.0
 
 
 class Outages:
-    """Which addresses of one client do not answer at the moment."""
+    """
+    What does not work at the moment, at the servers of one client.
+
+    A server that does not answer is away for all commands. One that refuses a script may well run
+    others: one that is out of memory still reads, for instance. So a refusal is over when the
+    server runs a script that it has refused.
+    """
 
     def __init__(self, events: Events) -> None:
         self._events = events
         #: The addresses that did not answer last time; mostly none.
-        self.addresses: set[str] = set()
-        self._last_refusal = ""
+        self._silent: set[str] = set()
+        #: Why a server (its address) has refused a script (its name) last time; mostly empty.
+        self._refused: dict[tuple[str, str], str] = {}
+        self._logged: deque[float] = deque(maxlen=_MOST_LINES)
+        #: Whether there is an outage of either kind.
+        self.is_any = False
 
-    def report(self, lane: Lane | None, error: Exception) -> SessionUnavailable:
+    def report(self, lane: Lane | None, script: str, error: Exception) -> SessionUnavailable:
         """
         Count a failed command, log and report it, and return what to raise.
 
         *lane*: where the command was sent; None if it is not known which node serves its key.
-        *error*: a `ResponseError` if Redis refused the command, else why there was no reply.
+        *script*: its name. *error*: a `ResponseError` if Redis refused the command, else why there
+        was no reply.
         """
         address = _CLUSTER if lane is None else lane.address
         is_refusal = isinstance(error, ResponseError)
         if is_refusal:
-            reason = f"{address} refused the command ({_first_line(error)})"
-            is_news, self._last_refusal = reason != self._last_refusal, reason
+            reason = f"{address} refused the command ({reason_of(error)})"
+            if reason not in self._refused.values() and self._may_log():
+                logger.error("Sessions are unavailable: %s.", reason)
+            self._refused[address, script] = reason
         else:
             reason = str(error)
-            is_news = address not in self.addresses
-            self.addresses.add(address)
-        if is_news:  # one line for an outage, not one for each request
-            logger.error("Sessions are unavailable: %s.", reason)
+            if address not in self._silent:
+                logger.error("Sessions are unavailable: %s.", reason)
+            self._silent.add(address)
+        self.is_any = True
         self._events.counted.errors += 1
         self._events.emit("unavailable", detail=reason)
         return SessionUnavailable(
             f"Sessions are unavailable: {reason}. Try again shortly.", is_refusal=is_refusal
         )
 
-    def note_answer(self, lane: Lane) -> None:
-        """Log that an outage is over, if this lane's server was away."""
-        for answering in {lane.address, _CLUSTER} & self.addresses:
-            self.addresses.remove(answering)
+    def note_answer(self, lane: Lane, script: str) -> None:
+        """Log what is over, now that this lane's server has run this script."""
+        address = lane.address
+        for answering in {address, _CLUSTER} & self._silent:
+            self._silent.remove(answering)
             logger.warning("%s answers again.", answering)
+        if (reason := self._refused.get((address, script))) is not None:
+            self._refused = {at: why for at, why in self._refused.items() if why != reason}
+            if self._may_log():
+                logger.warning("%s accepts the command again.", address)
+        self.is_any = bool(self._silent or self._refused)
 
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0][:200]
+    def _may_log(self) -> bool:
+        """Whether another line about a refusal may be written."""
+        now = time.monotonic()
+        if len(self._logged) == _MOST_LINES and now - self._logged[0] < _SECONDS:
+            return False
+        self._logged.append(now)
+        return True
