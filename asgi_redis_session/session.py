@@ -313,14 +313,16 @@ class Session(_DictLike):
         """
         Whether the user logged in at most *max_age* (a timedelta or seconds) ago, by Redis' clock.
 
-        Use it to ask for the password again before something sensitive (ASVS 7.5.1, 7.5.3).
+        Use it to ask for the password again before something sensitive (ASVS 7.5.1, 7.5.3). While a
+        socket or a stream is open, time goes on.
         """
+        longest_ms = milliseconds("is_fresh(max_age)", max_age)
         record, auth_ms = self._known(), self._state.auth_ms
         if auth_ms is None:
             return False
         if record is None or self._state.pending_login is not None:
             return True
-        return record.now_ms - auth_ms <= milliseconds("is_fresh(max_age)", max_age)
+        return record.current_ms - auth_ms <= longest_ms
 
     @property
     def expires_at(self) -> datetime | None:

@@ -1,12 +1,14 @@
 """
 What Redis returned of a session (`Record`), and what a request changed (`Changes`, `Login`).
 
-No I/O and no clock: all instants are those of Redis, in milliseconds since 1970.
+No I/O: all instants are those of Redis, in milliseconds since 1970. This process's clock is used
+only to count on from the last of them.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from time import monotonic
 from typing import Any, NamedTuple, Self
 
 from ..options import Duration, NotGiven, milliseconds
@@ -156,12 +158,13 @@ class Record:
     has stored in it.
     """
 
-    __slots__ = ("_metadata", "expires_ms", "handle", "now_ms", "stored")
+    __slots__ = ("_metadata", "_seen_at", "expires_ms", "handle", "now_ms", "stored")
 
     def __init__(self, handle: str, expires_ms: int, now_ms: int, stored: StoredHash) -> None:
         self.handle = handle
         self.expires_ms = expires_ms
         self.now_ms = now_ms
+        self._seen_at = monotonic()
         self.stored = stored
         self._metadata: Metadata | None = None
 
@@ -183,6 +186,15 @@ class Record:
         if login is not None:
             record._metadata = record._metadata._replace(user_id=login.user_id, auth_ms=now_ms)
         return record
+
+    def extend(self, expires_ms: int, now_ms: int) -> None:
+        """Take over when it expires, as of *now_ms*."""
+        self.expires_ms, self.now_ms, self._seen_at = expires_ms, now_ms, monotonic()
+
+    @property
+    def current_ms(self) -> int:
+        """What time it is: a socket or a stream may be open for hours after its last command."""
+        return self.now_ms + int((monotonic() - self._seen_at) * 1000)
 
     def shorten(self, idle_ms: int, deadline_ms: int | None) -> None:
         """Take over a lifetime that was just written."""

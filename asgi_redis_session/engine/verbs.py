@@ -321,7 +321,7 @@ async def _keep_place(
 
 def _saved(record: Record, reply: Any, changes: Changes) -> Record:
     """Note in the record what save.lua has answered."""
-    record.expires_ms, record.now_ms = reply.state, reply.now_ms
+    record.extend(reply.state, reply.now_ms)
     if changes.shortens:  # another request may have shortened it even more
         record.shorten(reply.idle_ms, reply.deadline_ms or None)
     return record
