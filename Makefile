@@ -90,7 +90,7 @@ dist: $(VENV)/.installed ## build the sdist and the wheel, check both, and try t
 	@.venv-dist/bin/python .ci/try_wheel.py </dev/null
 
 clean: ## remove the virtual environments and everything else that was made here
-	@rm -rf $(VENV) $(DEMO) $(OLDEST) .venv-bench .venv-bench-old .venv-dist .bench build dist htmlcov .coverage \
+	@rm -rf $(VENV) $(DEMO) $(OLDEST) .venv-bench .venv-bench-old .venv-dist .bench .sources build dist htmlcov .coverage \
 		.coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	@find asgi_redis_session tests examples benchmarks .ci -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 

@@ -7,6 +7,7 @@ with one says `no-store`, whatever the app has said (RFC 9111, sections 3 and 7.
 
 import logging
 import re
+from collections.abc import Sequence
 
 __all__ = ["Headers", "mark"]
 
@@ -37,12 +38,12 @@ _PATH_LENGTH = 200
 _warned: set[str] = set()
 
 
-def mark(headers: Headers, path: str, cookie: bytes | None) -> None:
+def mark(headers: Headers, path: str, cookies: Sequence[bytes]) -> None:
     """
     Add to the headers of a response that has used its session what caches must know.
 
-    `Vary` names `Cookie` (RFC 9110, section 12.5.5). With *cookie*, the value of a `Set-Cookie`,
-    that is added, and `Cache-Control: no-store` replaces what the app has said. *path*: of the
+    `Vary` names `Cookie` (RFC 9110, section 12.5.5). With *cookies*, the values of `Set-Cookie`,
+    these are added, and `Cache-Control: no-store` replaces what the app has said. *path*: of the
     request, for a warning if the app has offered the response to shared caches.
     """
     place, listed, said = -1, b"", b""
@@ -57,16 +58,16 @@ def mark(headers: Headers, path: str, cookie: bytes | None) -> None:
             # nginx's own header is a number of seconds.
             said += (b"s-maxage=" if name == b"x-accel-expires" else b"") + value.lower() + b","
     if rules:
-        _judge(said, path, has_cookie=cookie is not None)
+        _judge(said, path, has_cookie=bool(cookies))
     if place < 0:
         headers.append((b"vary", b"Cookie"))
     elif not {b"cookie", b"*"} & {name.strip() for name in listed.split(b",")}:
         name, value = headers[place]
         headers[place] = (name, value + b", Cookie")
-    if cookie is not None:
+    if cookies:
         for index in reversed(rules):
             del headers[index]
-        headers.append((b"set-cookie", cookie))
+        headers += [(b"set-cookie", cookie) for cookie in cookies]
         headers.append((b"cache-control", b"no-store"))
 
 

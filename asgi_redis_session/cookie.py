@@ -9,11 +9,12 @@ a value that does not have exactly the form of an id is ignored.
 import re
 import string
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Literal, NamedTuple, Self
 
-__all__ = ["CookieChange", "CookiePolicy", "is_id"]
+__all__ = ["CookieChange", "CookiePolicy", "SentCookies", "cookie_pattern", "is_id"]
 
 #: 256 random bits as base64url without padding.
 _ID_LENGTH = 43
@@ -26,16 +27,42 @@ _ATTRIBUTE_BYTES = 1024  # browsers ignore a longer attribute (RFC 6265bis, sect
 _MAX_AGE = 400 * 24 * 3600  # and cap the lifetime at 400 days (section 5.5)
 
 
+def cookie_pattern(name: str) -> re.Pattern[bytes]:
+    """Return what finds the values of a cookie in a `cookie` header."""
+    return re.compile(rb"(?:^|;)[ \t]*" + re.escape(name.encode()) + rb"=([^;]*)")
+
+
 def is_id(value: bytes) -> bool:
     """Whether the value has the form of a session id."""
     return len(value) == _ID_LENGTH and not value.translate(None, _ID_BYTES)
 
 
 class CookieChange(NamedTuple):
-    """What the browser must be told: the id to send from now on, or None to forget its cookie."""
+    """
+    What the browser must be told: the id to send from now on, or None to forget its cookie.
+
+    *is_new*: whether the session has just begun, or has just got this id.
+    """
 
     session_id: str | None
     max_age_ms: int | None = None
+    is_new: bool = True
+
+
+class SentCookies(NamedTuple):
+    """
+    What a request says of its session.
+
+    *session_id*: None if there is no cookie with the form of an id, or if there are two different
+    ones; these are *conflicting* then. *is_former*: the cookie has a name that the policy replaces.
+    """
+
+    session_id: str | None = None
+    conflicting: tuple[str, ...] = ()
+    is_former: bool = False
+
+
+_NOTHING_SENT = SentCookies()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +76,12 @@ class CookiePolicy:
     limit of browsers); `"session"` lets the browser drop it when it closes.
     *partitioned*: each embedding site gets a cookie jar of its own (CHIPS). It needs
     `same_site="none"` to be of use.
+    *replaces*: policies that the app used before, if the domain, the path or the name has changed.
+    Browsers keep the old cookie beside the new one, and two different ones count as none. So each
+    response that sets this cookie makes the browser forget those, and so does the response to a
+    request that has sent both. *replaces_until*: an aware datetime. Until then, a cookie under
+    another name of *replaces* is still read, and a response that uses its session gives the browser
+    the same id under the new name.
 
     Raises `ValueError` for combinations that browsers would ignore or that would not protect.
     """
@@ -61,9 +94,12 @@ class CookiePolicy:
     domain: str | None = None
     partitioned: bool = False
     max_age: Literal["absolute", "session"] = "absolute"
+    replaces: Sequence["CookiePolicy"] = ()
+    replaces_until: datetime | None = None
     _attributes: bytes = field(init=False, repr=False, compare=False)
     _values: re.Pattern[bytes] = field(init=False, repr=False, compare=False)
     _marker: bytes = field(init=False, repr=False, compare=False)
+    _renamed: tuple["CookiePolicy", ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         self._refuse_nonsense()
@@ -77,10 +113,15 @@ class CookiePolicy:
         parts.append(f"SameSite={self.same_site.capitalize()}")
         if self.partitioned:
             parts.append("Partitioned")
-        name = re.escape(self.name.encode())
         object.__setattr__(self, "_attributes", "; ".join(parts).encode())
-        object.__setattr__(self, "_values", re.compile(rb"(?:^|;)[ \t]*" + name + rb"=([^;]*)"))
+        object.__setattr__(self, "_values", cookie_pattern(self.name))
         object.__setattr__(self, "_marker", self.name.encode() + b"=")
+        object.__setattr__(self, "replaces", tuple(self.replaces))
+        if not all(isinstance(former, CookiePolicy) for former in self.replaces):
+            raise ValueError("CookiePolicy(replaces=[...]): give the CookiePolicy of before.")
+        renamed = [former for former in self.replaces if former.name != self.name]
+        object.__setattr__(self, "_renamed", tuple(renamed))
+        self._refuse_nonsense_of_former()
 
     @classmethod
     def for_development(cls) -> Self:
@@ -110,20 +151,43 @@ class CookiePolicy:
             for text in self._values.findall(value)
         }
 
-    def read(self, headers: Iterable[tuple[bytes, bytes]]) -> tuple[str | None, bool]:
+    def read(self, headers: Iterable[tuple[bytes, bytes]]) -> SentCookies:
         """
-        Return the session id in the request's `cookie` headers, and whether there is a conflict.
+        Return the session id in the request's `cookie` headers.
 
-        The id is None if there is no cookie, or none with the form of an id. A conflict is two
-        different values; then neither counts.
+        Only what has the form of an id counts. What is left over from another app does not.
         """
-        values = self.values(headers)
-        if len(values) == 1 and is_id(value := values.pop()):
-            return value.decode(), False
-        return None, len(values) > 1
+        ids = [value for value in self.values(headers) if is_id(value)]
+        if len(ids) == 1:
+            return SentCookies(ids[0].decode())
+        if ids:
+            return SentCookies(conflicting=tuple(sorted(found.decode() for found in ids)))
+        return self._read_former(headers) if self._renamed else _NOTHING_SENT
 
-    def header_for(self, change: CookieChange) -> bytes:
-        """Return the `Set-Cookie` value that tells the browser of this change."""
+    def _read_former(self, headers: Iterable[tuple[bytes, bytes]]) -> SentCookies:
+        if self._is_former_read():
+            for former in self._renamed:
+                sent = former.read(headers)
+                if sent is not _NOTHING_SENT:
+                    return sent._replace(is_former=True)
+        return _NOTHING_SENT
+
+    def _is_former_read(self) -> bool:
+        return self.replaces_until is not None and datetime.now(UTC) < self.replaces_until
+
+    def headers_for(self, change: CookieChange | None) -> list[bytes]:
+        """
+        Return the `Set-Cookie` values that tell the browser of this change.
+
+        They begin with those that make it forget the cookies that this policy replaces. None: only
+        these.
+        """
+        values = [former.render_deletion() for former in self.replaces]
+        if change is not None:
+            values.append(self._header_for(change))
+        return values
+
+    def _header_for(self, change: CookieChange) -> bytes:
         if change.session_id is None:
             return self.render_deletion()
         return self.render(change.session_id, change.max_age_ms)
@@ -183,6 +247,30 @@ class CookiePolicy:
                 "itself is set by Lifetime."
             )
         self._refuse_bad_prefix()
+
+    def _refuse_nonsense_of_former(self) -> None:
+        until = self.replaces_until
+        if any(former._identity == self._identity for former in self.replaces):  # noqa: SLF001
+            raise ValueError(
+                "CookiePolicy(replaces=[...]): a policy with the same name, domain and path names "
+                "the same cookie, so there is nothing to replace. Leave it out."
+            )
+        if until is not None and (not isinstance(until, datetime) or until.tzinfo is None):
+            raise ValueError(
+                f"CookiePolicy(replaces_until={until!r}): give an aware datetime, such as "
+                "datetime(2027, 1, 31, tzinfo=UTC)."
+            )
+        if bool(self._renamed) is not (until is not None):
+            raise ValueError(
+                "CookiePolicy(replaces=[...], replaces_until=...): give both if the name has "
+                "changed, so that the old name is read for a while; else give no replaces_until."
+            )
+
+    @property
+    def _identity(self) -> tuple[str, str | None, str, bool]:
+        """What makes it another cookie for a browser (RFC 6265bis, section 5.7; CHIPS)."""
+        domain = None if self.domain is None else self.domain.lstrip(".").lower()
+        return self.name, domain, self.path, self.partitioned
 
     def _refuse_bad_prefix(self) -> None:
         for flag in ("secure", "http_only", "partitioned"):

@@ -47,6 +47,7 @@ ASGIApp = Callable[..., Awaitable[None]]  # frameworks disagree on how to spell 
 Refresh = Literal["request", "load", "never"]
 
 _SERVER_ERROR = 500
+_NO_COOKIES: list[bytes] = []
 #: Redis has not done, or not confirmed, what the app asked for. The client should try again.
 _TryAgain = SessionUnavailable | DurabilityNotReached
 
@@ -151,10 +152,12 @@ class Exchange:
         if self._refresh == "request":
             self._state.extend_soon()
 
-    def _set_cookie(self) -> bytes | None:
-        """Return the value of `Set-Cookie`; None if the browser's cookie is right."""
+    def _set_cookies(self) -> list[bytes]:
+        """Return the values of `Set-Cookie`; none if the browser's cookie is right."""
         change = self._state.pop_cookie_change()
-        return None if change is None else self._cookie.header_for(change)
+        if change is None and not self._state.conflicting:
+            return _NO_COOKIES
+        return self._cookie.headers_for(change)
 
 
 class HTTPExchange(Exchange):
@@ -239,11 +242,11 @@ class HTTPExchange(Exchange):
 
     def _with_headers(self, message: Message) -> Message:
         """The message with `Set-Cookie`, `Vary` and `Cache-Control`, where they are needed."""
-        cookie = self._set_cookie()
-        if cookie is None and not self._state.accessed:
+        cookies = self._set_cookies()
+        if not cookies and not self._state.accessed:
             return message
         headers = list(message.get("headers", ()))
-        caching.mark(headers, self._scope.get("path", ""), cookie)
+        caching.mark(headers, self._scope.get("path", ""), cookies)
         return {**message, "headers": headers}
 
 
@@ -296,10 +299,11 @@ class WebSocketExchange(Exchange):
     def _accept(self, message: Message) -> Message:
         if self._refresh != "never":
             self._state.extend_with_every_command()
-        cookie = self._set_cookie()
-        if cookie is None:
+        cookies = self._set_cookies()
+        if not cookies:
             return message
-        return {**message, "headers": [*message.get("headers", ()), (b"set-cookie", cookie)]}
+        set_cookies = [(b"set-cookie", cookie) for cookie in cookies]
+        return {**message, "headers": [*message.get("headers", ()), *set_cookies]}
 
     async def _replace(self, error: SessionError) -> None:
         self._state.discard()

@@ -51,6 +51,12 @@ class SessionMiddleware:
     arguments.
     """
 
+    # What the drop-in does in another way: how a session is loaded, and what the app sees of it.
+    # Attributes rather than methods, because a request should not pay for a further call.
+    _load: Callable[[Any], Awaitable[None]] = staticmethod(actions.load)
+    _session_of: Callable[[Any], Any] = Session
+    _make_state: Callable[..., SessionState] = SessionState
+
     def __init__(
         self,
         app: ASGIApp,
@@ -82,14 +88,14 @@ class SessionMiddleware:
             return
         refresh = _ask_refresh(self.refresh, scope) if callable(self.refresh) else self.refresh
         state = self._new_state(scope, refresh)
-        scope["session"] = Session(state)
+        scope["session"] = self._session_of(state)
         of_kind = HTTPExchange if kind == "http" else WebSocketExchange
         exchange: Exchange = of_kind(
             state, self.cookie, refresh, self._responder, scope, receive, send
         )
         try:
             if self.autoload and (self.autoload is True or await _wants_load(self.autoload, scope)):
-                await actions.load(state)
+                await self._load(state)
             await self.app(scope, exchange.receive, exchange.send)
         except Exception as error:
             if not await exchange.handle_error(error):
@@ -103,15 +109,17 @@ class SessionMiddleware:
 
     def _new_state(self, scope: Scope, refresh: Refresh) -> SessionState:
         headers = scope.get("headers", ())
-        session_id, is_conflict = self.cookie.read(headers)
-        if is_conflict:
-            self._engine.events.emit("conflict")
-        return SessionState(
+        sent = self.cookie.read(headers)
+        if sent.conflicting:
+            self._engine.reports.conflict(self.cookie.name)
+        return self._make_state(
             self._engine,
-            session_id,
+            sent.session_id,
             extends=refresh != "never",
             is_tolerant=self.unavailable == "anonymous",
             peer=(scope.get("client"), headers),
+            conflicting=sent.conflicting,
+            is_former=sent.is_former,
         )
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:

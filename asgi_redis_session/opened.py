@@ -1,6 +1,6 @@
 """Sessions without a middleware: from a cookie header (`store.open`), by handle (`store.edit`)."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -27,10 +27,13 @@ class OpenedSession:
 
     *session*: loaded, and to be used inside the block. *set_cookie*: after the block, the value of
     the `Set-Cookie` header that the browser needs; None if it has the right cookie already.
+    *set_cookies*: the same, and the values that make the browser forget the cookies which the
+    policy replaces; send each in a header of its own.
     """
 
     session: Session
     set_cookie: str | None = None
+    set_cookies: Sequence[str] = ()
 
 
 @asynccontextmanager
@@ -41,10 +44,12 @@ async def open_session(
     if isinstance(cookie_header, str):
         cookie_header = cookie_header.encode("latin-1", "replace")
     headers = [] if cookie_header is None else [(b"cookie", cookie_header)]
-    session_id, is_conflict = cookie.read(headers)
-    if is_conflict:
-        engine.events.emit("conflict")
-    state = SessionState(engine, session_id)
+    sent = cookie.read(headers)
+    if sent.conflicting:
+        engine.reports.conflict(cookie.name)
+    state = SessionState(
+        engine, sent.session_id, conflicting=sent.conflicting, is_former=sent.is_former
+    )
     await actions.load(state)
     opened = OpenedSession(Session(state))
     try:
@@ -55,7 +60,7 @@ async def open_session(
         raise
     finally:
         # What was saved inside the block may have given the session a new id.
-        opened.set_cookie = _header(state, cookie)
+        _note_headers(opened, state, cookie)
 
 
 @asynccontextmanager
@@ -76,6 +81,9 @@ async def edit_session(engine: Engine, handle: str) -> AsyncIterator[Session]:
         raise
 
 
-def _header(state: SessionState, cookie: CookiePolicy) -> str | None:
+def _note_headers(opened: OpenedSession, state: SessionState, cookie: CookiePolicy) -> None:
     change = state.pop_cookie_change()
-    return None if change is None else cookie.header_for(change).decode("latin-1")
+    if change is not None or state.conflicting:
+        opened.set_cookies = [value.decode("latin-1") for value in cookie.headers_for(change)]
+    if change is not None:
+        opened.set_cookie = opened.set_cookies[-1]

@@ -3,8 +3,8 @@ Moving over: what changes in an app that was written for Starlette's SessionMidd
 
     uvicorn examples.dropin:app
 
-One import, and the line that adds the middleware. With `autoload=True` the session is loaded before
-the app runs, so the app can use it like a dict. $REDIS_URL names your Redis.
+One import, and one argument more: `request.session` is a dict as before, and its data is in Redis.
+$REDIS_URL names your Redis.
 """
 
 import os
@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse
 from starlette.routing import Route
 
-from asgi_redis_session import CookiePolicy, SessionMiddleware
+from asgi_redis_session.dropin import SessionMiddleware
 
 URL = os.environ.get("REDIS_URL", "redis://127.0.0.1:6379/0")
 LOGIN = '<form method="post" action="/login"><input name="name"><button>Log in</button></form>'
@@ -23,7 +23,7 @@ LOGOUT = '<form method="post" action="/logout"><button>Log out</button></form>'
 
 
 async def home(request: Request) -> HTMLResponse:
-    name = request.session.get("name")
+    name = request.session.get("user")
     hello = f"<h1>Hello {escape(name or 'stranger')}</h1>"
     flashes = "".join(f"<p>{escape(text)}</p>" for text in request.session.pop("flashes", []))
     return HTMLResponse(hello + flashes + (LOGOUT if name else LOGIN))
@@ -31,7 +31,7 @@ async def home(request: Request) -> HTMLResponse:
 
 async def login(request: Request) -> RedirectResponse:
     form = await request.form()
-    request.session["name"] = str(form.get("name") or "nobody")
+    request.session["user"] = str(form.get("name") or "nobody")
     request.session.setdefault("flashes", []).append("You are logged in.")
     return RedirectResponse("/", 303)
 
@@ -50,6 +50,4 @@ app = Starlette(
 )
 # It was `from starlette.middleware.sessions import SessionMiddleware`
 # and `app.add_middleware(SessionMiddleware, secret_key="keep this secret")`.
-app.add_middleware(
-    SessionMiddleware, store=URL, autoload=True, cookie=CookiePolicy.for_development()
-)
+app.add_middleware(SessionMiddleware, secret_key="keep this secret", store=URL)

@@ -6,7 +6,7 @@ Each function is one verb of `Session`. It takes the session's state, sends comm
 tasks of one request can share the session.
 """
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any
 
 from ..cookie import CookieChange
@@ -16,6 +16,7 @@ from . import verbs
 from .codec import StoredHash
 from .ids import check_user_id
 from .record import Changes, span_of
+from .scripts import FREE
 from .state import STORED, UNLOADED, SessionState
 
 INT64 = 2**63
@@ -42,6 +43,40 @@ async def load(state: SessionState, *, again: bool = False) -> None:
         state.do_without(error)
     finally:
         turn.leave()
+
+
+async def take_over(
+    state: SessionState, session_id: str, fields: Mapping[str, bytes], lasts_ms: int
+) -> bool:
+    """
+    Go on with a session of another middleware, which becomes one of ours under *session_id*.
+
+    Every request that comes with it finds the same one. Returns False if it was taken over before,
+    and has ended. *lasts_ms*: for how long that is remembered.
+    """
+    engine = state.engine
+    newest, *older = engine.ids.handles(session_id)
+    parts = [part for pair in fields.items() for part in pair]
+    async with state.turn:
+        hashes, span = engine.hashes, state.span
+        known = [await hashes.take_over(each, (), span, None) for each in older]
+        found = max(known, default=FREE)
+        if found == FREE:
+            found = await hashes.take_over(newest, parts, span, lasts_ms)
+    return found > 0 and await go_on_as(state, session_id)
+
+
+async def go_on_as(state: SessionState, session_id: str) -> bool:
+    """Go on with the session of this id, if there is one, and let the browser have it."""
+    async with state.turn:
+        handles = state.engine.ids.handles(session_id)
+        record = await state.engine.hashes.load(handles, extend=state.extends, from_cookie=False)
+        if record is None:
+            return False
+        state.session_id, state.had_cookie = session_id, True
+        state.adopt(record)
+        state.issue_cookie(record, is_new=False)
+        return True
 
 
 async def fetch(state: SessionState, names: Sequence[str]) -> dict[str, Any]:
@@ -118,7 +153,7 @@ async def login(
 ) -> None:
     """Reserve a place for a login, which the commit will complete."""
     user = check_user_id(user_id)
-    span = span_of("login", state.engine.span, idle, absolute)
+    span = span_of("login", state.span, idle, absolute)
     state.refuse_new_id()
     await load(state)
     async with state.turn:
@@ -141,7 +176,9 @@ async def login(
 async def logout(state: SessionState) -> None:
     """End the session."""
     async with state.turn:
-        if state.is_absent():
+        if state.conflicting and not state.record:
+            await _end_conflicting(state)
+        elif state.is_absent():
             state.adopt(None)
         else:
             await _end(state, None)
@@ -181,8 +218,8 @@ async def _write(state: SessionState, changes: Changes, concern: Durability | No
     state.enter(STORED, outcome.record)
     state.fields.committed(changes.fields)
     state.note_extended()
-    if outcome.session_id is not None or changes.shortens:
-        state.issue_cookie(outcome.record)
+    if outcome.session_id is not None or changes.shortens or state.reissues:
+        state.issue_cookie(outcome.record, is_new=outcome.session_id is not None)
     state.raise_shortfall(outcome.shortfall)
 
 
@@ -195,7 +232,7 @@ def _verb_for(
         return verbs.login(engine, record, changes, concern)
     if record is None:
         state.refuse_new_id()
-        return verbs.create(engine, changes, concern)
+        return verbs.create(engine, changes, changes.span(state.span), concern)
     verb = verbs.renew if changes.renews else verbs.save
     return verb(engine, record, changes, extend=state.extends, concern=concern)
 
@@ -212,6 +249,22 @@ async def _end(state: SessionState, durability: Durability | None) -> None:
     state.cookie_change = CookieChange(None) if is_known else None
     state.adopt(None)
     state.raise_shortfall(ending.shortfall)
+
+
+async def _end_conflicting(state: SessionState) -> None:
+    """End every session that the browser has sent: nobody knows which one is its own."""
+    engine, shortfall = state.engine, None
+    for session_id in state.conflicting:
+        ending = await verbs.end_session(
+            engine,
+            engine.ids.handles(session_id),
+            reason="logout",
+            concern=engine.end_durability,
+        )
+        shortfall = ending.shortfall or shortfall
+    state.cookie_change = CookieChange(None)
+    state.adopt(None)
+    state.raise_shortfall(shortfall)
 
 
 def _increment_staged(state: SessionState, name: str, amount: int) -> int:

@@ -46,6 +46,9 @@ class Fields:
         "values",
     )
 
+    #: How a value is encoded.
+    _to_bytes: Callable[[Any, int], bytes] = staticmethod(encode)
+
     def __init__(
         self,
         limits: Limits,
@@ -114,13 +117,7 @@ class Fields:
         Raises `SessionValueError` for a list or dict that can't be stored as it is now.
         """
         for name in self.live:
-            value = self.values[name]
-            try:
-                self._stage(name, self._encode(name, value))
-            except SessionValueError:
-                # It was read, and is larger than today's limits, but has not changed.
-                if not self._is_as_stored(name, value):
-                    raise
+            self._stage_value(name, self.values[name])
         if self.staged:
             self._refuse_too_large()
         return self.staged
@@ -165,6 +162,14 @@ class Fields:
                 "Group values in a dict, or raise Limits(fields=...)."
             )
 
+    def _stage_value(self, name: str, value: Any) -> None:
+        try:
+            self._stage(name, self._encode(name, value))
+        except SessionValueError:
+            # It was read, and is larger than today's limits, but has not changed.
+            if not self._is_as_stored(name, value):
+                raise
+
     def _stage(self, name: str, encoded: bytes | None) -> None:
         # Compared as bytes: `1`, `True` and `1.0` differ, as their types do.
         if encoded != self._stored.raws.get(name.encode()) or self._is_committing:
@@ -179,9 +184,9 @@ class Fields:
     def _encode(self, name: str, value: Any) -> bytes:
         limits = self._limits
         try:
-            encoded = encode(value, limits.depth)
+            encoded = self._to_bytes(value, limits.depth)
         except SessionValueError as error:
-            place = place_of_refusal(value, limits.depth)
+            place = place_of_refusal(value, limits.depth) if self._to_bytes is encode else ""
             raise SessionValueError(f"session[{name!r}]{place}: {error}") from None
         if len(encoded) > limits.field_bytes:
             raise SessionValueError(

@@ -137,6 +137,35 @@ class Hashes:
         key = self._client.key(handle)
         return await self._client.write(scripts.CREATE, (key,), arguments, concern=concern)
 
+    async def take_over(
+        self, handle: str, fields: Sequence[Any], span: Span, lasts_ms: int | None
+    ) -> int:
+        """
+        Create the hash of a session that another middleware has begun, unless that was done before.
+
+        *fields*: names and values, as HSET takes them. *lasts_ms*: how long it is remembered that
+        it was done; None: only look. Returns the state: above 0 if there is a session now, GONE if
+        there was one, FREE if there was none.
+        """
+        key = self._client.key(handle)
+        # The braces put the mark into the slot of the session (see docs/verbs.md).
+        mark = self._client.key(f"imported:{{{key.decode()}}}")
+        arguments = ("" if lasts_ms is None else lasts_ms, *_span_args(span), "", *fields)
+        reply = await self._client.call(scripts.IMPORT, (key, mark), arguments)
+        if reply.now_ms:  # only create.lua tells the time
+            self._events.counted.commits += 1
+            self._events.emit("created", handle)
+        return reply.state
+
+    async def read_foreign(self, key: bytes, field: str) -> bytes | None:
+        """Read the session of another library: a string, or with *field*, that of a hash."""
+        reply = await self._client.call(scripts.READ_FOREIGN, (key,), (field,), idempotent=True)
+        return reply.raw
+
+    def drop_foreign_soon(self, key: bytes) -> None:
+        """Delete the session of another library, without waiting for the reply."""
+        self._client.call_soon(scripts.DROP_FOREIGN, (key,))
+
     def save_args(
         self, record: Record, changes: Changes, *, handle: str | None = None, extend: bool
     ) -> list[Any]:

@@ -13,11 +13,25 @@ _UNREADABLE = "wrong type, or a layout version that this library does not read"
 class Reports:
     """Reports of one store. *prefix* is that of its keys."""
 
-    __slots__ = ("_events", "_prefix")
+    __slots__ = ("_events", "_has_seen_conflict", "_prefix")
 
     def __init__(self, events: Events, prefix: str) -> None:
         self._events = events
         self._prefix = prefix
+        self._has_seen_conflict = False
+
+    def conflict(self, cookie_name: str) -> None:
+        """A request has sent two different ids. Logged once: a misconfiguration has many."""
+        if not self._has_seen_conflict:
+            self._has_seen_conflict = True
+            logger.warning(
+                "A request has sent two different session cookies named %r, so it is anonymous. If "
+                "the cookie's domain or path has changed, give CookiePolicy(replaces=[...]) the "
+                "policy of before. Else another app on this domain uses the same name. This is "
+                "logged once; the event `conflict` reports each.",
+                cookie_name,
+            )
+        self._events.emit("conflict")
 
     def is_there(self, handle: str, state: int) -> bool:
         """Whether the state is that of a session. One that can't be read is reported."""

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 from ..transport.scripts import Script
 
 #: The states of lua/common.lua, where their meanings are explained.
-GONE, CORRUPT, TAKEN, FOREIGN, FULL, CHANGED = 0, -1, -2, -3, -4, -5
+GONE, CORRUPT, TAKEN, FOREIGN, FULL, CHANGED, FREE = 0, -1, -2, -3, -4, -5, -6
 
 
 class State(NamedTuple):
@@ -33,7 +33,7 @@ class Loaded(NamedTuple):
 
 
 class Began(NamedTuple):
-    """create.lua, login.lua: *state* is when the session expires."""
+    """create.lua, import.lua, login.lua: *state* is when the session expires."""
 
     key: bytes
     state: int
@@ -74,6 +74,20 @@ class Taken(NamedTuple):
     state: int
     now_ms: int = 0
     packed: bytes = b""
+
+
+class Foreign(NamedTuple):
+    """read_foreign.lua: *raw* is the session of another library; None if there is none."""
+
+    key: bytes
+    raw: bytes | None = None
+
+
+class Dropped(NamedTuple):
+    """drop_foreign.lua: how many keys were deleted."""
+
+    key: bytes
+    dropped: int
 
 
 class Reserved(NamedTuple):
@@ -129,7 +143,8 @@ _FOLDER = files(__package__) / "lua"
 def _script(result: Callable[..., _R], *names: str) -> Script[_R]:
     """Read a script; the files before the last one are put in front of it."""
     text = "".join([(_FOLDER / name).read_text() for name in names])
-    return Script("+".join(name.removesuffix(".lua") for name in names[1:]), text, result)
+    called = [name for name in names if not name.endswith("common.lua")]
+    return Script("+".join(name.removesuffix(".lua") for name in called), text, result)
 
 
 LOAD = _script(Loaded, "common.lua", "load.lua")
@@ -147,6 +162,11 @@ RESTORE_SAVE = _script(Saved, "common.lua", "restore.lua", "save.lua")
 RESTORE_LOGIN = _script(Began, "common.lua", "restore.lua", "login.lua")
 PUT_BACK = _script(State, "common.lua", "restore.lua", "put_back.lua")
 
+# Sessions of other middleware, which the drop-in takes over.
+IMPORT = _script(Began, "common.lua", "import.lua", "create.lua")
+READ_FOREIGN = _script(Foreign, "read_foreign.lua")
+DROP_FOREIGN = _script(Dropped, "drop_foreign.lua")
+
 PLACE_RESERVE = _script(Reserved, "places_common.lua", "place_reserve.lua")
 PLACE_MOVE = _script(Moved, "places_common.lua", "place_move.lua")
 PLACE_CONFIRM = _script(Confirmed, "places_common.lua", "place_confirm.lua")
@@ -158,5 +178,6 @@ PLACE_FIND = _script(Found, "places_common.lua", "place_find.lua")
 SCRIPTS: tuple[Script[Any], ...] = (
     *(LOAD, SAVE, CREATE, LOGIN, INCREMENT, END, WRITE_SHADOWS),
     *(TAKE, RESTORE_SAVE, RESTORE_LOGIN, PUT_BACK),
+    *(IMPORT, READ_FOREIGN, DROP_FOREIGN),
     *(PLACE_RESERVE, PLACE_MOVE, PLACE_CONFIRM, PLACE_RELEASE, PLACE_LIST, PLACE_FIND),
 )

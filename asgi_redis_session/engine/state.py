@@ -52,16 +52,20 @@ class SessionState:
     *session_id*: from the cookie; None if there was none. *handles*: instead of an id, for a
     session that is known by its handle only. *extends*: whether its commands extend the TTL.
     *is_tolerant*: whether the request goes on with a stand-in when Redis is down. *peer*: who
-    sent the request.
+    sent the request. *conflicting*: the ids of a request that has sent several; it is anonymous.
+    *is_former*: the browser holds the id under a name that is no longer used. *span*: how long a
+    new session lives; None: as the store says.
     """
 
     __slots__ = (
         "_handles",
+        "_is_former",
         "_is_long_lived",
         "_is_tolerant",
         "_sealed",
         "accessed",
         "changes",
+        "conflicting",
         "cookie_change",
         "engine",
         "extends",
@@ -72,8 +76,12 @@ class SessionState:
         "phase",
         "record",
         "session_id",
+        "span",
         "turn",
     )
+
+    #: Whether the browser gets its cookie again with each commit.
+    reissues = False
 
     def __init__(
         self,
@@ -84,6 +92,9 @@ class SessionState:
         extends: bool = True,
         is_tolerant: bool = False,
         peer: PeerInfo = (None, ()),
+        conflicting: tuple[str, ...] = (),
+        is_former: bool = False,
+        span: Span | None = None,
     ) -> None:
         self.engine = engine
         self.session_id = session_id
@@ -92,6 +103,9 @@ class SessionState:
         self.extends = extends
         self._is_tolerant = is_tolerant
         self.peer = peer
+        self.conflicting = conflicting
+        self._is_former = is_former
+        self.span = span or engine.span
         # A WebSocket outlives its first command, so each of its commands extends the TTL.
         self._is_long_lived = False
         # Why the browser can't be given a new id; None if it can.
@@ -239,6 +253,8 @@ class SessionState:
         else:
             self.replace_fields(record.stored)
             self.enter(STORED, record)
+            if self._is_former:
+                self.issue_cookie(record, is_new=False)
 
     def do_without(self, error: SessionUnavailable) -> None:
         """Redis is down: go on with a stand-in, if that is allowed."""
@@ -285,12 +301,12 @@ class SessionState:
         changes.fields = {}
         self.changes = changes.before(self.changes or Changes())
 
-    def issue_cookie(self, record: Record) -> None:
+    def issue_cookie(self, record: Record, *, is_new: bool) -> None:
         """Let the response give the browser the current id, if there is one to give."""
         if self.session_id is not None:
             deadline_ms = record.metadata.deadline_ms
             left_ms = None if deadline_ms is None else max(0, deadline_ms - record.now_ms)
-            self.cookie_change = CookieChange(self.session_id, left_ms)
+            self.cookie_change = CookieChange(self.session_id, left_ms, is_new)
 
     def withdraw_login(self) -> None:
         """Give up a login that is not committed, if there is one."""
@@ -327,7 +343,7 @@ class SessionState:
 
     def _current_span(self) -> Span:
         """How long the session lives as it is."""
-        login, record, default = self.pending_login, self.record, self.engine.span
+        login, record, default = self.pending_login, self.record, self.span
         if login is not None:
             return login.span
         if record is None:

@@ -50,9 +50,10 @@ class Ending(NamedTuple):
 # --- Write ---
 
 
-async def create(engine: Engine, changes: Changes, concern: Durability | None) -> Outcome:
-    """Create an anonymous session."""
-    span = changes.span(engine.span)
+async def create(
+    engine: Engine, changes: Changes, span: Span, concern: Durability | None
+) -> Outcome:
+    """Create an anonymous session that lives as long as *span* says."""
     while True:
         session_id, handle = engine.ids.new()
         # 1. create.lua under a new key. If there is a session under it, draw another id.

@@ -103,6 +103,7 @@ MALFORMED: dict[str, Callable[[bytes], Headers]] = {
     "18 X-Session": lambda i: [(b"x-session", i), (b"session", i)],
     "18 Set-Cookie": lambda i: [(b"set-cookie", b"session=" + i)],
     "18 Cookie2": lambda i: [(b"cookie2", b"session=" + i)],
+    "16 both malformed": lambda i: cookie(b"session=x; session=y"),
 }
 
 
@@ -128,6 +129,9 @@ WELL_FORMED: dict[str, Callable[[bytes], Headers]] = {
     "no blanks": lambda i: cookie(b"a=b;session=" + i + b";c=d"),
     "empty parts": lambda i: cookie(b";; ;session=" + i + b";;"),
     "quotes around a neighbour": lambda i: cookie(b'a="x; session=' + i + b'; b="'),
+    "16 the other is malformed": lambda i: cookie(b"session=" + i + b"; session=x"),
+    "16 the other is empty": lambda i: cookie(b"session=; session=" + i),
+    "16 the other is quoted": lambda i: cookie(b'session="' + i + b'"; session=' + i),
 }
 
 
@@ -141,10 +145,6 @@ CONFLICTS: dict[str, Callable[[bytes], Headers]] = {
     "16 two headers": lambda i: cookie(b"session=" + i, b"session=" + _OTHER),
     "16 two headers, ours last": lambda i: cookie(b"session=" + _OTHER, b"session=" + i),
     "16 three": lambda i: cookie(b"session=" + i + b"; session=" + i + b"; session=" + _OTHER),
-    "16 the other is malformed": lambda i: cookie(b"session=" + i + b"; session=x"),
-    "16 the other is empty": lambda i: cookie(b"session=; session=" + i),
-    "16 the other is quoted": lambda i: cookie(b'session="' + i + b'"; session=' + i),
-    "16 both malformed": lambda i: cookie(b"session=x; session=y"),
 }
 
 

@@ -168,7 +168,8 @@ def test_policies_compare_and_print_by_what_they_say() -> None:
     assert CookiePolicy() != CookiePolicy(same_site="strict")
     assert repr(CookiePolicy()) == (
         "CookiePolicy(name='__Host-session', secure=True, http_only=True, same_site='lax', "
-        "path='/', domain=None, partitioned=False, max_age='absolute')"
+        "path='/', domain=None, partitioned=False, max_age='absolute', replaces=(), "
+        "replaces_until=None)"
     )
 
 

@@ -61,7 +61,7 @@ BLOCKS = {
     ("CONTRIBUTING.md", "sh"): 1,
     ("CONTRIBUTING.md", "python"): 1,
     ("docs/durability.md", "python"): 1,
-    ("docs/guide.md", "python"): 11,
+    ("docs/guide.md", "python"): 12,
     ("docs/performance.md", "python"): 1,
     ("benchmarks/README.md", "sh"): 1,
     # tests/deployment
@@ -255,6 +255,8 @@ def test_the_guides_options_are_accepted(session_redis_url: str) -> None:
         "SessionMiddleware": SessionMiddleware,
         "SessionStore": SessionStore,
     }
+    exec(guide("replaces_until="), changed := {**globals()})
+    assert changed["cookie"].replaces == (CookiePolicy(),)
     code = guide("limits=Limits(")
     exec(code.replace("redis://localhost:6379/0", session_redis_url), namespace)
 

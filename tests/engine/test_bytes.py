@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from asgi_redis_session import CookiePolicy, SessionValueError
-from asgi_redis_session.cookie import CookieChange
+from asgi_redis_session.cookie import CookieChange, SentCookies
 from asgi_redis_session.engine.codec import decode, encode
 
 pytestmark = pytest.mark.anywhere
@@ -31,18 +31,26 @@ def test_the_longest_integer_is_accepted() -> None:
 def test_one_malformed_cookie_is_no_conflict(value: bytes) -> None:
     """A conflict is two cookies; a single one without the form of an id is ignored."""
     found = CookiePolicy(name="session").read([(b"cookie", b"session=" + value)])
-    assert found == (None, False)
+    assert found == SentCookies()
 
 
-def test_two_malformed_cookies_are_a_conflict() -> None:
-    """Somebody has set a second one, whatever is in them."""
+def test_two_malformed_cookies_are_no_conflict() -> None:
+    """What has not the form of an id is left over from another app, and counts for nothing."""
     found = CookiePolicy(name="session").read([(b"cookie", b"session=a; session=b")])
-    assert found == (None, True)
+    assert found == SentCookies()
+
+
+@pytest.mark.parametrize("other", [b"", b"null", b"deleted", b"x" * 42, b"eyJhIjogMX0=.aBc.dEf"])
+def test_a_malformed_cookie_beside_an_id_is_no_conflict(other: bytes) -> None:
+    """The id counts, in whichever order the browser sends them."""
+    for first, second in ((b"i" * 43, other), (other, b"i" * 43)):
+        header = b"session=%b; session=%b" % (first, second)
+        assert CookiePolicy(name="session").read([(b"cookie", header)]) == SentCookies("i" * 43)
 
 
 def test_a_session_without_a_deadline_gets_the_longest_cookie() -> None:
     """400 days, which is the limit of browsers."""
-    header = CookiePolicy(name="session").header_for(CookieChange("i" * 43))
+    (header,) = CookiePolicy(name="session").headers_for(CookieChange("i" * 43))
     assert b"; Max-Age=34560000; " in header
 
 

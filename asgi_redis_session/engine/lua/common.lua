@@ -8,7 +8,8 @@
 --   FOREIGN  the session belongs to another user
 --   FULL     the session has as many fields as allowed
 --   CHANGED  somebody has written to the session meanwhile
-local GONE, CORRUPT, TAKEN, FOREIGN, FULL, CHANGED = 0, -1, -2, -3, -4, -5
+--   FREE     there is no session, and there was none
+local GONE, CORRUPT, TAKEN, FOREIGN, FULL, CHANGED, FREE = 0, -1, -2, -3, -4, -5, -6
 local KEY = KEYS[1]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
