@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal, NamedTuple, Self
 
+from .arguments import shown
+
 __all__ = ["CookieChange", "CookiePolicy", "SentCookies", "cookie_pattern", "is_id"]
 
 #: 256 random bits as base64url without padding.
@@ -21,7 +23,9 @@ _ID_LENGTH = 43
 _ID_BYTES = (string.ascii_letters + string.digits + "-_").encode()
 
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,255}")  # RFC 9110, section 5.6.2
-_DOMAIN = re.compile(r"\.?[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*")
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"  # RFC 1123, section 2.1
+_DOMAIN = re.compile(rf"\.?{_LABEL}(?:\.{_LABEL})*\.{_LABEL}")
+_DOMAIN_LENGTH = 253  # RFC 1035, section 2.3.4, as text
 _PATH = re.compile(r"/[\x21-\x3a\x3c-\x7e]*")
 _ATTRIBUTE_BYTES = 1024  # browsers ignore a longer attribute (RFC 6265bis, section 5.6)
 _MAX_AGE = 400 * 24 * 3600  # and cap the lifetime at 400 days (section 5.5)
@@ -35,6 +39,12 @@ def cookie_pattern(name: str) -> re.Pattern[bytes]:
 def is_id(value: bytes) -> bool:
     """Whether the value has the form of a session id."""
     return len(value) == _ID_LENGTH and not value.translate(None, _ID_BYTES)
+
+
+def _is_domain(text: str) -> bool:
+    """Whether browsers accept this as a `Domain`: no single label, and no address."""
+    is_address = text.rpartition(".")[2].isdigit()  # no top-level domain is a number
+    return bool(_DOMAIN.fullmatch(text)) and len(text) <= _DOMAIN_LENGTH and not is_address
 
 
 class CookieChange(NamedTuple):
@@ -218,33 +228,34 @@ class CookiePolicy:
     def _refuse_nonsense(self) -> None:
         if not isinstance(self.name, str) or not _TOKEN.fullmatch(self.name):
             raise ValueError(
-                f"CookiePolicy(name={self.name!r}): a cookie's name is made of letters, digits and "
-                "!#$%&'*+-.^_`|~ (RFC 6265)."
+                f"CookiePolicy(name={shown(self.name)}): a cookie's name is made of letters, "
+                "digits and !#$%&'*+-.^_`|~ (RFC 6265)."
             )
         if not isinstance(self.path, str) or not _PATH.fullmatch(self.path):
             raise ValueError(
-                f"CookiePolicy(path={self.path!r}): a path starts with '/' and has no blanks, "
+                f"CookiePolicy(path={shown(self.path)}): a path starts with '/' and has no blanks, "
                 "control characters or ';'."
             )
         if self.domain is not None and not (
-            isinstance(self.domain, str) and _DOMAIN.fullmatch(self.domain)
+            isinstance(self.domain, str) and _is_domain(self.domain)
         ):
             raise ValueError(
-                f"CookiePolicy(domain={self.domain!r}): give a host name such as 'example.com', "
-                "or None for this host only."
+                f"CookiePolicy(domain={shown(self.domain)}): give a host name of several parts, "
+                "such as 'example.com', or None for this host only. Browsers ignore a single word "
+                "or an address."
             )
-        if max(len(self.path), len(self.domain or "")) > _ATTRIBUTE_BYTES:
+        if len(self.path) > _ATTRIBUTE_BYTES:
             raise ValueError(
-                f"CookiePolicy: browsers ignore a path or domain of over {_ATTRIBUTE_BYTES} bytes."
+                f"CookiePolicy(path=...): browsers ignore a path of over {_ATTRIBUTE_BYTES} bytes."
             )
-        if self.same_site not in ("lax", "strict", "none"):
+        if not isinstance(self.same_site, str) or self.same_site not in ("lax", "strict", "none"):
             raise ValueError(
-                f"CookiePolicy(same_site={self.same_site!r}): use 'lax', 'strict' or 'none'."
+                f"CookiePolicy(same_site={shown(self.same_site)}): use 'lax', 'strict' or 'none'."
             )
-        if self.max_age not in ("absolute", "session"):
+        if not isinstance(self.max_age, str) or self.max_age not in ("absolute", "session"):
             raise ValueError(
-                f"CookiePolicy(max_age={self.max_age!r}): use 'absolute' or 'session'; the length "
-                "itself is set by Lifetime."
+                f"CookiePolicy(max_age={shown(self.max_age)}): use 'absolute' or 'session'; the "
+                "length itself is set by Lifetime."
             )
         self._refuse_bad_prefix()
 
@@ -276,7 +287,7 @@ class CookiePolicy:
         for flag in ("secure", "http_only", "partitioned"):
             if type(getattr(self, flag)) is not bool:
                 raise ValueError(
-                    f"CookiePolicy({flag}={getattr(self, flag)!r}): use True or False."
+                    f"CookiePolicy({flag}={shown(getattr(self, flag))}): use True or False."
                 )
         # Browsers ignore the case of prefixes, so a server must as well.
         prefix = self.name.lower()
@@ -284,19 +295,19 @@ class CookiePolicy:
             not self.secure or self.path != "/" or self.domain is not None
         ):
             raise ValueError(
-                f"CookiePolicy(name={self.name!r}): browsers refuse a '__Host-' cookie unless "
+                f"CookiePolicy(name={shown(self.name)}): browsers refuse a '__Host-' cookie unless "
                 "secure=True, path='/' and domain=None. Choose another name, or drop the others."
             )
         if prefix.startswith(("__http-", "__host-http-")) and not self.http_only:
             raise ValueError(
-                f"CookiePolicy(name={self.name!r}): browsers refuse it without http_only=True."
+                f"CookiePolicy(name={shown(self.name)}): browsers refuse it without http_only=True."
             )
         if not self.secure:
             self._refuse_insecure(prefix)
 
     def _refuse_insecure(self, prefix: str) -> None:
         for needs_secure, what in (
-            (prefix.startswith(("__secure-", "__http-")), f"name={self.name!r}"),
+            (prefix.startswith(("__secure-", "__http-")), f"name={shown(self.name)}"),
             (self.same_site == "none", "same_site='none'"),
             (self.partitioned, "partitioned=True"),
         ):

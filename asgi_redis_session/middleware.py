@@ -8,6 +8,7 @@ import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal, get_args
 
+from .arguments import is_async, shown
 from .cookie import CookiePolicy
 from .engine import actions
 from .engine.state import SessionState
@@ -67,6 +68,8 @@ class SessionMiddleware:
         refresh: Refresh | Callable[[Scope], Refresh] = "request",
         unavailable: Literal["fail", "anonymous"] | ASGIApp = "fail",
     ) -> None:
+        if not callable(app):
+            raise TypeError(f"SessionMiddleware(app) takes an ASGI app, not {shown(app)}.")
         _refuse_nonsense(store, cookie, autoload, refresh, unavailable)
         self.app = app
         self.store = SessionStore.from_url(store) if isinstance(store, str) else store
@@ -139,9 +142,9 @@ def _has_session(scope: Scope) -> bool:
 
 def _ask_refresh(function: Callable[[Scope], Refresh], scope: Scope) -> Refresh:
     refresh = function(scope)
-    if refresh not in _REFRESH:
+    if not isinstance(refresh, str) or refresh not in _REFRESH:
         raise ValueError(
-            f"The function given as SessionMiddleware(refresh=...) returned {refresh!r}: "
+            f"The function given as SessionMiddleware(refresh=...) returned {shown(refresh)}: "
             "return 'request', 'load' or 'never'."
         )
     return refresh
@@ -167,21 +170,23 @@ def _refuse_nonsense(
         )
     if not isinstance(autoload, bool) and not callable(autoload):
         raise TypeError(
-            f"SessionMiddleware(autoload={autoload!r}): use True, False, or a function of the "
+            f"SessionMiddleware(autoload={shown(autoload)}): use True, False, or a function of the "
             "scope that returns one of them."
         )
-    if inspect.iscoroutinefunction(refresh):
+    if is_async(refresh):
         raise TypeError(
             "SessionMiddleware(refresh=...) is asked before the session exists, so it can't be an "
             "async function. Use a plain one."
         )
-    if refresh not in _REFRESH and not callable(refresh):
+    if not callable(refresh) and not (isinstance(refresh, str) and refresh in _REFRESH):
         raise ValueError(
-            f"SessionMiddleware(refresh={refresh!r}): use 'request', 'load' or 'never', or a "
+            f"SessionMiddleware(refresh={shown(refresh)}): use 'request', 'load' or 'never', or a "
             "function of the scope that returns one of them."
         )
-    if unavailable not in ("fail", "anonymous") and not callable(unavailable):
+    if not callable(unavailable) and not (
+        isinstance(unavailable, str) and unavailable in ("fail", "anonymous")
+    ):
         raise ValueError(
-            f"SessionMiddleware(unavailable={unavailable!r}): use 'fail' or 'anonymous', or an "
-            "ASGI app that answers instead."
+            f"SessionMiddleware(unavailable={shown(unavailable)}): use 'fail' or 'anonymous', or "
+            "an ASGI app that answers instead."
         )

@@ -6,12 +6,25 @@ from datetime import timedelta
 from enum import Enum
 from typing import Final
 
-__all__ = ["NOT_GIVEN", "Durability", "Duration", "Lifetime", "Limits", "NotGiven", "milliseconds"]
+from .arguments import refuse_no_bool, refuse_no_integer, shown
+
+__all__ = [
+    "NOT_GIVEN",
+    "Durability",
+    "Duration",
+    "Lifetime",
+    "Limits",
+    "NotGiven",
+    "milliseconds",
+]
 
 #: A length of time in the public API: a timedelta, or seconds.
 Duration = timedelta | float
 
 _CENTURY = timedelta(days=36_525)
+#: A Redis string has at most 512 MB, so no limit beyond that is one.
+_LARGEST = 2**29
+_MOST_REPLICAS = 1000
 
 
 class NotGiven(Enum):
@@ -36,16 +49,35 @@ def milliseconds(name: str, duration: Duration, *, least: int = 1) -> int:
     if isinstance(duration, timedelta):
         seconds = duration.total_seconds()
     elif isinstance(duration, int | float) and not isinstance(duration, bool):
-        seconds = float(duration)
+        try:
+            seconds = float(duration)
+        except OverflowError:
+            seconds = math.inf
     else:
-        raise TypeError(
-            f"{name} must be a timedelta or a number of seconds, not {type(duration).__name__}."
-        )
+        raise TypeError(f"{name} takes a timedelta or a number of seconds, not {shown(duration)}.")
     if math.isnan(seconds) or not least <= seconds * 1000 <= _CENTURY.total_seconds() * 1000:
         raise ValueError(
-            f"{name}={duration!r} is not a usable duration: give more than 0 and at most 100 years."
+            f"{name} takes more than 0 and at most 100 years, not {_written(duration)}."
         )
     return round(seconds * 1000)
+
+
+def _written(duration: Duration) -> str:
+    return repr(duration) if isinstance(duration, timedelta) else shown(duration)
+
+
+def _refuse_longer_idle(idle_ms: int, absolute_ms: int) -> None:
+    if idle_ms > absolute_ms:
+        raise ValueError(
+            f"Lifetime(idle=..., absolute=...): an idle time of {idle_ms / 1000:g} s has no effect "
+            f"in a session that ends after {absolute_ms / 1000:g} s. Give a shorter idle, or a "
+            "longer absolute."
+        )
+
+
+#: The defaults of a `Lifetime`: who gives one half only is not told that they don't fit together.
+_HALF_AN_HOUR: Final = timedelta(minutes=30)
+_WEEK: Final = timedelta(days=7)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,11 +92,12 @@ class Lifetime:
     request; a minute saves most of the writes of a busy session. For a session with a shorter idle
     time of its own, it is shortened in proportion.
 
-    Raises `ValueError` or `TypeError` for anything but a positive, finite length of time.
+    Raises `ValueError` or `TypeError` for anything but a positive, finite length of time, and for
+    an *idle* longer than an *absolute* that is given, too.
     """
 
-    idle: Duration = timedelta(minutes=30)
-    absolute: Duration | None = timedelta(days=7)
+    idle: Duration = _HALF_AN_HOUR
+    absolute: Duration | None = _WEEK
     refresh_after: Duration = 0
     idle_ms: int = field(init=False, repr=False, compare=False)
     absolute_ms: int | None = field(init=False, repr=False, compare=False)
@@ -77,9 +110,12 @@ class Lifetime:
         refresh_after_ms = milliseconds("Lifetime(refresh_after)", self.refresh_after, least=0)
         if refresh_after_ms >= idle_ms:
             raise ValueError(
-                f"Lifetime(refresh_after={self.refresh_after!r}) must be shorter than "
-                f"idle={self.idle!r}, or the session would end before its first refresh."
+                f"Lifetime(refresh_after={_written(self.refresh_after)}) must be shorter than "
+                f"idle={_written(self.idle)}, or the session would end before its first refresh."
             )
+        are_both_given = self.idle is not _HALF_AN_HOUR and absolute is not _WEEK
+        if absolute_ms is not None and are_both_given:
+            _refuse_longer_idle(idle_ms, absolute_ms)
         object.__setattr__(self, "idle_ms", idle_ms)
         object.__setattr__(self, "absolute_ms", absolute_ms)
         object.__setattr__(self, "refresh_after_ms", refresh_after_ms)
@@ -102,9 +138,7 @@ class Limits:
 
     def __post_init__(self) -> None:
         for name in ("fields", "field_bytes", "session_bytes", "depth"):
-            value = getattr(self, name)
-            if type(value) is not int or value < 1:
-                raise ValueError(f"Limits({name}={value!r}) must be an integer of at least 1.")
+            refuse_no_integer(f"Limits({name})", getattr(self, name), 1, _LARGEST)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,10 +163,8 @@ class Durability:
     timeout_ms: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if type(self.replicas) is not int or self.replicas < 0:
-            raise ValueError(f"Durability(replicas={self.replicas!r}): give an integer, 0 or more.")
-        if type(self.fsync) is not bool:
-            raise TypeError(f"Durability(fsync={self.fsync!r}): give True or False.")
+        refuse_no_integer("Durability(replicas)", self.replicas, 0, _MOST_REPLICAS)
+        refuse_no_bool("Durability(fsync)", self.fsync)
         if not self.replicas and not self.fsync:
             raise ValueError(
                 "Durability() asks for nothing: give replicas=1 or fsync=True, or leave it out."

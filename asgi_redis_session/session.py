@@ -5,6 +5,7 @@ from collections.abc import Iterator, MutableMapping
 from datetime import datetime, timedelta
 from typing import Any, NoReturn, Self
 
+from .arguments import refuse_other
 from .engine import actions
 from .engine.codec import check_name, to_base
 from .engine.record import Record, instant
@@ -131,6 +132,9 @@ class Session(_DictLike):
         Raises `SessionGone`, `SessionUnavailable`, `SessionValueError` for what can't be stored,
         and `DurabilityNotReached`: then the write is kept.
         """
+        refuse_other(
+            "session.save(durability)", durability, Durability | None, "a Durability or None"
+        )
         await actions.commit(self._state, durability)
 
     async def touch(self) -> bool:

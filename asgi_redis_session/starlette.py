@@ -10,7 +10,9 @@ from starlette.authentication import AuthCredentials, AuthenticationBackend, Bas
 from starlette.requests import HTTPConnection
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
+from .arguments import refuse_no_integer
 from .errors import SessionUnavailable
+from .options import milliseconds
 from .session import Session
 
 __all__ = ["SessionAuthBackend", "SessionUser", "closing_when_revoked", "load_session"]
@@ -27,14 +29,7 @@ async def load_session(connection: HTTPConnection) -> Session:
     Starlette declares `session` as a dict. Raises `SessionUnavailable`, and `RuntimeError` if
     `SessionMiddleware` is not installed.
     """
-    session = connection.scope.get("session")
-    if not isinstance(session, Session):
-        raise RuntimeError(
-            "There is no session of asgi-redis-session on this request. Add "
-            "`app.add_middleware(SessionMiddleware, store=...)` from asgi_redis_session, and no "
-            "other session middleware."
-        )
-    return await session.load()
+    return await _session_of(connection).load()
 
 
 class SessionUser(BaseUser):
@@ -90,8 +85,9 @@ async def closing_when_revoked(
     sockets of a process share round trips. It does not extend the session's TTL. While Redis is
     down, the socket stays open. *code*: the WebSocket close code (RFC 6455, 7.4).
     """
-    session: Session = websocket.scope["session"]
-    seconds = every.total_seconds() if isinstance(every, timedelta) else every
+    seconds = milliseconds("closing_when_revoked(every)", every) / 1000
+    refuse_no_integer("closing_when_revoked(code)", code, 1000, 4999)
+    session = _session_of(websocket)
     block = anyio.CancelScope()
 
     async def watch() -> None:
@@ -110,6 +106,17 @@ async def closing_when_revoked(
     if block.cancelled_caught and websocket.application_state is WebSocketState.CONNECTED:
         with suppress(WebSocketDisconnect, RuntimeError):  # the client may have left already
             await websocket.close(code)
+
+
+def _session_of(connection: HTTPConnection) -> Session:
+    session = connection.scope.get("session")
+    if not isinstance(session, Session):
+        raise RuntimeError(
+            "There is no session of asgi-redis-session on this request. Add "
+            "`app.add_middleware(SessionMiddleware, store=...)` from asgi_redis_session, and no "
+            "other session middleware."
+        )
+    return session
 
 
 async def _is_valid(session: Session) -> bool:

@@ -8,6 +8,7 @@ from typing import Literal, Self, TypedDict, Unpack
 
 from redis.asyncio import Redis, RedisCluster
 
+from .arguments import refuse_no_bool, refuse_no_function, refuse_no_integer, refuse_other, shown
 from .cookie import CookiePolicy
 from .doctor import CheckReport, Finding, examine
 from .engine import verbs
@@ -22,12 +23,14 @@ from .search.fields import Field
 from .search.index import Index
 from .search.queries import Search
 from .session import Session
+from .transport.tls import warn_once
 from .transport.url import client_from_url
 from .users import Users
 
 __all__ = ["SessionStore", "StoreOptions", "engine_of"]
 
-_PREFIX = re.compile(r"[A-Za-z0-9_.-]+(:[A-Za-z0-9_.-]+)*")
+_PREFIX = re.compile(r"(?=.{1,200}\Z)[A-Za-z0-9_.-]+(:[A-Za-z0-9_.-]+)*")
+_MOST_SESSIONS = 2**31
 
 
 class StoreOptions(TypedDict, total=False):
@@ -44,6 +47,7 @@ class StoreOptions(TypedDict, total=False):
     limits: Limits
     timeout: Duration
     on_event: Callable[[SessionEvent], None] | None
+    insecure_tls: bool
 
 
 class SessionStore:
@@ -69,6 +73,8 @@ class SessionStore:
     *limits*: how large a session may become.
     *timeout*: the longest that a request waits for Redis, in seconds or as a timedelta.
     *on_event*: called with each `SessionEvent`; it must not block.
+    *insecure_tls*: say True where TLS can't check certificates or host names, and that is known:
+    then it is no warning, and no problem in `check()`.
 
     The constructor does not connect. Raises `ValueError` or `TypeError` for unusable arguments.
     """
@@ -88,6 +94,7 @@ class SessionStore:
         limits: Limits = Limits(),  # noqa: B008  (frozen)
         timeout: Duration = 2.0,
         on_event: Callable[[SessionEvent], None] | None = None,
+        insecure_tls: bool = False,
     ) -> None:
         if not isinstance(redis, Redis | RedisCluster):
             raise TypeError(
@@ -97,15 +104,28 @@ class SessionStore:
             )
         if not isinstance(prefix, str) or not _PREFIX.fullmatch(prefix):
             raise ValueError(
-                f"SessionStore(prefix={prefix!r}): use letters, digits, '_', '.', '-', and ':' "
-                "only between them, as in 'shop:session'."
+                f"SessionStore(prefix={shown(prefix)}): use letters, digits, '_', '.', '-', and "
+                "':' only between them, as in 'shop:session', and at most 200 characters."
             )
+        refuse_other("SessionStore(lifetime)", lifetime, Lifetime, "a Lifetime")
+        refuse_other("SessionStore(limits)", limits, Limits, "a Limits")
+        refuse_other("SessionStore(index)", index, Iterable, "a list of Tag, Num and Text")
         _refuse_limit(max_sessions_per_user, on_limit)
-        _refuse_concern("durability", durability)
-        _refuse_concern("end_durability", end_durability)
+        for name, concern in (("durability", durability), ("end_durability", end_durability)):
+            refuse_other(
+                f"SessionStore({name})", concern, Durability | None, "a Durability or None"
+            )
+        if on_event is not None:
+            refuse_no_function(
+                "SessionStore(on_event)", on_event, "a function of the event, or None"
+            )
+        refuse_no_bool("SessionStore(insecure_tls)", insecure_tls)
+        if not insecure_tls:
+            warn_once(redis)
         declaration = Index(index)
         self._index = declaration
         self._owns_redis = False
+        self._insecure_tls = insecure_tls
         self._engine = Engine(
             redis,
             lifetime=lifetime,
@@ -178,7 +198,12 @@ class SessionStore:
         for each server, and raises nothing for what it finds.
         """
         concerns = (self._engine.durability, self._engine.end_durability)
-        report = await examine(self._engine.client, concerns, is_own=self._owns_redis)
+        report = await examine(
+            self._engine.client,
+            concerns,
+            is_own=self._owns_redis,
+            insecure_tls=self._insecure_tls,
+        )
         if not self._index or any(finding.name == "reach" for finding in report.findings):
             return report
         return CheckReport(findings=(*report.findings, await self._check_index()))
@@ -264,6 +289,10 @@ class SessionStore:
         or None. *cookie*: the name and attributes of the cookie. Raises what `Session.load` and
         `Session.save` raise.
         """
+        refuse_other("store.open(cookie)", cookie, CookiePolicy, "a CookiePolicy")
+        refuse_other(
+            "store.open(cookie_header)", cookie_header, str | bytes | None, "a str, bytes or None"
+        )
         return open_session(self._engine, cookie_header, cookie)
 
     def edit(self, handle: str) -> AbstractAsyncContextManager[Session]:
@@ -292,14 +321,7 @@ def engine_of(store: SessionStore) -> Engine:
 
 
 def _refuse_limit(most: int | None, on_limit: str) -> None:
-    if most is not None and (type(most) is not int or most < 1):
-        raise ValueError(
-            f"SessionStore(max_sessions_per_user={most!r}): give an integer of at least 1, or None."
-        )
-    if on_limit not in ("evict", "reject"):
-        raise ValueError(f"SessionStore(on_limit={on_limit!r}): use 'evict' or 'reject'.")
-
-
-def _refuse_concern(name: str, concern: object) -> None:
-    if not isinstance(concern, Durability | None):
-        raise TypeError(f"{name}= takes a Durability or None, not {type(concern).__name__}.")
+    if most is not None:
+        refuse_no_integer("SessionStore(max_sessions_per_user)", most, 1, _MOST_SESSIONS)
+    if not isinstance(on_limit, str) or on_limit not in ("evict", "reject"):
+        raise ValueError(f"SessionStore(on_limit={shown(on_limit)}): use 'evict' or 'reject'.")

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
+from .arguments import refuse_no_integer, refuse_other
 from .engine import endings
 from .engine.engine import Engine
 from .engine.ids import is_handle
@@ -47,10 +48,15 @@ class Users:
             ("offset", offset, 0, _FAR),
             ("limit", limit, 1, _LONGEST_LIST),
         ):
-            if type(value) is not int or not least <= value <= most:
-                raise SessionValueError(
-                    f"store.users.list({name}={value!r}): give an integer from {least} to {most}."
-                )
+            refuse_no_integer(f"store.users.list({name})", value, least, most, SessionValueError)
+        refuse_other(
+            "store.users.list(current)", current, Session | str | None, "a Session or its handle"
+        )
+        if isinstance(current, str) and not is_handle(current):
+            raise SessionValueError(
+                "store.users.list(current=...) takes the session that asks, or its handle, and "
+                "this str is none. Give session.handle."
+            )
         engine, index = self._engine, self._engine.places.key_of(user_id)
         mine = current.handle if isinstance(current, Session) else current
         while True:
@@ -87,6 +93,7 @@ class Users:
 
     async def revoke_others(self, session: Session) -> int:
         """End all sessions of this session's user but this one; returns how many (ASVS 7.4.3)."""
+        refuse_other("store.users.revoke_others(session)", session, Session, "a Session")
         user_id, handle = session.user_id, session.handle
         if user_id is None:
             raise SessionValueError(

@@ -17,7 +17,8 @@ from ..options import Durability
 from ..transport.client import Client
 from ..transport.lane import LaneBroken
 from ..transport.route import Server
-from .checks import CHECKS, Verdict, judge_client, judge_sentinel
+from ..transport.tls import unchecked
+from .checks import CHECKS, Verdict, judge_client, judge_sentinel, judge_tls
 from .facts import ask_sentinels, ask_server, client_options
 from .report import CheckReport, Finding, Level
 
@@ -25,18 +26,25 @@ __all__ = ["CheckReport", "Finding", "Level", "examine"]
 
 
 async def examine(
-    client: Client, concerns: Iterable[Durability | None], *, is_own: bool
+    client: Client,
+    concerns: Iterable[Durability | None],
+    *,
+    is_own: bool,
+    insecure_tls: bool = False,
 ) -> CheckReport:
     """
     Examine every server that *client* leads to.
 
     *concerns*: the write concerns that the store asks for. *is_own*: whether the store has made its
-    client itself. Never raises for what it finds, not even for a server that does not answer.
+    client itself. *insecure_tls*: whether it is known that TLS does not check all. Never raises for
+    what it finds, not even for a server that does not answer.
     """
     wanted = [concern for concern in concerns if concern is not None]
     findings: list[Finding] = []
     if not is_own:
         findings.append(_finding("client", judge_client(client_options(client.redis))))
+    if (verdict := judge_tls(unchecked(client.redis), is_known=insecure_tls)) is not None:
+        findings.append(_finding("tls", verdict))
     try:
         servers = await client.servers()
     except LaneBroken as error:

@@ -234,6 +234,19 @@ def judge_client(options: Mapping[str, Any]) -> Verdict:
     )
 
 
+def judge_tls(what: str | None, *, is_known: bool) -> Verdict | None:
+    """Judge what TLS does not check; None if it checks all, or is not used."""
+    if what is None:
+        return None
+    if is_known:
+        return Verdict("ok", f"By TLS, {what}, as SessionStore(insecure_tls=True) says.")
+    return Verdict(
+        "problem",
+        f"By TLS, {what}, so somebody else may pretend to be Redis. Give ssl_ca_certs=..., or say "
+        "SessionStore(insecure_tls=True).",
+    )
+
+
 def judge_sentinel(sentinel: Sentinel) -> Verdict:
     """Judge whether the Sentinels could agree on a failover."""
     answer = sentinel.answer.rstrip(".")

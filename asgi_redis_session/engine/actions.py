@@ -14,7 +14,7 @@ from ..errors import SessionUnavailable, SessionValueError
 from ..options import Durability, Duration, NotGiven
 from . import verbs
 from .codec import StoredHash
-from .ids import check_user_id
+from .ids import check_new_user_id
 from .record import Changes, span_of
 from .scripts import FREE
 from .state import STORED, UNLOADED, SessionState
@@ -152,7 +152,7 @@ async def login(
     absolute: Duration | NotGiven | None,
 ) -> None:
     """Reserve a place for a login, which the commit will complete."""
-    user = check_user_id(user_id)
+    user = check_new_user_id(user_id)
     span = span_of("login", state.span, idle, absolute)
     state.refuse_new_id()
     await load(state)

@@ -136,12 +136,12 @@ _CONVERSIONS: tuple[tuple[type, Callable[[Any], Any]], ...] = (
 )
 
 
-def _utf8(text: str) -> bytes:
+def _utf8(text: str, what: str = "Text") -> bytes:
     try:
         return text.encode()
     except UnicodeEncodeError:
         raise SessionValueError(
-            "Text with a lone surrogate can't be stored: it has no UTF-8 form. "
+            f"{what} with a lone surrogate can't be stored: it has no UTF-8 form. "
             "Decode the text properly where it comes in."
         ) from None
 
@@ -304,5 +304,5 @@ def check_name(name: object) -> str:
             "A field's name must not be empty or start with '@': those names are reserved. "
             "Choose another name."
         )
-    _utf8(name)
+    _utf8(name, "A field's name")
     return name

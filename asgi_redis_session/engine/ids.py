@@ -16,6 +16,7 @@ from ..errors import SessionValueError
 _SECRET_LENGTH = 16
 _HANDLE = re.compile(r"[0-9a-f]{32}")
 _USER_ID_BITS = 4096
+_USER_ID_LENGTH = 512
 
 
 class SessionIds:
@@ -48,8 +49,23 @@ def is_handle(handle: object) -> bool:
     return isinstance(handle, str) and _HANDLE.fullmatch(handle) is not None
 
 
+def check_new_user_id(user_id: str | int) -> str:
+    """Return the user id as text, as `check_user_id` does, but refuse a long one, too."""
+    text = check_user_id(user_id)
+    if len(text) > _USER_ID_LENGTH:
+        raise SessionValueError(
+            f"A user id must not be longer than {_USER_ID_LENGTH} characters. Use the user's "
+            "primary key."
+        )
+    return text
+
+
 def check_user_id(user_id: str | int) -> str:
-    """Return the user id as text, or raise `SessionValueError`."""
+    """
+    Return the user id as text, or raise `SessionValueError`.
+
+    Its length is not checked: the sessions that a user already has can always be listed and ended.
+    """
     if isinstance(user_id, bool) or not isinstance(user_id, str | int):
         raise SessionValueError(
             f"A user id is a str or an int, not {type(user_id).__name__}. "
@@ -70,19 +86,31 @@ def check_user_id(user_id: str | int) -> str:
 
 
 def _checked(secret: str | Sequence[str | None] | None) -> tuple[bytes | None, ...]:
+    if not isinstance(secret, str | list | tuple | None):
+        raise TypeError(
+            f"SessionStore(secret=...) takes a str, or a list of them, newest first, not "
+            f"{type(secret).__name__}."
+        )
     candidates = [secret] if secret is None or isinstance(secret, str) else list(secret)
-    if not candidates or len(set(candidates)) < len(candidates):
+    encoded = [None if candidate is None else _encoded(candidate) for candidate in candidates]
+    if not encoded or len(set(encoded)) < len(encoded):
         raise ValueError("SessionStore(secret=[...]) needs one or more different secrets.")
-    for candidate in candidates:
-        if candidate is not None and (
-            not isinstance(candidate, str) or len(candidate) < _SECRET_LENGTH
-        ):
-            raise ValueError(
-                "SessionStore(secret=...): a secret is a str of at least "
-                f"{_SECRET_LENGTH} characters; make one with "
-                "`python -c 'import secrets; print(secrets.token_urlsafe(32))'`."
-            )
-    return tuple(None if candidate is None else candidate.encode() for candidate in candidates)
+    return tuple(encoded)
+
+
+def _encoded(candidate: object) -> bytes:
+    """Return a secret as bytes. The error does not repeat it."""
+    if (
+        not isinstance(candidate, str)
+        or len(candidate.strip()) < _SECRET_LENGTH
+        or any("\ud800" <= character <= "\udfff" for character in candidate)
+    ):
+        raise ValueError(
+            "SessionStore(secret=...): a secret is a str of at least "
+            f"{_SECRET_LENGTH} characters; make one with "
+            "`python -c 'import secrets; print(secrets.token_urlsafe(32))'`."
+        )
+    return candidate.encode()
 
 
 def _digest(secret: bytes | None, session_id: str) -> str:

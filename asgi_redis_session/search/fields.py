@@ -89,7 +89,8 @@ class Field:
     largest: ClassVar[int | None] = None
 
     def __post_init__(self) -> None:
-        if self.name not in METADATA.get(type(self).__name__, ()):
+        known = METADATA.get(type(self).__name__, ())
+        if not isinstance(self.name, str) or self.name not in known:
             try:
                 check_name(self.name)
             except SessionValueError as error:
@@ -316,7 +317,9 @@ class Text(Field):
 
 
 def _listed(what: str, values: Iterable[Any]) -> tuple[Any, ...]:
-    if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
+    if isinstance(values, str | bytes | bytearray | memoryview | Mapping) or not isinstance(
+        values, Iterable
+    ):
         raise TypeError(f"{what} takes a list of values, not {type(values).__name__}. Use [...].")
     listed = tuple(values)
     if len(listed) > _MOST_VALUES:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from ..arguments import shown
 from ..engine.codec import encode
 from ..engine.shadows import Shadow, Shadows
 from ..errors import SessionValueError
@@ -68,8 +69,8 @@ class Index:
         alias = self._aliases.get((type(field), field.name))
         if alias is None:
             raise SessionValueError(
-                f"{field!r} is not in the index of this store, which has {self!r}. Use one of "
-                "these, or declare it in SessionStore(index=...)."
+                f"{type(field).__name__}({shown(field.name)}) is not in the index of this store, "
+                f"which has {self!r}. Use one of these, or declare it in SessionStore(index=...)."
             )
         return alias
 

@@ -16,6 +16,13 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, S
 from statistics import median_low
 from typing import Any, NamedTuple
 
+from ..arguments import (
+    refuse_no_bool,
+    refuse_no_function,
+    refuse_no_integer,
+    refuse_other,
+    shown,
+)
 from ..engine.codec import check_name, encode
 from ..engine.engine import Engine
 from ..engine.verbs import Ending, end_session
@@ -64,6 +71,7 @@ class Search:
         An exact count reads each match, which costs Redis about a microsecond per session.
         *exact=False* is faster, but includes sessions that have just expired.
         """
+        refuse_no_bool("store.search.count(exact)", exact)
         live = _read_live(_v="@v") if exact else ()
         rows = await self._admin.ask(where, *live, *_count_per())
         return int(rows[0]["_n"]) if rows else 0
@@ -80,7 +88,7 @@ class Search:
         from beginning to end is found exactly once, even while sessions are written. A session that
         ends meanwhile is left out. Reading does not extend a session's TTL.
         """
-        if isinstance(fields, str):
+        if isinstance(fields, str | bytes) or not isinstance(fields, Iterable | None):
             raise TypeError("find(fields=...) takes a list of names, as in fields=['cart'].")
         names = None if fields is None else tuple(check_name(name) for name in fields)
         self._index.query(where)  # so that a wrong filter raises here, not at the first step
@@ -97,6 +105,7 @@ class Search:
         sessions that have just expired. A value whose tag is longer than 96 characters is read
         from a session that has it.
         """
+        refuse_no_bool("store.search.count_by(exact)", exact)
         tag = self._tag(field)
         if exact or tag.is_metadata:
             shadow, steps = "_t", ["LOAD", "3", f"@{tag.shadow_name}", "AS", "_t"]
@@ -120,6 +129,7 @@ class Search:
         """
         tag = self._tag(field)
         summand = Num(number) if isinstance(number, str) else number
+        refuse_other("store.search.sum_by(number)", summand, Num, "a Num or its name")
         self._index.alias(summand)
         steps = [*_read_live(_t=tag.shadow_name, _s=summand.shadow_name), *_split("_t")]
         steps += ["GROUPBY", "1", "@_w", "REDUCE", "SUM", "1", "@_s", "AS", "_n"]
@@ -169,6 +179,11 @@ class Search:
         milliseconds, and no session's TTL changes. *progress* is called after each step. *resume*:
         the `cursor` from which to continue an interrupted backfill.
         """
+        refuse_no_bool("store.search.create_index(rebuild)", rebuild)
+        refuse_no_bool("store.search.create_index(backfill)", backfill)
+        refuse_no_integer("store.search.create_index(resume)", resume, 0, 2**64 - 1)
+        if progress is not None:
+            refuse_no_function("store.search.create_index(progress)", progress, "a function")
         return await self._admin.create(
             rebuild=rebuild, backfill=backfill, resume=resume, progress=progress
         )
@@ -263,7 +278,7 @@ class Search:
     def _tag(self, field: Tag | str) -> Tag:
         tag = Tag(field) if isinstance(field, str) else field
         if not isinstance(tag, Tag):
-            raise TypeError(f"Sessions are counted by a Tag or its name, not by {field!r}.")
+            raise TypeError(f"Sessions are counted by a Tag or its name, not by {shown(field)}.")
         self._index.alias(tag)
         return tag
 

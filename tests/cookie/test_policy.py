@@ -108,7 +108,23 @@ NONSENSE: list[tuple[dict[str, Any], str]] = [
         for domain in ["*.a.com", "bücher.de", "a_b.com", "https://a.com", "a.com.", 5, b"a.com"]
     ],
     ({"name": "s", "path": "/" + "a" * 1_024}, "1024"),
-    ({"name": "s", "domain": "a." * 600 + "com"}, "1024"),
+    *[
+        ({"name": "s", "domain": domain}, "domain=")
+        for domain in [
+            "localhost",
+            "com",
+            ".com",
+            "127.0.0.1",
+            ".127.0.0.1",
+            "1.2",
+            "::1",
+            "-a.com",
+            "a-.com",
+            "a.-b.com",
+            "a" * 64 + ".com",
+            "a." * 130 + "com",
+        ]
+    ],
     *[
         ({"same_site": value}, "same_site=")
         for value in ["Lax", "LAX", "", "no", None, True, "lax; Secure", ["lax"]]

@@ -68,7 +68,7 @@ async def test_a_load_slides_the_idle_time(store: SessionStore, admin: Any) -> N
 
 async def test_the_ttl_never_exceeds_the_deadline(store_with: Any, admin: Any) -> None:
     """With an absolute time shorter than the idle time, TTL is what is left until the deadline."""
-    async with store_with(lifetime=Lifetime(idle=HOUR / 1000, absolute=60)) as store:
+    async with store_with(lifetime=Lifetime(absolute=60)) as store:
         session_id = await create(store, n=1)
         for _ in range(3):
             session = await open_session(store, session_id).load()

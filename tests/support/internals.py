@@ -24,7 +24,7 @@ from asgi_redis_session.search import queries
 from asgi_redis_session.session import state_of
 from asgi_redis_session.store import engine_of
 from asgi_redis_session.testing import SessionKit
-from asgi_redis_session.transport import client, connection
+from asgi_redis_session.transport import client, connection, tls
 from asgi_redis_session.transport.background import Background
 from asgi_redis_session.transport.lane import Lane
 from asgi_redis_session.transport.scripts import Script
@@ -184,6 +184,11 @@ def limit_rows(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
 def never_look_for_a_master(monkeypatch: pytest.MonkeyPatch) -> None:
     """From its next look on, a lane does not ask the Sentinels for a minute who the master is."""
     monkeypatch.setattr(connection, "_MASTER_CHECK", 60)
+
+
+def forget_tls_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if this process had not been warned yet that TLS does not check all."""
+    monkeypatch.setattr(tls, "_is_warned", False)
 
 
 class _NoBackground(Background):
