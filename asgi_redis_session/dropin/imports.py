@@ -17,8 +17,8 @@ from datetime import UTC, datetime
 from operator import itemgetter
 from typing import Any, NamedTuple
 
-from .cookie import cookie_pattern
-from .engine.engine import Engine
+from ..cookie import cookie_pattern
+from ..engine.engine import Engine
 
 __all__ = ["FastAPIRedisSDK", "Found", "SignedCookies", "Starsessions"]
 

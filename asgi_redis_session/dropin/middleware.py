@@ -1,0 +1,201 @@
+"""The middleware: Starlette's arguments, and sessions of other middleware that are taken over."""
+
+import hmac
+import logging
+import warnings
+from collections.abc import Iterable
+from datetime import datetime
+from functools import partial
+from typing import Any, Literal
+
+from ..engine import actions
+from ..engine.codec import encode, encode_as_json
+from ..engine.mirror import stored_name
+from ..engine.record import Span
+from ..engine.state import NEW, SessionState
+from ..errors import SessionUnavailable, SessionValueError
+from ..exchange import ASGIApp
+from ..middleware import SessionMiddleware as _SessionMiddleware
+from ..store import SessionStore
+from .cookie import StarletteCookie
+from .imports import FastAPIRedisSDK, Foreign, Found, SignedCookies, Starsessions
+from .session import LIMITS, DictState, Rules, Session
+
+__all__ = ["RENEW_ON", "SessionMiddleware"]
+
+logger = logging.getLogger("asgi_redis_session")
+
+RENEW_ON: frozenset[str] = frozenset(
+    {
+        *("user", "user_id", "userid", "uid", "_user_id", "_auth_user_id", "id", "sub"),
+        *("username", "user_name", "userinfo", "user_info", "email", "login", "identity"),
+        *("account", "account_id", "auth", "authenticated", "is_authenticated", "logged_in"),
+        *("token", "access_token", "id_token"),
+        *("admin", "admin_id", "is_admin", "role", "roles", "scopes"),
+    }
+)
+"""Fields that say who somebody is or what they may do: when one changes, the id does."""
+
+_FORTNIGHT = 14 * 24 * 3600
+_SHORT_SECRET = 16
+
+
+class SessionMiddleware(_SessionMiddleware):
+    """
+    Starlette's `SessionMiddleware`, with the data in Redis.
+
+    The arguments up to *partitioned* are Starlette's, with their meanings and defaults. Beyond the
+    cookie, *max_age* is how long a session lives without use; None: as the store says, and the
+    cookie ends with the browser.
+    *store*: a Redis URL, or a `SessionStore`. *secret_key* is the secret of a store that is made
+    from a URL; a given `SessionStore` keeps its own.
+    *import_cookies*: whether signed cookies of Starlette's middleware are taken over, so that
+    nobody is logged out. Or an aware datetime: those that were signed before. Meanwhile our cookie
+    is named `<session_cookie>_id`, because processes of the old version overwrite theirs.
+    *import_from*: other libraries whose sessions in the same Redis are taken over: `Starsessions()`
+    or `FastAPIRedisSDK()`.
+    *renew_on*: names of fields that say who somebody is. When one of them appears or changes, the
+    session gets a new id, so that an id that was planted before the login is worth nothing.
+    *values*: `"json"`, values become what JSON makes of them, as in Starlette (a tuple becomes a
+    list); `"exact"`, what would come back different is refused.
+    *unavailable*: as in `asgi_redis_session.SessionMiddleware`.
+
+    The session is loaded before the app runs. Raises `TypeError` or `ValueError` for unusable
+    arguments, and `ImportError` if *import_cookies* needs a package.
+    """
+
+    def __init__(  # noqa: PLR0917  (Starlette's signature)
+        self,
+        app: ASGIApp,
+        secret_key: Any,
+        session_cookie: str = "session",
+        max_age: int | None = _FORTNIGHT,
+        path: str = "/",
+        same_site: Literal["lax", "strict", "none"] = "lax",
+        https_only: bool = False,  # noqa: FBT001, FBT002  (Starlette's signature)
+        domain: str | None = None,
+        partitioned: bool = False,  # noqa: FBT001, FBT002
+        *,
+        store: SessionStore | str,
+        import_cookies: bool | datetime = False,
+        import_from: Starsessions | FastAPIRedisSDK | Iterable[Starsessions | FastAPIRedisSDK] = (),
+        renew_on: Iterable[str] = RENEW_ON,
+        values: Literal["json", "exact"] = "json",
+        unavailable: Literal["fail", "anonymous"] | ASGIApp = "fail",
+    ) -> None:
+        secret = str(secret_key)
+        _refuse_nonsense(secret, max_age, import_cookies, values)
+        libraries = (
+            [import_from]
+            if isinstance(import_from, Starsessions | FastAPIRedisSDK)
+            else list(import_from)
+        )
+        self._sources: list[SignedCookies | Foreign] = [
+            Foreign(library, secret) for library in libraries
+        ]
+        if import_cookies:
+            before = import_cookies if isinstance(import_cookies, datetime) else None
+            self._sources.append(SignedCookies(secret, session_cookie, max_age, before))
+        attributes: dict[str, Any] = {
+            "path": path,
+            "same_site": same_site,
+            "secure": https_only,
+            "domain": domain,
+            "partitioned": partitioned,
+            "seconds": max_age,
+        }
+        cookie = StarletteCookie(name=session_cookie, former=f"{session_cookie}_id", **attributes)
+        if self._sources:
+            signed = cookie.render_deletion()
+            name = f"{session_cookie}_id"
+            cookie = StarletteCookie(name=name, signed=(signed,), **attributes)
+        super().__init__(
+            app,
+            store=_store_of(store, secret),
+            cookie=cookie,
+            autoload=True,
+            unavailable=unavailable,
+        )
+        span = self._engine.span
+        if max_age is not None:
+            span = Span(max(1, max_age * 1000), None)
+        rules = Rules(
+            span=span,
+            renew_on=frozenset(stored_name(name) for name in renew_on),
+            to_bytes=encode_as_json if values == "json" else encode,
+            fresh_ms=None if max_age is None else max_age * 500,
+        )
+        self._make_state = partial(DictState, rules)
+
+    @staticmethod
+    def _session_of(state: DictState) -> Session:
+        return state.session
+
+    async def _load(self, state: SessionState) -> None:
+        await actions.load(state)
+        if self._sources and state.phase is NEW and not state.conflicting:
+            try:
+                await self._take_over(state)
+            except SessionUnavailable as error:
+                state.do_without(error)
+
+    async def _take_over(self, state: SessionState) -> None:
+        """Go on with a session of another middleware, if the request has brought one."""
+        headers = state.peer[1]
+        for source in self._sources:
+            found = await source.find(self._engine, headers)
+            if found is None:
+                continue
+            if found.fields is None:  # deleted: a parallel request may have taken it over
+                if await actions.go_on_as(state, found.session_id):
+                    return
+                continue
+            fields = _encoded(found)
+            if fields and await actions.take_over(state, found.session_id, fields, found.lasts_ms):
+                if found.key is not None:
+                    self._engine.hashes.drop_foreign_soon(found.key)
+                return
+
+
+def _encoded(found: Found) -> dict[str, bytes]:
+    """Return the fields as they are stored; empty if they can't be."""
+    try:
+        return {
+            stored_name(name): encode_as_json(value) for name, value in (found.fields or {}).items()
+        }
+    except SessionValueError as error:
+        logger.warning("A session of another middleware was not taken over: %s", error)
+        return {}
+
+
+def _store_of(store: SessionStore | str, secret_key: str) -> SessionStore | str:
+    """Make a store of a URL, with the app's secret as its own."""
+    if not isinstance(store, str):
+        return store
+    # Derived, because the store's secret must have a length, and no other use.
+    secret = hmac.digest(secret_key.encode(), b"asgi-redis-session: keys in Redis", "sha256").hex()
+    return SessionStore.from_url(store, secret=secret, limits=LIMITS)
+
+
+def _refuse_nonsense(secret: str, max_age: object, import_cookies: object, values: object) -> None:
+    if not secret:
+        raise ValueError("SessionMiddleware(secret_key=...) is empty. Give it a random text.")
+    if len(secret) < _SHORT_SECRET:
+        warnings.warn(
+            f"SessionMiddleware(secret_key=...) has fewer than {_SHORT_SECRET} characters, so it "
+            "can be guessed. Make one with "
+            "`python -c 'import secrets; print(secrets.token_urlsafe(32))'`.",
+            stacklevel=3,
+        )
+    if max_age is not None and (type(max_age) is not int):
+        raise TypeError(
+            f"SessionMiddleware(max_age={max_age!r}): give whole seconds, or None for a cookie "
+            "that ends with the browser."
+        )
+    if isinstance(import_cookies, datetime) and import_cookies.tzinfo is None:
+        raise ValueError(
+            f"SessionMiddleware(import_cookies={import_cookies!r}): give an aware datetime, such "
+            "as datetime(2027, 1, 31, tzinfo=UTC)."
+        )
+    if values not in ("json", "exact"):
+        raise ValueError(f"SessionMiddleware(values={values!r}): use 'json' or 'exact'.")

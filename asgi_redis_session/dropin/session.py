@@ -1,0 +1,182 @@
+"""`request.session` as Starlette's apps know it: a dict, compared when the response starts."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, SupportsIndex
+
+from ..cookie import CookieChange
+from ..engine.codec import StoredHash, encode_as_json
+from ..engine.engine import Engine
+from ..engine.mirror import MirrorFields, stored_name
+from ..engine.record import Changes, Span
+from ..engine.state import STAND_IN, STORED, SessionState
+from ..errors import SessionValueError
+from ..options import Limits
+
+__all__ = ["LIMITS", "DictState", "Rules", "Session"]
+
+#: What a cookie can hold is no measure here, so these are four times those of a store.
+LIMITS = Limits(fields=1024, field_bytes=262_144, session_bytes=1_048_576)
+
+
+class Session(dict[str, Any]):
+    """
+    `request.session`: a dict with storage of its own.
+
+    It can do what Starlette's can. What has changed is found by comparing values when the response
+    starts, so changes inside lists and dicts are saved, too.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._is_accessed = self._is_marked = False
+        pairs = [
+            part.encode() if isinstance(part, str) else part
+            for name, value in dict.items(self)
+            for part in (stored_name(name), encode_as_json(value))
+        ]
+        self._fields = MirrorFields(LIMITS, {}, StoredHash(pairs), self, encode_as_json)
+
+    @property
+    def accessed(self) -> bool:
+        """Whether the app has used it, so that the response varies with the cookie."""
+        return self._is_accessed or self.modified
+
+    @property
+    def modified(self) -> bool:
+        """Whether there is something to write. Assigning True is the same as `mark_modified()`."""
+        try:
+            return self._is_marked or bool(self._fields.collect())
+        except SessionValueError:
+            return True
+
+    @modified.setter
+    def modified(self, value: bool) -> None:
+        self._is_marked = bool(value)
+
+    def mark_accessed(self) -> None:
+        """Note that the app has used the session. Starlette's `request.session` calls it."""
+        self._is_accessed = True
+
+    def mark_modified(self) -> None:
+        """Note a change, as in Starlette 1.0. Not needed: every change is noticed."""
+        self._is_accessed = self._is_marked = True
+
+    # Starlette before 1.0 does not call `mark_accessed`, so reading is noticed as well.
+
+    def __getitem__(self, key: str) -> Any:
+        self._is_accessed = True
+        return super().__getitem__(key)
+
+    def __contains__(self, key: object) -> bool:
+        self._is_accessed = True
+        return super().__contains__(key)
+
+    def __iter__(self) -> Iterator[str]:
+        self._is_accessed = True
+        return super().__iter__()
+
+    def __len__(self) -> int:
+        self._is_accessed = True
+        return super().__len__()
+
+    def get(self, key: str, default: Any = None, /) -> Any:
+        """Return a value, or *default*."""
+        self._is_accessed = True
+        return super().get(key, default)
+
+    def keys(self) -> Any:
+        """Return the names."""
+        self._is_accessed = True
+        return super().keys()
+
+    def values(self) -> Any:
+        """Return the values."""
+        self._is_accessed = True
+        return super().values()
+
+    def items(self) -> Any:
+        """Return names and values."""
+        self._is_accessed = True
+        return super().items()
+
+    def __reduce_ex__(self, _: SupportsIndex) -> tuple[Any, ...]:
+        return dict, (dict(self),)  # a copy belongs to no request
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """What all sessions of a middleware have in common."""
+
+    span: Span
+    renew_on: frozenset[str]
+    to_bytes: Any
+    #: A cookie is sent again by a request that uses the session, if the last one is older.
+    fresh_ms: int | None
+
+
+class DictState(SessionState):
+    """A session that the app sees as a dict."""
+
+    __slots__ = ("_rules", "session")
+    reissues = True
+
+    def __init__(
+        self, rules: Rules, engine: Engine, session_id: str | None, **of_request: Any
+    ) -> None:
+        self._rules = rules
+        self.session = Session()
+        super().__init__(engine, session_id, span=rules.span, **of_request)
+
+    @property
+    def accessed(self) -> bool:
+        """Whether the app has used it, or has changed it."""
+        return self.session._is_accessed  # noqa: SLF001
+
+    @accessed.setter
+    def accessed(self, value: bool) -> None:
+        self.session._is_accessed = value  # noqa: SLF001
+
+    @property
+    def may_have_changes(self) -> bool:
+        """True, because nothing watches the app's dict."""
+        return self.fields is not self.engine.no_fields
+
+    def replace_fields(self, stored: StoredHash) -> None:
+        """Fill the app's dict with other fields."""
+        self.fields = self.session._fields = MirrorFields(
+            self.engine.limits,
+            self.engine.shadows.checks,
+            stored,
+            self.session,
+            self._rules.to_bytes,
+        )
+
+    def collect(self) -> Changes:
+        """Return what has changed, and a new id if that says who somebody is."""
+        changes = super().collect()
+        if changes.fields:
+            self.accessed = True
+            if self.phase is STAND_IN:
+                self.writable()  # raises
+            if self.phase is STORED and self._identifies(changes.fields):
+                self.refuse_new_id()
+                changes.renews = True
+        return changes
+
+    def pop_cookie_change(self) -> CookieChange | None:
+        """Return what the browser must be told, once; a cookie that has aged is sent again."""
+        change = super().pop_cookie_change()
+        if change is None and self.accessed and self._has_aged() and self.session_id is not None:
+            change = CookieChange(self.session_id, is_new=False)
+        return change
+
+    def _identifies(self, fields: Mapping[str, bytes | None]) -> bool:
+        return any(fields.get(name) is not None for name in self._rules.renew_on & fields.keys())
+
+    def _has_aged(self) -> bool:
+        record, fresh_ms = self.record, self._rules.fresh_ms
+        if record is None or fresh_ms is None:
+            return False
+        metadata = record.metadata
+        return record.now_ms - (metadata.seen_ms or metadata.created_ms) > fresh_ms
