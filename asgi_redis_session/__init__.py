@@ -1,5 +1,6 @@
 """Server-side sessions for every ASGI app: one Redis hash per session."""
 
+from .absence import Absence
 from .cookie import CookiePolicy
 from .doctor import CheckReport, Finding
 from .errors import (
@@ -26,6 +27,7 @@ from .session import Session
 from .store import SessionStore
 
 __all__ = [
+    "Absence",
     "Backfill",
     "CheckReport",
     "CookiePolicy",

@@ -14,6 +14,8 @@ SessionError
 Each message says what happened, then what to do. None contains a session id or a stored value.
 """
 
+from .absence import Absence
+
 __all__ = [
     "DurabilityNotReached",
     "SearchUnavailable",
@@ -59,18 +61,35 @@ class SessionTooLate(SessionError, RuntimeError):
         "before that."
     )
 
+    OVER = (
+        "The request is over, so nothing would save this change. Call `await session.save()` "
+        "before it ends, or change the session from outside: `store.edit(handle)`."
+    )
+
     def __init__(self, message: str = RESPONSE_STARTED) -> None:
         super().__init__(message)
 
 
 class SessionGone(SessionError):
-    """The session was ended by another request. Nothing was written, and nothing was recreated."""
+    """
+    The session was ended by another request. Nothing was written, and nothing was recreated.
 
-    def __init__(self) -> None:
-        super().__init__(
-            "This session was ended while the request was running (logout, revocation or expiry), "
-            "so its changes were dropped. Ask the user to start again."
-        )
+    *absence*: why, as `session.absence` says it; None if that is not known.
+    """
+
+    def __init__(self, absence: Absence | None = None) -> None:
+        self.absence = absence
+        if absence is not None and absence.kind == "replaced":
+            super().__init__(
+                "This session was replaced while the request was running: a login or a renewal in "
+                "another request gave the browser a new id. Its changes were dropped; the next "
+                "request of this browser finds the new session."
+            )
+        else:
+            super().__init__(
+                "This session was ended while the request was running (logout, revocation or "
+                "expiry), so its changes were dropped. Ask the user to start again."
+            )
 
 
 class SessionLimitReached(SessionError):

@@ -109,6 +109,8 @@ class SessionMiddleware:
         else:
             if state.may_have_changes:
                 await exchange.finish()
+        finally:
+            state.is_over = True
 
     def _new_state(self, scope: Scope, refresh: Refresh) -> SessionState:
         headers = scope.get("headers", ())

@@ -72,7 +72,7 @@ async def edit_session(engine: Engine, handle: str) -> AsyncIterator[Session]:
     state.seal(_NO_NEW_ID)
     await actions.load(state)
     if state.record is None:
-        raise SessionGone
+        raise SessionGone(state.absence)
     try:
         yield Session(state)
         await actions.commit(state)

@@ -5,8 +5,9 @@ from collections.abc import Iterator, MutableMapping
 from datetime import datetime, timedelta
 from typing import Any, NoReturn, Self
 
+from .absence import Absence
 from .arguments import refuse_other
-from .engine import actions
+from .engine import actions, lifetimes
 from .engine.codec import check_name, to_base
 from .engine.record import Record, instant
 from .engine.state import UNLOADED, SessionState
@@ -223,7 +224,7 @@ class Session(_DictLike):
         """
         if idle is NOT_GIVEN and absolute is NOT_GIVEN:
             raise TypeError("session.set_lifetime needs idle= or absolute=.")
-        self._state.set_lifetime(idle, absolute)
+        lifetimes.shorten(self._state, idle, absolute)
 
     def __getitem__(self, name: str) -> Any:
         return self._state.readable().get(name)
@@ -286,6 +287,17 @@ class Session(_DictLike):
     def mark_modified(self) -> None:
         """Note a change, as in Starlette 1.0. Not needed: every change is noticed."""
         self._state.is_marked = True
+
+    @property
+    def absence(self) -> Absence | None:
+        """
+        Why there is no session; None if there is one. Raises `SessionNotLoaded`.
+
+        Use it to tell people why they have to log in again. What ended more than a minute ago is
+        `"unknown"` (`SessionStore(remember_ended=...)`). In a WebSocket or a stream, it also says
+        why `touch` or `still_valid` has returned False.
+        """
+        return self._state.absence
 
     @property
     def handle(self) -> str | None:

@@ -83,7 +83,9 @@ async def closing_when_revoked(
 
     *every*: how often Redis is asked, as a timedelta or in seconds. It is one command, and the
     sockets of a process share round trips. It does not extend the session's TTL. While Redis is
-    down, the socket stays open. *code*: the WebSocket close code (RFC 6455, 7.4).
+    down, the socket stays open. *code*: the WebSocket close code (RFC 6455, 7.4). The reason that
+    the client gets is the kind of `session.absence`: `"replaced"` after a login or a renewal in
+    another tab (connect again, with the new cookie), else `"logged_out"`, `"revoked"` and so on.
     """
     seconds = milliseconds("closing_when_revoked(every)", every) / 1000
     refuse_no_integer("closing_when_revoked(code)", code, 1000, 4999)
@@ -104,8 +106,9 @@ async def closing_when_revoked(
         watcher.cancel()
         await asyncio.wait([watcher])
     if block.cancelled_caught and websocket.application_state is WebSocketState.CONNECTED:
+        absence = session.absence
         with suppress(WebSocketDisconnect, RuntimeError):  # the client may have left already
-            await websocket.close(code)
+            await websocket.close(code, None if absence is None else absence.kind)
 
 
 def _session_of(connection: HTTPConnection) -> Session:

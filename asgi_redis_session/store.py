@@ -46,6 +46,7 @@ class StoreOptions(TypedDict, total=False):
     end_durability: Durability | None
     limits: Limits
     timeout: Duration
+    remember_ended: Duration
     on_event: Callable[[SessionEvent], None] | None
     insecure_tls: bool
 
@@ -72,6 +73,8 @@ class SessionStore:
     memory of the server that answered.
     *limits*: how large a session may become.
     *timeout*: the longest that a request waits for Redis, in seconds or as a timedelta.
+    *remember_ended*: for how long `session.absence` knows that a session was logged out, revoked or
+    ended by the limit, in seconds or as a timedelta.
     *on_event*: called with each `SessionEvent`; it must not block.
     *insecure_tls*: say True where TLS can't check certificates or host names, and that is known:
     then it is no warning, and no problem in `check()`.
@@ -93,6 +96,7 @@ class SessionStore:
         end_durability: Durability | None = None,
         limits: Limits = Limits(),  # noqa: B008  (frozen)
         timeout: Duration = 2.0,
+        remember_ended: Duration = 60.0,
         on_event: Callable[[SessionEvent], None] | None = None,
         insecure_tls: bool = False,
     ) -> None:
@@ -138,6 +142,7 @@ class SessionStore:
             end_durability=end_durability,
             limits=limits,
             timeout=milliseconds("SessionStore(timeout)", timeout) / 1000,
+            remember_ms=milliseconds("SessionStore(remember_ended)", remember_ended),
             on_event=on_event,
         )
         #: The sessions of a user: listed, counted, ended.

@@ -57,7 +57,7 @@ async def scan(redis: Redis, prefix: str) -> int:
     """How many sessions hold the product, without an index."""
     cursor, found = None, 0
     while cursor != 0:
-        cursor, keys = await redis.scan(cursor or 0, match=f"{prefix}:*", count=1000)
+        cursor, keys = await redis.scan(cursor or 0, match=f"{prefix}:*", count=1000, _type="hash")
         async with redis.pipeline(transaction=False) as pipeline:
             for key in keys:
                 pipeline.hget(key, "skus")

@@ -153,7 +153,7 @@ class SessionMiddleware(_SessionMiddleware):
             fields = _encoded(found)
             if fields and await actions.take_over(state, found.session_id, fields, found.lasts_ms):
                 if found.key is not None:
-                    self._engine.hashes.drop_foreign_soon(found.key)
+                    self._engine.hashes.drop_soon(found.key)
                 return
 
 

@@ -159,9 +159,9 @@ class DictState(SessionState):
             self.accessed = True
             if self.phase is STAND_IN:
                 self.writable()  # raises
-            if self.phase is STORED and self._identifies(changes.fields):
+            if self._identifies(changes.fields):
                 self.refuse_new_id()
-                changes.renews = True
+                changes.identifies, changes.renews = True, self.phase is STORED
         return changes
 
     def pop_cookie_change(self) -> CookieChange | None:

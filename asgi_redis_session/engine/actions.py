@@ -9,11 +9,13 @@ tasks of one request can share the session.
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any
 
+from ..absence import Absence
 from ..cookie import CookieChange
 from ..errors import SessionUnavailable, SessionValueError
 from ..options import Durability, Duration, NotGiven
 from . import verbs
 from .codec import StoredHash
+from .hashes import Ended
 from .ids import check_new_user_id
 from .record import Changes, span_of
 from .scripts import FREE
@@ -32,13 +34,15 @@ async def load(state: SessionState, *, again: bool = False) -> None:
     try:
         if state.phase is not UNLOADED and not again:
             return
-        handles, record = state.handles(), None
+        handles, record, ended = state.handles(), None, None
         if handles:
             record = await state.engine.hashes.load(
                 handles, extend=state.extends, from_cookie=state.had_cookie
             )
+            if record is None:
+                ended = await state.engine.hashes.absence(handles)
         state.note_extended()
-        state.adopt(record)
+        state.adopt(record, ended)
     except SessionUnavailable as error:
         state.do_without(error)
     finally:
@@ -85,17 +89,18 @@ async def fetch(state: SessionState, names: Sequence[str]) -> dict[str, Any]:
         if state.has_no_id():
             state.adopt(None)
         if state.phase is UNLOADED:
+            ended, handles = None, state.handles()
             try:
-                fetched = await state.engine.hashes.fetch(
-                    state.handles(), names, extend=state.extends
-                )
+                fetched = await state.engine.hashes.fetch(handles, names, extend=state.extends)
+                if fetched is None:
+                    ended = await state.engine.hashes.absence(handles)
             except SessionUnavailable as error:
                 state.do_without(error)
             else:
                 state.note_extended()
                 if fetched is not None:
                     return fetched
-                state.adopt(None)
+                state.adopt(None, ended)
     fields = state.readable()
     return {name: fields.get(name) for name in names if name in fields.values}
 
@@ -120,9 +125,10 @@ async def increment(state: SessionState, name: str, amount: int) -> int:
                     state.fields.set_stored(name, total, b"%d" % total)
                 state.raise_shortfall(shortfall)
                 return total
+            ended = await state.engine.hashes.absence(state.handles())
             if state.phase is STORED:
-                state.raise_gone()
-            state.adopt(None)
+                state.raise_gone(ended)
+            state.adopt(None, ended)
     return _increment_staged(state, name, amount)
 
 
@@ -139,6 +145,8 @@ async def commit(state: SessionState, durability: Durability | None = None) -> N
         if state.is_emptied(changes):
             state.withdraw_login()
             await _end(state, durability)
+        elif changes and state.is_straggler and not changes.is_login:
+            state.drop_straggler()
         elif changes and (state.phase is STORED or changes.fields or changes.login):
             await _write(state, changes, durability or state.engine.durability)
     finally:
@@ -189,7 +197,7 @@ async def still_valid(state: SessionState) -> bool:
     async with state.turn:
         if state.is_absent():
             return False
-        return await state.engine.hashes.exists(state.handles())
+        return await _remember(state, await state.engine.hashes.exists(state.handles()))
 
 
 async def touch(state: SessionState) -> bool:
@@ -200,7 +208,14 @@ async def touch(state: SessionState) -> bool:
         exists = await state.engine.hashes.touch(state.handles())
         if exists:
             state.note_extended()
-        return exists
+        return await _remember(state, exists)
+
+
+async def _remember(state: SessionState, exists: bool) -> bool:  # noqa: FBT001
+    """Note why the session does not exist, if it doesn't."""
+    if not exists:
+        state.note_absence(await state.engine.hashes.absence(state.handles()))
+    return exists
 
 
 async def _write(state: SessionState, changes: Changes, concern: Durability | None) -> None:
@@ -213,9 +228,11 @@ async def _write(state: SessionState, changes: Changes, concern: Durability | No
         state.restage(changes)
         raise
     if outcome.record is None:
-        state.raise_gone()
+        state.raise_gone(await state.engine.hashes.absence(state.handles()))
     state.session_id = outcome.session_id or state.session_id
     state.enter(STORED, outcome.record)
+    if outcome.is_fresh:
+        state.replace_fields(changes.stored())
     state.fields.committed(changes.fields)
     state.note_extended()
     if outcome.session_id is not None or changes.shortens or state.reissues:
@@ -234,7 +251,19 @@ def _verb_for(
         state.refuse_new_id()
         return verbs.create(engine, changes, changes.span(state.span), concern)
     verb = verbs.renew if changes.renews else verbs.save
-    return verb(engine, record, changes, extend=state.extends, concern=concern)
+    outcome = verb(engine, record, changes, extend=state.extends, concern=concern)
+    return _identify(state, outcome, changes, concern) if changes.identifies else outcome
+
+
+async def _identify(
+    state: SessionState,
+    renewal: Awaitable[verbs.Outcome],
+    changes: Changes,
+    concern: Durability | None,
+) -> verbs.Outcome:
+    return await verbs.begin_again(
+        state.engine, await renewal, changes, changes.span(state.span), concern
+    )
 
 
 async def _end(state: SessionState, durability: Durability | None) -> None:
@@ -247,7 +276,7 @@ async def _end(state: SessionState, durability: Durability | None) -> None:
     # A browser that sent an id which Redis does not know may hold a newer cookie by now.
     is_known = ending.existed and state.had_cookie
     state.cookie_change = CookieChange(None) if is_known else None
-    state.adopt(None)
+    state.adopt(None, Ended(Absence("logged_out")))
     state.raise_shortfall(ending.shortfall)
 
 
@@ -263,7 +292,7 @@ async def _end_conflicting(state: SessionState) -> None:
         )
         shortfall = ending.shortfall or shortfall
     state.cookie_change = CookieChange(None)
-    state.adopt(None)
+    state.adopt(None, Ended(Absence("logged_out")))
     state.raise_shortfall(shortfall)
 
 

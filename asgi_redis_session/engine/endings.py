@@ -9,12 +9,23 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
+from ..absence import AbsenceKind
 from ..errors import DurabilityNotReached, SessionLimitReached
 from ..events import EndReason
 from ..options import Durability
 from .engine import Engine
 from .places import Place
 from .pruning import PAGE, prune, prune_some_soon
+
+#: What a tombstone says, by the reason for which a session ends. One whose login has failed has an
+#: id that nobody was given.
+_KINDS: dict[EndReason, AbsenceKind | None] = {
+    "logout": "logged_out",
+    "revoked": "revoked",
+    "limit": "limit",
+    "replaced": "replaced",
+    "login_failed": None,
+}
 
 
 async def end_one(engine: Engine, user_id: str | int, handle: str) -> bool:
@@ -122,7 +133,7 @@ async def delete(
 ) -> tuple[str | None, DurabilityNotReached | None]:
     """Delete a hash; returns its user ("" for nobody), or None if there was no session."""
     reply, shortfall = await engine.hashes.delete(
-        handle, concern=concern, own_connection=own_connection
+        handle, _KINDS[reason], concern=concern, own_connection=own_connection
     )
     if reply.state <= 0:
         return None, shortfall

@@ -42,6 +42,7 @@ class Engine:
         end_durability: Durability | None,
         limits: Limits,
         timeout: float,
+        remember_ms: int,
         on_event: Callable[[SessionEvent], None] | None,
     ) -> None:
         self.lifetime = lifetime
@@ -68,6 +69,7 @@ class Engine:
             idle_ms=idle_ms,
             limits=limits,
             shadows=shadows,
+            remember_ms=remember_ms,
         )
         self.outside = Outside(self.client, self.reports, loads, shadows, idle_ms)
         self.places = Places(self.client)

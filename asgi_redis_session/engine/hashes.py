@@ -9,9 +9,10 @@ secret in use; *extend* says whether the command extends the TTL. All methods ra
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast, get_args
 
-from ..errors import DurabilityNotReached, SessionValueError
+from ..absence import Absence, AbsenceKind
+from ..errors import DurabilityNotReached, SessionUnavailable, SessionValueError
 from ..events import Events
 from ..options import Durability, Limits
 from ..transport.client import Client, Written
@@ -19,10 +20,14 @@ from ..transport.scripts import Script
 from . import scripts
 from .codec import CorruptValue, StoredHash, decode
 from .loads import Loads
-from .record import Changes, Record, Span
+from .record import Changes, Record, Span, instant
 from .reports import Reports
-from .scripts import CORRUPT, FULL, Began, Ended, Loaded, Taken
+from .scripts import CORRUPT, FULL, Began, Loaded, Taken
 from .shadows import Shadows
+
+#: How long a tombstone says that a session was replaced. Nobody needs it for longer: see
+#: `SessionState.is_straggler`.
+REPLACED_MS = 60_000
 
 
 class Sum(NamedTuple):
@@ -32,8 +37,19 @@ class Sum(NamedTuple):
     shortfall: DurabilityNotReached | None = None
 
 
+class Ended(NamedTuple):
+    """Why there is no session, and how long ago it ended; None if that is not known."""
+
+    absence: Absence
+    ago_ms: int | None = None
+
+
 class Hashes:
-    """The hashes of one store."""
+    """
+    The hashes of one store.
+
+    *remember_ms*: for how long a tombstone says why a session has ended.
+    """
 
     def __init__(
         self,
@@ -45,6 +61,7 @@ class Hashes:
         idle_ms: int,
         limits: Limits,
         shadows: Shadows,
+        remember_ms: int,
     ) -> None:
         self._client = client
         self._events = events
@@ -53,6 +70,7 @@ class Hashes:
         self._idle_ms = idle_ms
         self._limits = limits
         self._shadows = shadows
+        self._remember_ms = remember_ms
 
     # --- Reading ---
 
@@ -104,6 +122,28 @@ class Hashes:
         handle, reply = await self._find(handles, self._loads.none[False])
         return self._reports.is_there(handle, reply.state)
 
+    async def absence(self, handles: tuple[str, ...]) -> Ended:
+        """Say why there is no session under any of these handles."""
+        ended = Ended(Absence("unknown"))
+        for handle in handles:
+            keys: tuple[bytes, ...] = (self._tombstone(handle),)
+            if not self._client.is_cluster:  # see bury.lua
+                keys = (*keys, self._client.key(handle))
+            try:
+                reply = await self._client.call(scripts.ABSENCE, keys, idempotent=True)
+            except SessionUnavailable as error:
+                if not error.is_refusal:
+                    raise
+                continue
+            if reply.is_occupied:
+                return Ended(Absence("unreadable"))
+            kind = (reply.kind or b"").decode()
+            if reply.since is not None and kind in get_args(AbsenceKind):
+                since_ms = int(float(reply.since))
+                known = cast("AbsenceKind", kind)
+                return Ended(Absence(known, instant(since_ms)), reply.now_ms - since_ms)
+        return ended
+
     # --- The TTL ---
 
     def extend_soon(self, handles: tuple[str, ...]) -> None:
@@ -147,9 +187,7 @@ class Hashes:
         it was done; None: only look. Returns the state: above 0 if there is a session now, GONE if
         there was one, FREE if there was none.
         """
-        key = self._client.key(handle)
-        # The braces put the mark into the slot of the session (see docs/verbs.md).
-        mark = self._client.key(f"imported:{{{key.decode()}}}")
+        key, mark = self._client.key(handle), self._beside("imported", handle)
         arguments = ("" if lasts_ms is None else lasts_ms, *_span_args(span), "", *fields)
         reply = await self._client.call(scripts.IMPORT, (key, mark), arguments)
         if reply.now_ms:  # only create.lua tells the time
@@ -162,8 +200,8 @@ class Hashes:
         reply = await self._client.call(scripts.READ_FOREIGN, (key,), (field,), idempotent=True)
         return reply.raw
 
-    def drop_foreign_soon(self, key: bytes) -> None:
-        """Delete the session of another library, without waiting for the reply."""
+    def drop_soon(self, key: bytes) -> None:
+        """Delete a key that is no session of ours, without waiting for the reply."""
         self._client.call_soon(scripts.DROP_FOREIGN, (key,))
 
     def save_args(
@@ -226,17 +264,33 @@ class Hashes:
         return Sum(None)
 
     async def delete(
-        self, handle: str, *, concern: Durability | None = None, own_connection: bool = False
-    ) -> Written[Ended]:
-        """Delete the hash, and nothing else. State 1 if there was a session."""
+        self,
+        handle: str,
+        kind: AbsenceKind | None,
+        *,
+        concern: Durability | None = None,
+        own_connection: bool = False,
+    ) -> Written[scripts.Ended]:
+        """
+        Delete the hash, and nothing else. State 1 if there was a session.
+
+        *kind*: what its tombstone says; None: the browser has never had this session, so that there
+        is none.
+        """
+        keys: tuple[bytes, ...] = (self._client.key(handle),)
+        arguments: tuple[Any, ...] = (self._idle_ms,)
+        note = () if kind is None else (kind, self._lasts_ms(kind))
+        if note and not self._client.is_cluster:
+            keys, arguments = (*keys, self._tombstone(handle)), (*arguments, *note)
         written = await self._client.write(
             scripts.END,
-            (self._client.key(handle),),
-            (self._idle_ms,),
+            keys,
+            arguments,
             concern=concern,
             own_connection=own_connection,
         )
-        self._reports.is_there(handle, written.reply.state)
+        if self._reports.is_there(handle, written.reply.state) and self._client.is_cluster:
+            self._bury_soon(handle, kind)
         return written
 
     def delete_soon(self, handle: str) -> None:
@@ -247,7 +301,42 @@ class Hashes:
         """In a Cluster: take the session from its key. *user_id*: who logs in, or ""."""
         arguments = (self._idle_ms, user_id)
         key = self._client.key(handle)
-        return await self._client.write(scripts.TAKE, (key,), arguments, concern=concern)
+        taken = await self._client.write(scripts.TAKE, (key,), arguments, concern=concern)
+        if taken.reply.state > 0:
+            self._bury_soon(handle, "replaced")
+        return taken
+
+    def keys_to_move(self, handle: str, new_handle: str) -> tuple[bytes, bytes, bytes]:
+        """Return the keys of a script that gives a session another key."""
+        return self._client.key(handle), self._client.key(new_handle), self._tombstone(handle)
+
+    async def put_back(self, handle: str, packed: bytes) -> None:
+        """In a Cluster: put a session back that was taken, as if that had not happened."""
+        await self._client.call(scripts.PUT_BACK, (self._client.key(handle),), (packed,))
+        self.drop_soon(self._tombstone(handle))
+
+    # --- Keys ---
+
+    def _bury_soon(self, handle: str, kind: AbsenceKind | None) -> None:
+        """In a Cluster: leave a tombstone without waiting for the reply (fire and forget)."""
+        if kind is not None:
+            note = (kind, self._lasts_ms(kind))
+            self._client.call_soon(scripts.BURY, (self._tombstone(handle),), note)
+
+    def _lasts_ms(self, kind: AbsenceKind) -> int:
+        return REPLACED_MS if kind == "replaced" else self._remember_ms
+
+    def _tombstone(self, handle: str) -> bytes:
+        """Return the key that says for a while why a session is gone."""
+        return self._beside("ended", handle)
+
+    def _beside(self, what: str, handle: str) -> bytes:
+        """
+        Return a key in the slot of the session, which the braces see to (Redis Cluster: hash tags).
+
+        No list or scan of sessions takes it for one: it has no handle after the prefix.
+        """
+        return self._client.key(f"{what}:{{{self._client.key(handle).decode()}}}")
 
     # --- Arguments ---
 

@@ -72,7 +72,7 @@ class Changes:
 
     *fields*: encoded values to write, None to remove. *idle_ms*, *absolute_ms*: a shorter lifetime;
     None leaves it as it is. *renews*: the session gets a new id. *login*: it gets one for a user
-    who logs in.
+    who logs in. *identifies*: a field says who somebody is, which is a login without `login`.
     """
 
     fields: dict[str, bytes | None] = field(default_factory=dict)
@@ -80,6 +80,12 @@ class Changes:
     absolute_ms: int | None = None
     renews: bool = False
     login: Login | None = None
+    identifies: bool = False
+
+    @property
+    def is_login(self) -> bool:
+        """Whether somebody logs in, so that the changes must not be lost."""
+        return self.login is not None or self.identifies
 
     def __bool__(self) -> bool:
         return bool(self.fields or self.shortens or self.renews or self.login)
@@ -104,6 +110,7 @@ class Changes:
             self.absolute_ms if later.absolute_ms is None else later.absolute_ms,
             self.renews or later.renews,
             later.login or self.login,
+            self.identifies or later.identifies,
         )
 
     def hset_args(self) -> list[str | bytes]:
@@ -113,6 +120,11 @@ class Changes:
             if raw is not None:
                 parts += (name, raw)
         return parts
+
+    def stored(self) -> StoredHash:
+        """Return a hash that holds these changes and nothing else."""
+        parts = self.hset_args()
+        return StoredHash([part.encode() if isinstance(part, str) else part for part in parts])
 
     def hdel_args(self) -> list[str]:
         """Names to remove, as HDEL takes them."""

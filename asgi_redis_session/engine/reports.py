@@ -54,6 +54,11 @@ class Reports:
             self._events.counted.gone += 1
             self._events.emit("gone", handle, user_id=user_id)
 
+    def straggled(self, handle: str | None) -> None:
+        """A commit of a request whose session has a new id by now: it was dropped."""
+        self._events.counted.gone += 1
+        self._events.emit("gone", handle)
+
     def corrupt(self, handle: str, reason: str) -> None:
         """There is something under the key that is no session of this library."""
         logger.error(

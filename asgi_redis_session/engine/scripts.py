@@ -17,7 +17,7 @@ GONE, CORRUPT, TAKEN, FOREIGN, FULL, CHANGED, FREE = 0, -1, -2, -3, -4, -5, -6
 
 
 class State(NamedTuple):
-    """Only the state: write_shadows.lua, put_back.lua."""
+    """Only the state: write_shadows.lua, put_back.lua, bury.lua."""
 
     key: bytes
     state: int
@@ -65,6 +65,16 @@ class Ended(NamedTuple):
     key: bytes
     state: int
     user: bytes | None = None
+
+
+class Missing(NamedTuple):
+    """absence.lua: *is_occupied* 1: there is something that can't be read. *kind*: why it ended."""
+
+    key: bytes
+    now_ms: int
+    is_occupied: int
+    kind: bytes | None = None
+    since: bytes | None = None
 
 
 class Taken(NamedTuple):
@@ -153,6 +163,8 @@ CREATE = _script(Began, "common.lua", "create.lua")
 LOGIN = _script(Began, "common.lua", "login.lua")
 INCREMENT = _script(Incremented, "common.lua", "increment.lua")
 END = _script(Ended, "common.lua", "end.lua")
+BURY = _script(State, "common.lua", "bury.lua")
+ABSENCE = _script(Missing, "absence.lua")
 WRITE_SHADOWS = _script(State, "common.lua", "write_shadows.lua")
 
 # In a Cluster, a move to another key takes two scripts: the session is taken from its old key, then
@@ -176,7 +188,7 @@ PLACE_FIND = _script(Found, "places_common.lua", "place_find.lua")
 
 #: All of them: to load them into a server beforehand, or to list what they do.
 SCRIPTS: tuple[Script[Any], ...] = (
-    *(LOAD, SAVE, CREATE, LOGIN, INCREMENT, END, WRITE_SHADOWS),
+    *(LOAD, SAVE, CREATE, LOGIN, INCREMENT, END, BURY, ABSENCE, WRITE_SHADOWS),
     *(TAKE, RESTORE_SAVE, RESTORE_LOGIN, PUT_BACK),
     *(IMPORT, READ_FOREIGN, DROP_FOREIGN),
     *(PLACE_RESERVE, PLACE_MOVE, PLACE_CONFIRM, PLACE_RELEASE, PLACE_LIST, PLACE_FIND),

@@ -7,8 +7,10 @@ sends those.
 """
 
 from enum import Enum
+from time import monotonic
 from typing import NoReturn
 
+from ..absence import Absence
 from ..cookie import CookieChange
 from ..errors import (
     DurabilityNotReached,
@@ -18,12 +20,12 @@ from ..errors import (
     SessionUnavailable,
     SessionValueError,
 )
-from ..options import NOT_GIVEN, Duration, NotGiven
 from . import verbs
 from .codec import StoredHash
 from .engine import Engine
 from .fields import Fields
-from .record import Changes, Login, PeerInfo, Record, Span, span_of
+from .hashes import Ended
+from .record import Changes, Login, PeerInfo, Record, Span
 from .turn import Turn
 
 
@@ -45,6 +47,11 @@ class Phase(Enum):
 UNLOADED, NEW, STORED, STAND_IN = Phase
 
 
+#: For how many seconds a request with an old id is taken for one that was sent before the browser
+#: got the new one.
+_STRAGGLES = 10.0
+
+
 class SessionState:
     """
     One request's session.
@@ -58,11 +65,15 @@ class SessionState:
     """
 
     __slots__ = (
+        "_absence",
+        "_ended_at",
         "_handles",
         "_is_former",
         "_is_long_lived",
         "_is_tolerant",
         "_sealed",
+        "_sent_id",
+        "_was_here",
         "accessed",
         "changes",
         "conflicting",
@@ -72,6 +83,7 @@ class SessionState:
         "fields",
         "had_cookie",
         "is_marked",
+        "is_over",
         "peer",
         "phase",
         "record",
@@ -100,6 +112,7 @@ class SessionState:
         self.session_id = session_id
         self._handles = handles  # empty: not computed yet, or there is no id
         self.had_cookie = session_id is not None
+        self._sent_id = session_id
         self.extends = extends
         self._is_tolerant = is_tolerant
         self.peer = peer
@@ -120,6 +133,13 @@ class SessionState:
         self.record: Record | None = None
         #: Its fields. While nothing was read, an empty object that all sessions share.
         self.fields = engine.no_fields
+        # Why Redis holds nothing, and when it was replaced, by this process's clock.
+        self._absence: Absence | None = None
+        self._ended_at = 0.0
+        # Whether the session has ended during this request.
+        self._was_here = False
+        #: Whether the request is over, so that nobody will commit.
+        self.is_over = False
         #: Whether the app has used the session, so that the response varies with the cookie.
         self.accessed = False
         #: Whether the app has called `mark_modified`.
@@ -131,23 +151,6 @@ class SessionState:
         if self.phase is STORED:
             self.refuse_new_id()
             self.stage().renews = True
-
-    def set_lifetime(self, idle: Duration | NotGiven, absolute: Duration | NotGiven | None) -> None:
-        """Let the session end sooner."""
-        self.writable()
-        limit = self._current_span()
-        wanted = span_of("set_lifetime", limit, idle, absolute)
-        if wanted.idle_ms > limit.idle_ms:
-            raise _too_long("idle", limit.idle_ms)
-        if limit.absolute_ms is not None and (
-            wanted.absolute_ms is None or wanted.absolute_ms > limit.absolute_ms
-        ):
-            raise _too_long("absolute", limit.absolute_ms)
-        changes = self.stage()
-        if idle is not NOT_GIVEN:
-            changes.idle_ms = wanted.idle_ms
-        if absolute is not NOT_GIVEN:
-            changes.absolute_ms = wanted.absolute_ms
 
     def readable(self) -> Fields:
         """Return the fields, or raise an error that says why they can't be read."""
@@ -165,8 +168,46 @@ class SessionState:
                 "to it would lose the user's real one. Try again later."
             )
         if self.phase is NEW:
+            if self._was_here and self._sealed is not None:
+                raise SessionGone(self.absence)
             self.refuse_new_id()
+        if self.is_over:
+            raise SessionTooLate(SessionTooLate.OVER)
         return fields
+
+    @property
+    def absence(self) -> Absence | None:
+        """Why there is no session; None if there is one."""
+        if self._absence is not None:
+            return self._absence
+        if self.record is not None:
+            return None
+        if self.phase is UNLOADED and self.handles():
+            raise SessionNotLoaded
+        if self.phase is STAND_IN:
+            return Absence("unavailable")
+        return Absence("conflict" if self.conflicting else "no_cookie")
+
+    def note_absence(self, ended: Ended) -> None:
+        """Redis has said why there is no session."""
+        self._absence = ended.absence
+        if ended.ago_ms is not None:
+            self._ended_at = monotonic() - ended.ago_ms / 1000
+
+    @property
+    def is_straggler(self) -> bool:
+        """
+        Whether this request was sent before the browser got the new id of its session.
+
+        What it writes would begin another session, whose cookie would undo the login. For a short
+        while only: an answer that never reached the browser must not lock its user out.
+        """
+        absence = self._absence
+        return (
+            absence is not None
+            and absence.kind == "replaced"
+            and monotonic() - self._ended_at < _STRAGGLES
+        )
 
     @property
     def may_have_changes(self) -> bool:
@@ -243,10 +284,16 @@ class SessionState:
         elif phase is NEW:
             self.session_id, self._handles = None, ()
 
-    def adopt(self, record: Record | None) -> None:
-        """Take over what Redis holds; None: nothing. What was staged is forgotten."""
+    def adopt(self, record: Record | None, ended: Ended | None = None) -> None:
+        """
+        Take over what Redis holds; None: nothing. What was staged is forgotten.
+
+        *ended*: why there is nothing; None if the browser has sent no id.
+        """
         self.withdraw_login()
-        self.changes = None
+        self.changes = self._absence = None
+        if ended is not None:
+            self.note_absence(ended)
         if record is None:
             self.replace_fields(StoredHash())
             self.enter(NEW)
@@ -264,10 +311,19 @@ class SessionState:
         self.replace_fields(StoredHash())
         self.enter(STAND_IN)
 
-    def raise_gone(self) -> NoReturn:
+    def drop_straggler(self) -> NoReturn:
+        """Drop what is staged, and raise `SessionGone`: the browser has a newer session."""
+        handle = self.engine.ids.handles(self._sent_id)[0] if self._sent_id else None
+        self.engine.reports.straggled(handle)
+        self.discard()
+        self.replace_fields(StoredHash())
+        raise SessionGone(self._absence)
+
+    def raise_gone(self, ended: Ended) -> NoReturn:
         """The session has ended: go on with a new one, and raise `SessionGone`."""
-        self.adopt(None)
-        raise SessionGone
+        self.adopt(None, ended)
+        self._was_here = True
+        raise SessionGone(ended.absence)
 
     def replace_fields(self, stored: StoredHash) -> None:
         """Show other fields: what Redis returned, or none. What was staged is forgotten."""
@@ -340,22 +396,3 @@ class SessionState:
         login = self.pending_login
         keeps_data = login is None or login.keeps_data
         return self.phase is STORED and keeps_data and self.fields.is_unchanged(name)
-
-    def _current_span(self) -> Span:
-        """How long the session lives as it is."""
-        login, record, default = self.pending_login, self.record, self.span
-        if login is not None:
-            return login.span
-        if record is None:
-            return default
-        deadline_ms = record.metadata.deadline_ms
-        absolute_ms = None if deadline_ms is None else deadline_ms - record.metadata.created_ms
-        return Span(record.metadata.idle_ms or default.idle_ms, absolute_ms)
-
-
-def _too_long(half: str, limit_ms: int) -> SessionValueError:
-    return SessionValueError(
-        f"session.set_lifetime may only shorten a session's life, and {half} would be longer than "
-        f"its {limit_ms / 1000:g} s. Give a shorter one, or a longer Lifetime to the SessionStore "
-        "or to `login`."
-    )

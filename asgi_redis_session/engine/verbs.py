@@ -32,12 +32,13 @@ class Outcome(NamedTuple):
     What a verb has made of a session.
 
     *record* None: the session has ended, and nothing was written. *session_id*: its new id; None if
-    it has kept the old one.
+    it has kept the old one. *is_fresh*: it holds what was written now, and nothing of before.
     """
 
     record: Record | None
     session_id: str | None = None
     shortfall: DurabilityNotReached | None = None
+    is_fresh: bool = False
 
 
 class Ending(NamedTuple):
@@ -64,6 +65,19 @@ async def create(
     engine.events.emit("created", handle)
     record = Record.begin(handle, reply.state, reply.now_ms, span, None)
     return Outcome(record, session_id, shortfall)
+
+
+async def begin_again(
+    engine: Engine, outcome: Outcome, changes: Changes, span: Span, concern: Durability | None
+) -> Outcome:
+    """
+    After a renewal: if the session had ended, create one that holds these changes alone.
+
+    For changes that say who somebody is: they must not be lost to a parallel login, for instance.
+    """
+    if outcome.record is not None:
+        return outcome
+    return (await create(engine, changes, span, concern))._replace(is_fresh=True)
 
 
 async def save(
@@ -171,14 +185,16 @@ async def login(
     """
     Complete a login, which has reserved its place.
 
-    *record*: the session on which the user logs in, if Redis holds one. The result has no record if
-    the place was revoked meanwhile, or if the session whose data was to be kept has ended.
+    *record*: the session on which the user logs in, if Redis holds one. If it has ended meanwhile
+    (by a second login at the same time, for instance), the login is carried out without its data.
+    The result has no record if the place was revoked meanwhile.
     """
     login = changes.login
     assert login is not None  # noqa: S101  (the caller looks)
     index, span = engine.places.key_of(login.user_id), changes.span(login.span)
     # 2. The hash: login.lua moves the old session to the new key, create.lua begins without it.
-    written: Written[Any]
+    written: Written[Any] = Written(None)
+    is_fresh = record is None or not login.keeps_data
     if record is not None and login.keeps_data:
         arguments = engine.hashes.login_args(changes, span)
         written = await _move(
@@ -190,7 +206,8 @@ async def login(
             login=login,
             concern=concern,
         )
-    else:
+        is_fresh = written.reply.state == GONE
+    if is_fresh:
         written = await engine.hashes.create(login.handle, changes, span, concern)
     reply, shortfall = written
     if reply.state <= 0:
@@ -217,7 +234,7 @@ async def login(
         )
         shortfall = ending.shortfall or shortfall
     engine.events.emit("logged_in", login.handle, user_id=login.user_id)
-    return Outcome(began, login.session_id, shortfall)
+    return Outcome(began, login.session_id, shortfall, is_fresh)
 
 
 # --- End ---
@@ -274,22 +291,22 @@ async def _move(
     *forms*: the script for one node, and the second step in a Cluster.
     """
     client, (script, restore) = engine.client, forms
-    old, new = client.key(record.handle), client.key(handle)
     if not client.is_cluster:
-        return await client.write(script, (old, new), arguments, concern=concern)
+        keys = engine.hashes.keys_to_move(record.handle, handle)
+        return await client.write(script, keys, arguments, concern=concern)
     user_id = "" if login is None else login.user_id
     taken, taken_shortfall = await engine.hashes.take(record.handle, user_id, concern)
     if taken.state <= 0:
         return Written(taken, None)
     try:
         reply, shortfall = await client.write(
-            restore, (new,), (taken.packed, *arguments), concern=concern
+            restore, (client.key(handle),), (taken.packed, *arguments), concern=concern
         )
     except SessionUnavailable as error:
         if error.is_refusal and record.metadata.user_id is None:
             # The other node is full, for instance. An anonymous session is put back. A user's may
             # have been revoked meanwhile, and must not come back.
-            await client.call(scripts.PUT_BACK, (old,), (taken.packed,))
+            await engine.hashes.put_back(record.handle, taken.packed)
         raise
     return Written(reply, shortfall or taken_shortfall)
 

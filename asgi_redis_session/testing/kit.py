@@ -115,10 +115,14 @@ class SessionKit:
         return self._portal.call(self._own.revoke, handle)
 
     def keys(self) -> list[str]:
-        """All keys of this test in Redis."""
+        """
+        All keys of this test in Redis: sessions, and the lists of users.
+
+        Keys that only say for a while that a session ended or was taken over are left out.
+        """
         pattern = f"{self.prefix}:*"
         found = [server.scan_iter(pattern, count=1000) for server in self._servers]
-        return sorted(key.decode() for keys in found for key in keys)
+        return sorted(key.decode() for keys in found for key in keys if b"{" not in key)
 
     @contextmanager
     def count(self) -> Iterator[CommandCount]:

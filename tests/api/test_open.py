@@ -18,6 +18,7 @@ from asgi_redis_session import (
 )
 
 from ..support.internals import handle_of, key_of
+from ..support.keyspace import session_keys
 from .common import MINUTE, NOWHERE, PLAIN, WELL_FORMED, Make, create, log_in
 
 pytestmark = pytest.mark.on_cluster
@@ -59,7 +60,7 @@ async def test_nothing_is_made_of_nothing(store: SessionStore, admin: Any, prefi
     async with store.open(None) as opened:
         assert len(opened.session) == 0
     assert opened.set_cookie is None
-    assert not list(admin.scan_iter(f"{prefix}:*"))
+    assert not session_keys(admin, prefix)
 
 
 @pytest.mark.parametrize("kind", [str, bytes])
@@ -249,7 +250,7 @@ async def test_a_session_that_ended_meanwhile_is_not_recreated(
             assert await theirs.users.revoke_all("ann") == 1
     assert opened.set_cookie is None
     await ours.drain()
-    assert not list(admin.scan_iter(f"{prefix}:*"))
+    assert not session_keys(admin, prefix)
 
 
 async def test_two_workers_keep_each_others_fields(make: Make) -> None:

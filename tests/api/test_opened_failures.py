@@ -8,6 +8,7 @@ import pytest
 from asgi_redis_session import SessionStore, SessionUnavailable
 
 from ..support.internals import index_key_of
+from ..support.keyspace import session_keys
 from ..support.steps import Steps
 
 
@@ -24,5 +25,5 @@ async def test_a_login_whose_commit_fails_gives_its_place_back(
             steps.fail_at(1, error, done=True)
     await store.drain()
     assert admin.zcard(index_key_of(store, "ann")) == 0
-    assert list(admin.scan_iter(f"{store.prefix}:*")) == []
+    assert session_keys(admin, store.prefix) == []
     assert opened.set_cookie is None

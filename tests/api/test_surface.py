@@ -47,7 +47,7 @@ EXPECTED = {
         # verbs
         "fetch increment load login logout reload renew save set_lifetime still_valid touch "
         # what is known
-        "accessed authenticated_at created_at expires_at handle is_fresh is_new loaded "
+        "absence accessed authenticated_at created_at expires_at handle is_fresh is_new loaded "
         "mark_accessed mark_modified modified user_id"
     ),
     "Users": "count list revoke revoke_all revoke_others",

@@ -41,6 +41,7 @@ from asgi_redis_session.testing import SessionKit
 
 from ..support.documents import BLOCK, ROOT, blocks
 from ..support.internals import open_session
+from ..support.keyspace import session_keys
 from ..support.serving import serve
 from ..support.sessions import PLAIN
 
@@ -140,10 +141,10 @@ def readme(session_redis_url: str, admin: Any) -> Iterator[tuple[str, Any]]:
     assert code.count("redis://localhost:6379/0") == 1
     namespace: dict[str, Any] = {}
     exec(code.replace("redis://localhost:6379/0", session_redis_url), namespace)
-    assert list(admin.scan_iter("session:*")) == []
+    assert session_keys(admin, "session") == []
     with serve(namespace["app"]) as url:
         yield url, admin
-    for key in admin.scan_iter("session:*"):
+    for key in session_keys(admin, "session"):
         admin.delete(key)
 
 
@@ -163,7 +164,7 @@ def test_the_readmes_transcripts_are_true(readme: tuple[str, Any]) -> None:
     printed = subprocess.run([*words, "-s"], check=True, capture_output=True, text=True).stdout
     assert masked(printed) == masked(expected)
 
-    (key,) = admin.scan_iter("session:*")
+    (key,) = session_keys(admin, "session")
     assert re.fullmatch(rb"session:[0-9a-f]{32}", key)
     command, _, expected = hgetall.partition("\n")
     assert re.fullmatch(r"\$ redis-cli HGETALL session:[0-9a-f]{32}", command)

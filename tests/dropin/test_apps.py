@@ -21,6 +21,7 @@ from starlette.websockets import WebSocket
 from asgi_redis_session import SessionMiddleware, SessionStore
 from asgi_redis_session.testing import SessionKit
 
+from ..support.keyspace import session_keys
 from ..support.sessions import PLAIN
 from .conftest import ROUTES, browser, set_cookies
 
@@ -143,7 +144,7 @@ def test_a_url_is_enough_for_a_store(session_redis_url: str, admin: redis.Redis)
         client.post("/update", json={"some": "data"})
         assert client.get("/view").json() == {"session": {"some": "data"}}
         client.post("/clear")
-    assert list(admin.scan_iter("session:*")) == []
+    assert session_keys(admin, "session") == []
 
 
 # --- WebSockets ---

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from asgi_redis_session import SessionEvent, SessionValueError
 
+from ..support.keyspace import session_keys
 from ..support.page import Page
 from ..support.refused import REFUSED, Level, Word, accepted, refused
 from ..support.values import containers, is_helpful, names, nested, same, values
@@ -31,7 +32,7 @@ def hashes(admin: redis.Redis, prefix: str) -> Callable[[], dict[bytes, Any]]:
     """A function that reads everything this test has in Redis."""
 
     def read() -> dict[bytes, Any]:
-        return {key: admin.hgetall(key) for key in admin.scan_iter(f"{prefix}:*", count=1_000)}
+        return {key: admin.hgetall(key) for key in session_keys(admin, prefix)}
 
     return read
 
@@ -209,7 +210,7 @@ async def test_a_stored_value_beyond_todays_limits_can_still_be_read(
 ) -> None:
     """Reading is not writing: a value deeper than the limit does not fail requests that read it."""
     await page(lambda session: session.update(v=[1]))
-    (key,) = admin.scan_iter(f"{prefix}:*")
+    (key,) = session_keys(admin, prefix)
     admin.hset(key, "v", b"[" * 40 + b"]" * 40)
     for _ in range(2):
         response = await page(lambda session: session["v"])

@@ -24,6 +24,7 @@ from ..support.internals import (
     open_session,
     refresh,
 )
+from ..support.keyspace import session_keys
 from ..support.sessions import create
 
 pytestmark = pytest.mark.on_cluster
@@ -66,7 +67,7 @@ class World:
             await running
 
     def keys(self) -> list[str]:
-        return sorted(key.decode() for key in self.admin.scan_iter(f"{self.store.prefix}:*"))
+        return sorted(key.decode() for key in session_keys(self.admin, self.store.prefix))
 
     def fields(self, key: str) -> dict[bytes, bytes]:
         return {

@@ -24,6 +24,7 @@ from websockets.sync.client import connect
 
 from asgi_redis_session.devserver import DevServer
 
+from ..support.keyspace import session_keys
 from ..support.serving import serve
 
 pytestmark = pytest.mark.anywhere
@@ -68,7 +69,7 @@ def app_of(name: str) -> Any:
 
 def only_session(database: Database, idle: int = 1800) -> dict[bytes, bytes]:
     """The user's fields of the one session that there is."""
-    (key,) = database.keys("session:*")
+    (key,) = session_keys(database, "session")
     assert 0 < database.ttl(key) <= idle
     return {n: v for n, v in database.hgetall(key).items() if not n.startswith(b"@")}
 
@@ -95,7 +96,7 @@ def test_the_counter_counts_each_browser_by_itself(database: Database) -> None:
         assert texts == ["Visit 1\n", "Visit 2\n", "Visit 3\n"]
         assert only_session(database) == {b"visits": b"3"}
         assert httpx.get(url).text == "Visit 1\n"
-    assert len(database.keys("*")) == 2
+    assert len(session_keys(database)) == 2
 
 
 def test_the_counters_other_page_waits_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,7 +135,7 @@ def test_dropin_keeps_its_session_in_redis(database: Database) -> None:
     assert "You are logged in." in after
     assert "You are logged in." not in later
     assert "Hello stranger" in out
-    assert database.keys("*") == []
+    assert session_keys(database) == []
 
 
 def test_dropin_differs_from_the_old_app_by_an_import_and_an_argument(
@@ -169,7 +170,7 @@ def test_the_cart_sees_changes_deep_inside(database: Database) -> None:
         browser.delete("/cart")
         assert browser.get("/cart").json() == {"items": [], "voucher": None}
         assert not browser.cookies
-    assert database.keys("*") == []
+    assert session_keys(database) == []
 
 
 def test_the_draft_is_saved_while_the_socket_is_open(database: Database) -> None:
@@ -187,7 +188,7 @@ def test_the_draft_is_saved_while_the_socket_is_open(database: Database) -> None
             socket.send("too late")
             with pytest.raises(ConnectionClosed, match="Your session has ended"):
                 socket.recv(10)
-    assert database.keys("*") == []
+    assert session_keys(database) == []
 
 
 def test_a_socket_without_a_session_is_refused(database: Database) -> None:
@@ -195,7 +196,7 @@ def test_a_socket_without_a_session_is_refused(database: Database) -> None:
     with serve(app_of("websocket")) as url, pytest.raises(InvalidStatus) as refused:
         connect(f"ws{url.removeprefix('http')}/draft")
     assert refused.value.response.status_code == 403
-    assert database.keys("*") == []
+    assert session_keys(database) == []
 
 
 def test_the_bare_app_remembers_and_forgets(database: Database) -> None:
@@ -206,7 +207,7 @@ def test_the_bare_app_remembers_and_forgets(database: Database) -> None:
         assert only_session(database) == {b"pages": b'["/a","/b"]'}
         assert browser.get("/forget").text == "Forgotten.\n"
         assert not browser.cookies
-        assert database.keys("*") == []
+        assert session_keys(database) == []
         assert browser.get("/c").text == "You have been to /c\n"
 
 
@@ -244,7 +245,7 @@ def ends(browser: httpx.Client) -> list[str]:
 
 def age_logins(database: Database, hours: int) -> None:
     """Let every log-in have been so many hours ago."""
-    for key in database.keys("session:*"):
+    for key in session_keys(database, "session"):
         if database.type(key) == b"hash":
             database.hincrby(key, "@auth", -hours * 3_600_000)
 
@@ -278,7 +279,7 @@ def test_the_account_page_ends_all_others(
     assert [browser.get("/").status_code for browser in (laptop, phone, tablet)] == [200, 401, 401]
     assert laptop.post("/logout").status_code == 401
     assert not laptop.cookies
-    assert database.keys("*") == []
+    assert session_keys(database) == []
 
 
 def test_the_account_page_ends_no_device_of_somebody_else(
@@ -318,7 +319,7 @@ def test_deleting_the_account_asks_for_the_password_if_the_login_is_old(
     assert "Your account is deleted" in laptop.post("/delete").text
     assert not laptop.cookies
     assert phone.get("/").status_code == 401
-    assert database.keys("*") == []
+    assert session_keys(database) == []
 
 
 @pytest.fixture
@@ -368,7 +369,7 @@ def test_the_shop_brings_its_redis_and_takes_it_along(shop: Start, number: signa
     with redis.Redis.from_url(f"redis://{place}") as client:
         pid = client.info("server")["process_id"]
         assert len(client.keys("shop:user:*")) == 1
-        assert len(client.keys("shop:*")) == 2
+        assert len(session_keys(client, "shop")) == 2
     process.send_signal(number)
     assert process.communicate() == ("", "")
     assert process.returncode == 0

@@ -20,6 +20,7 @@ import anyio
 import httpx
 import pytest
 
+from ..support.keyspace import session_keys
 from ..support.serving import PATIENCE, serve
 
 pytestmark = pytest.mark.anywhere
@@ -145,7 +146,7 @@ def prefer(theme: str, currency: str) -> Step:
 def everything(admin: Any) -> list[bytes]:
     """Every key, field and value of this Redis."""
     seen: list[bytes] = []
-    for key in admin.scan_iter("*"):
+    for key in session_keys(admin):
         seen.append(key)
         if admin.type(key) == b"hash":
             seen += [part for pair in admin.hgetall(key).items() for part in pair]
@@ -213,7 +214,7 @@ async def test_three_customers_two_instances_one_restart(
 
 def assert_one_whole_hash_each(admin: Any, prefix: str) -> None:
     """Under the prefix is a hash for each customer, listed in an index, and nothing else."""
-    keys = sorted(admin.scan_iter(f"{prefix}:*"))
+    keys = sorted(session_keys(admin, prefix))
     handles = [key for key in keys if re.fullmatch(prefix.encode() + rb":[0-9a-f]{32}", key)]
     indexes = sorted({*keys} - {*handles})
     assert all(re.fullmatch(prefix.encode() + rb":user:[0-9a-f]{32}", key) for key in indexes)
@@ -269,7 +270,7 @@ async def test_another_customer_gets_an_empty_cart(
         assert await browser.session() == {"user": "Bob"}
         await browser.do(put("jug"))
         assert await browser.session() == {"user": "Bob", "cart": {"jug": 1}}
-    handle, index = sorted(admin.scan_iter(f"{prefix}:*"))
+    handle, index = sorted(session_keys(admin, prefix))
     assert b":user:" in index
     assert admin.hget(handle, "@user") == b"Bob"
 
@@ -281,7 +282,7 @@ async def test_logging_out_on_one_instance_logs_out_on_all(
     urls = [instance.url for instance in instances]
     async with Customer(*urls) as ann, Customer(*urls) as thief:
         await ann.do(login("Ann"), ("/logout", {}))
-        assert list(admin.scan_iter(f"{prefix}:*")) == []
+        assert session_keys(admin, prefix) == []
         assert [await ann.session() for _ in urls] == [NOBODY, NOBODY]
         assert [await thief.session(ann.ids[0]) for _ in urls] == [NOBODY, NOBODY]
 
@@ -322,7 +323,7 @@ def test_nonsense_leaves_no_trace(
     response = httpx.post(url + path, data=data, timeout=PATIENCE)
     assert response.status_code == status
     assert "set-cookie" not in response.headers
-    assert list(admin.scan_iter(f"{prefix}:*")) == []
+    assert session_keys(admin, prefix) == []
 
 
 @pytest.fixture

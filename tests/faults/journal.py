@@ -17,6 +17,7 @@ from typing import Any, Literal, Self
 from asgi_redis_session import SessionStore
 
 from ..support.internals import handle_of, index_key_of
+from ..support.keyspace import session_keys
 from .shop import GONE, OK, Browser, app_of
 
 #: So many writes, then another session begins: half of the browsers keep the old, half end it.
@@ -199,7 +200,7 @@ class Journal:
             elif told.end == "no":
                 self._compare(told, found, tally)
             tally.partial += _is_half(found)
-        keys = list(self.redis.scan_iter(f"{self._store.prefix}:*", count=1000))
+        keys = session_keys(self.redis, self._store.prefix)
         tally.immortal = sum(self.redis.pttl(key) == -1 for key in keys)
         return tally
 

@@ -13,6 +13,7 @@ import pytest
 from asgi_redis_session import Lifetime, SessionStore
 
 from ..support.internals import open_session
+from ..support.keyspace import session_keys
 from ..support.sessions import create
 from .servers import Server
 from .shop import OK, Browser, app_of
@@ -31,7 +32,7 @@ class Clocked:
 
     def ttl(self) -> float:
         """How long the only session has, in seconds."""
-        (key,) = self.admin.keys(f"{self.store.prefix}:*")
+        (key,) = session_keys(self.admin, self.store.prefix)
         return float(self.admin.pttl(key) / 1000)
 
     async def is_there(self, session_id: str) -> bool:
@@ -78,7 +79,7 @@ async def test_the_clock_of_redis_jumps_forward(clocked: Clocked) -> None:
     assert await clocked.is_there(session_id)
     clocked.set_clock(20 * MINUTE + 31 * MINUTE)
     assert not await clocked.is_there(session_id)
-    assert clocked.admin.keys() == []
+    assert session_keys(clocked.admin, clocked.store.prefix) == []
 
 
 async def test_the_clock_of_redis_jumps_back(clocked: Clocked) -> None:
@@ -93,7 +94,7 @@ async def test_the_clock_of_redis_jumps_back(clocked: Clocked) -> None:
 async def test_the_deadline_stays_where_it_was(clocked: Clocked) -> None:
     """Whatever the clock does, the deadline is the instant that was fixed at the beginning."""
     session_id = await create(clocked.store, n=1)
-    (key,) = clocked.admin.keys()
+    (key,) = session_keys(clocked.admin, clocked.store.prefix)
     deadline = clocked.admin.hget(key, "@deadline")
     clocked.set_clock(-HOUR)
     session = await open_session(clocked.store, session_id).load()
@@ -103,7 +104,7 @@ async def test_the_deadline_stays_where_it_was(clocked: Clocked) -> None:
     clocked.admin.persist(key)  # were there no TTL, the deadline would still hold
     clocked.set_clock(8 * HOUR + MINUTE)
     assert not await clocked.is_there(session_id)
-    assert clocked.admin.keys() == []
+    assert session_keys(clocked.admin, clocked.store.prefix) == []
 
 
 @pytest.mark.parametrize("years", [-10, 10])

@@ -14,6 +14,7 @@ import pytest
 from asgi_redis_session import Session, SessionStore, SessionUnavailable
 
 from ..support.internals import open_session, store_of
+from ..support.keyspace import session_keys
 from ..support.sessions import create
 from .conftest import World
 
@@ -121,7 +122,7 @@ class Cutter:
     def _sessions(self) -> list[Fields]:
         """The user's fields of every session that Redis holds; each has a TTL."""
         admin, found = self.world.admin, []
-        for key in admin.keys(f"{self.world.prefix}:*"):
+        for key in session_keys(admin, self.world.prefix):
             assert admin.pttl(key) > 0
             if b":user:" not in key:
                 found.append(

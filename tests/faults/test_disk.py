@@ -12,6 +12,7 @@ from asgi_redis_session import SessionStore, SessionUnavailable
 from asgi_redis_session.devserver import DevServerError
 
 from ..support.internals import open_session
+from ..support.keyspace import session_keys
 from ..support.sessions import create
 from .disk import Death, deaths
 from .servers import Server
@@ -81,7 +82,7 @@ async def _survives_cuts(server: Server, prefix: str, stride: int) -> int:
         log.write_bytes(after[:offset])
         server.start()
         with server.admin as admin:
-            (key,) = admin.keys(f"{prefix}:*")
+            (key,) = session_keys(admin, prefix)
             assert admin.pttl(key) > 0
         async with SessionStore.from_url(server.url, prefix=prefix) as store:
             found = dict(await open_session(store, session_id).load())

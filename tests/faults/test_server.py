@@ -15,6 +15,7 @@ from asgi_redis_session import SessionStore, SessionUnavailable
 
 from ..support.gate import gate_to
 from ..support.internals import handle_of, load_scripts, open_session, refresh
+from ..support.keyspace import session_keys
 from ..support.sessions import create
 from .conftest import World
 from .journal import Journal
@@ -215,7 +216,7 @@ async def test_out_of_memory(world: World) -> None:
         assert await world.fields(one.session_id or "") == before
         assert await other.get("/logout") == OK
         assert await one.get("/everywhere") == OK
-    assert [key for key in world.admin.scan_iter() if b":user:" not in key] == []
+    assert [key for key in session_keys(world.admin) if b":user:" not in key] == []
 
 
 async def test_too_many_clients(world: World) -> None:
@@ -261,7 +262,7 @@ async def test_eviction_takes_whole_sessions(world: World) -> None:
             whole, gone = whole + bool(fields), gone + (not fields)
         assert whole
         assert gone
-        assert all(admin.pttl(key) != -1 for key in admin.scan_iter(f"{world.prefix}:*"))
+        assert all(admin.pttl(key) != -1 for key in session_keys(admin, world.prefix))
         for number in range(30):
             for info in await store.users.list(f"user {number}"):
                 assert info.handle in handles

@@ -17,6 +17,7 @@ from asgi_redis_session.starlette import load_session
 from asgi_redis_session.testing import SessionKit
 
 from ..support.internals import open_session
+from ..support.keyspace import session_keys
 from ..support.serving import PATIENCE, serve
 from ..support.sessions import PLAIN, connections, create
 
@@ -210,7 +211,7 @@ async def test_no_key_is_without_ttl_at_any_instant(
 
     def watch() -> None:
         while not stop.is_set():
-            looks.extend(map(admin.pttl, admin.scan_iter(f"{prefix}:*", count=500)))
+            looks.extend(map(admin.pttl, session_keys(admin, prefix)))
 
     async def live(number: int) -> None:
         session = await open_session(store, await create(store, n=number)).load()

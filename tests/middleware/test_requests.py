@@ -76,8 +76,8 @@ WELL_FORMED = "A" * 43
         ("/untouched", "malformed", 0, False),
         ("/read", "known", 1, False),
         ("/write", "known", 2, False),
-        ("/read", "unknown", 1, False),
-        ("/write", "unknown", 2, True),
+        ("/read", "unknown", 2, False),
+        ("/write", "unknown", 3, True),
         ("/write", None, 1, True),
     ],
 )

@@ -23,6 +23,7 @@ from asgi_redis_session import SessionStore
 from asgi_redis_session.engine.codec import decode
 
 from ..support.internals import cookie_change, open_session
+from ..support.keyspace import session_keys
 from ..support.values import same, small_values
 
 pytestmark = pytest.mark.on_cluster
@@ -73,7 +74,7 @@ class AsGoodAsADict(RuleBasedStateMachine):
             self.admin.delete(key)
 
     def keys(self) -> list[bytes]:
-        return list(self.admin.scan_iter(f"{self.prefix}:*", count=1_000))
+        return session_keys(self.admin, self.prefix)
 
     def both(self, act: Callable[[Any], Any]) -> None:
         expected, found = outcome(act, self.model), outcome(act, self.session)

@@ -8,6 +8,7 @@ import redis
 from asgi_redis_session import Session, SessionEvent, SessionStore
 
 from ..support.internals import cookie_change, handle_of, open_session
+from ..support.keyspace import session_keys
 from .conftest import New
 
 pytestmark = pytest.mark.on_cluster
@@ -35,7 +36,7 @@ async def test_an_emptied_anonymous_session_ends(
     EMPTY[how](session)
     assert session.modified
     await session.save()
-    assert list(admin.scan_iter(f"{prefix}:*")) == []
+    assert session_keys(admin, prefix) == []
     change = cookie_change(session)
     assert change is not None
     assert change.session_id is None
@@ -103,5 +104,5 @@ async def test_clearing_a_new_session_creates_nothing(
     session.pop("b")
     await session.save()
     assert cookie_change(session) is None
-    assert list(admin.scan_iter(f"{prefix}:*")) == []
+    assert session_keys(admin, prefix) == []
     assert events == []

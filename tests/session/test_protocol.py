@@ -11,6 +11,7 @@ import redis
 from asgi_redis_session import SessionEvent, SessionGone, SessionStore, SessionTooLate
 
 from ..support.internals import cookie_change, open_session, start_response
+from ..support.keyspace import session_keys
 from .conftest import New
 
 pytestmark = pytest.mark.on_cluster
@@ -113,7 +114,7 @@ async def test_after_the_response_a_new_session_is_too_late(
         with pytest.raises(SessionTooLate):
             write(fresh)
     assert dict(fresh) == {}
-    assert list(admin.scan_iter(f"{prefix}:*")) == []
+    assert session_keys(admin, prefix) == []
 
     session, session_id = await new(a=1)
     start_response(session)
@@ -136,5 +137,5 @@ async def test_a_session_that_was_ended_elsewhere_is_not_recreated(
     assert dict(session) == {}
     assert session.is_new
     assert cookie_change(session) is None
-    assert list(admin.scan_iter(f"{prefix}:*")) == []
+    assert session_keys(admin, prefix) == []
     assert [event.name for event in events] == ["created", "ended", "gone"]

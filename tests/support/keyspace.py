@@ -29,6 +29,13 @@ class Look:
         ]
 
 
+def session_keys(admin: Any, prefix: str = "") -> list[bytes]:
+    """Sessions and the lists of users: all keys but those that only say for a while what was."""
+    pattern = f"{prefix}:*" if prefix else "*"
+    found = admin.scan_iter(pattern, count=1000)
+    return [key for key in found if b":ended:{" not in key and b":imported:{" not in key]
+
+
 def forget(admin: Any, prefix: str) -> None:
     """Delete every key, one by one: in a Cluster they live in different slots."""
     for key in list(admin.scan_iter(f"{prefix}:*", count=1000)):
@@ -37,7 +44,7 @@ def forget(admin: Any, prefix: str) -> None:
 
 def look(admin: Any, prefix: str) -> Look:
     seen = Look()
-    keys = [key.decode() for key in admin.scan_iter(f"{prefix}:*", count=1000)]
+    keys = [key.decode() for key in session_keys(admin, prefix)]
     with admin.pipeline(transaction=False) as pipe:
         for key in keys:
             pipe.pttl(key)

@@ -52,6 +52,16 @@ local function current_expiry(key)
   return ttl > 0 and now + ttl or -1
 end
 
+-- Note that a session's key is gone, and why: a tombstone, a sorted set with the kind as its only member, scored by the
+-- instant. It lasts so many milliseconds, and never longer. What the server refuses here is no reason to fail: the
+-- session is gone.
+local function bury(tombstone, kind, lasts)
+  if redis.pcall('ZADD', tombstone, now, kind) == 1 and redis.pcall('PEXPIREAT', tombstone, now + lasts) ~= 1 then
+    redis.pcall('DEL', tombstone)
+  end
+end
+local minute = 60000
+
 -- HSET of parts[first..last], in steps small enough for Lua's unpack.
 local function write(key, parts, first, last)
   for from = first, last, 4000 do

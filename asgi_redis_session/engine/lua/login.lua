@@ -1,5 +1,5 @@
 -- Log in on a session that exists: move it to a new key, with a new beginning.
--- KEYS: session[, its new key].
+-- KEYS: session[, its new key, the session's tombstone].
 -- ARGV: the store's idle, the login's idle, absolute or '', the user, how many of the next ARGV are names and
 -- values, those, then names to remove.
 -- Answers {key, expires, now}, or FOREIGN.
@@ -14,7 +14,10 @@ if deadline then deadline = now + deadline end
 -- The old key goes first: whatever the server refuses afterwards, an old id never becomes a user's.
 redis.call('HSET', KEY, '@seen', now)
 local key = KEYS[2] or KEY
-if KEYS[2] then redis.call('RENAME', KEY, key) end
+if KEYS[2] then
+  redis.call('RENAME', KEY, key)
+  bury(KEYS[3], 'replaced', minute)
+end
 local last = 5 + tonumber(ARGV[5])
 for i = last + 1, #ARGV do redis.call('HDEL', key, ARGV[i]) end
 if not deadline then redis.call('HDEL', key, '@deadline') end

@@ -1,5 +1,5 @@
 -- Write what a request changed, if the session still exists. With a second key, move it there.
--- KEYS: session[, its new key].
+-- KEYS: session[, its new key, the session's tombstone].
 -- ARGV: the store's idle, whether to extend the TTL (1 or 0), a shorter idle or '', an earlier deadline or '',
 -- how many of the next ARGV are names and values, those, then names to remove.
 -- Answers {key, expires, now, idle, deadline or 0}.
@@ -37,5 +37,8 @@ if ARGV[2] == '1' or current < 0 or current > expires then
 else
   expires = current
 end
-if KEYS[2] then redis.call('RENAME', KEY, KEYS[2]) end
+if KEYS[2] then
+  redis.call('RENAME', KEY, KEYS[2])
+  bury(KEYS[3], 'replaced', minute)
+end
 return {KEY, expires, now, idle, deadline or 0}

@@ -1,0 +1,52 @@
+"""Why a request has no session: `session.absence`."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+__all__ = ["Absence", "AbsenceKind"]
+
+AbsenceKind = Literal[
+    "no_cookie",
+    "unknown",
+    "replaced",
+    "logged_out",
+    "revoked",
+    "limit",
+    "unreadable",
+    "conflict",
+    "unavailable",
+]
+
+_REASONS: dict[AbsenceKind, str] = {
+    "no_cookie": "The browser has sent no session cookie.",
+    "unknown": "The session has expired, or ended some time ago, or never existed.",
+    "replaced": "The session has a new id: somebody logged in on it, or it was renewed.",
+    "logged_out": "The user has logged out.",
+    "revoked": "The session was ended from another device, or by an administrator.",
+    "limit": "The user has logged in elsewhere, and had as many sessions as allowed.",
+    "unreadable": "What Redis holds under this id can't be read as a session.",
+    "conflict": "The browser has sent two different session cookies.",
+    "unavailable": "Redis was not available, so the request goes on without its session.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Absence:
+    """
+    Why a request has no session.
+
+    *kind*: one word. `"no_cookie"`; `"unknown"` (it expired, ended some time ago, or was never
+    ours: nothing tells them apart); `"replaced"` (by a login or a renewal, which gave the browser
+    a new id); `"logged_out"`; `"revoked"`; `"limit"`; `"unreadable"`; `"conflict"` (two different
+    cookies); `"unavailable"` (Redis is down).
+    *at*: when it ended, by Redis' clock, as an aware UTC datetime; None if that is not known.
+    *reason*: the same in a sentence.
+    """
+
+    kind: AbsenceKind
+    at: datetime | None = None
+    reason: str = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "reason", _REASONS[self.kind])
