@@ -4,6 +4,7 @@ from abc import abstractmethod
 from collections.abc import Iterator, MutableMapping
 from datetime import datetime, timedelta
 from typing import Any, NoReturn, Self
+from uuid import UUID
 
 from .absence import Absence
 from .arguments import refuse_other
@@ -161,7 +162,7 @@ class Session(_DictLike):
 
     async def login(
         self,
-        user_id: str | int,
+        user_id: str | int | UUID,
         *,
         idle: Duration | NotGiven = NOT_GIVEN,
         absolute: Duration | NotGiven | None = NOT_GIVEN,
@@ -174,7 +175,7 @@ class Session(_DictLike):
         of the anonymous session, or of an earlier login of the same user, is kept; another user's
         is dropped (ASVS 7.2.4).
 
-        *user_id*: a non-empty str, or an int; `1` and `"1"` are the same user.
+        *user_id*: a non-empty str, an int or a UUID; `1` and `"1"` are the same user.
         *idle*, *absolute*: the lifetime of this session, as in `Lifetime`, in seconds or as a
         timedelta; longer for "remember me", for instance. What is not given is what the store says;
         `absolute=None` means no deadline.

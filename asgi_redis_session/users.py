@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
+from uuid import UUID
 
 from .arguments import refuse_no_integer, refuse_other
 from .engine import endings
@@ -22,7 +23,7 @@ class Users:
     """
     The sessions of users, for an account page and for administrators: `store.users`.
 
-    A user id is a non-empty str, or an int; `1` and `"1"` are one user. Every verb raises
+    A user id is a non-empty str, an int or a UUID; `1` and `"1"` are one user. Every verb raises
     `SessionUnavailable`, and `SessionValueError` for an unusable user id. Verbs that end sessions
     raise `DurabilityNotReached` if a session has ended, but may come back when Redis fails.
     """
@@ -32,7 +33,7 @@ class Users:
 
     async def list(
         self,
-        user_id: str | int,
+        user_id: str | int | UUID,
         *,
         current: Session | str | None = None,
         offset: int = 0,
@@ -68,11 +69,11 @@ class Users:
                 infos: Sequence[SessionInfo] = [info for info in found if info is not None]
                 return [replace(info, current=info.handle == mine) for info in infos]
 
-    async def count(self, user_id: str | int) -> int:
+    async def count(self, user_id: str | int | UUID) -> int:
         """Return how many live sessions the user has."""
         return await prune(self._engine, self._engine.places.key_of(user_id))
 
-    async def revoke(self, user_id: str | int, handle: str) -> bool:
+    async def revoke(self, user_id: str | int | UUID, handle: str) -> bool:
         """
         End one session of this user; returns whether it was one of theirs.
 
@@ -81,7 +82,7 @@ class Users:
         self._engine.places.key_of(user_id)  # refuses an unusable user id
         return is_handle(handle) and await endings.end_one(self._engine, user_id, handle)
 
-    async def revoke_all(self, user_id: str | int) -> int:
+    async def revoke_all(self, user_id: str | int | UUID) -> int:
         """
         End all sessions of this user that logged in before the call; returns how many.
 

@@ -8,6 +8,7 @@ tasks of one request can share the session.
 
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any
+from uuid import UUID
 
 from ..absence import Absence
 from ..cookie import CookieChange
@@ -15,9 +16,8 @@ from ..errors import SessionUnavailable, SessionValueError
 from ..options import Durability, Duration, NotGiven
 from . import verbs
 from .codec import StoredHash
-from .hashes import Ended
 from .ids import check_new_user_id
-from .record import Changes, span_of
+from .record import Changes, Ended, span_of
 from .scripts import FREE
 from .state import STORED, UNLOADED, SessionState
 
@@ -155,7 +155,7 @@ async def commit(state: SessionState, durability: Durability | None = None) -> N
 
 async def login(
     state: SessionState,
-    user_id: str | int,
+    user_id: str | int | UUID,
     idle: Duration | NotGiven,
     absolute: Duration | NotGiven | None,
 ) -> None:

@@ -8,6 +8,7 @@ a login that was confirmed in between stays listed, and the next round finds it.
 import asyncio
 from collections.abc import Sequence
 from typing import Any
+from uuid import UUID
 
 from ..absence import AbsenceKind
 from ..errors import DurabilityNotReached, SessionLimitReached
@@ -28,7 +29,7 @@ _KINDS: dict[EndReason, AbsenceKind | None] = {
 }
 
 
-async def end_one(engine: Engine, user_id: str | int, handle: str) -> bool:
+async def end_one(engine: Engine, user_id: str | int | UUID, handle: str) -> bool:
     """End one session of this user; False if it is not one of theirs."""
     index = engine.places.key_of(user_id)
     places = await engine.places.find(index, handle)
@@ -36,7 +37,7 @@ async def end_one(engine: Engine, user_id: str | int, handle: str) -> bool:
     return bool(places) and bool(await _end_places(engine, index, places, "revoked"))
 
 
-async def end_all(engine: Engine, user_id: str | int, *spared: str) -> int:
+async def end_all(engine: Engine, user_id: str | int | UUID, *spared: str) -> int:
     """End the user's sessions, but those of the handles *spared*; returns how many."""
     index, ended, until = engine.places.key_of(user_id), 0, ""
     while True:

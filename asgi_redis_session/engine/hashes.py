@@ -20,7 +20,7 @@ from ..transport.scripts import Script
 from . import scripts
 from .codec import CorruptValue, StoredHash, decode
 from .loads import Loads
-from .record import Changes, Record, Span, instant
+from .record import Changes, Ended, Record, Span, instant
 from .reports import Reports
 from .scripts import CORRUPT, FULL, Began, Loaded, Taken
 from .shadows import Shadows
@@ -35,13 +35,6 @@ class Sum(NamedTuple):
 
     total: int | None
     shortfall: DurabilityNotReached | None = None
-
-
-class Ended(NamedTuple):
-    """Why there is no session, and how long ago it ended; None if that is not known."""
-
-    absence: Absence
-    ago_ms: int | None = None
 
 
 class Hashes:

@@ -10,8 +10,10 @@ import hmac
 import re
 import secrets
 from collections.abc import Sequence
+from uuid import UUID
 
 from ..errors import SessionValueError
+from .codec import to_base
 
 _SECRET_LENGTH = 16
 _HANDLE = re.compile(r"[0-9a-f]{32}")
@@ -49,7 +51,7 @@ def is_handle(handle: object) -> bool:
     return isinstance(handle, str) and _HANDLE.fullmatch(handle) is not None
 
 
-def check_new_user_id(user_id: str | int) -> str:
+def check_new_user_id(user_id: str | int | UUID) -> str:
     """Return the user id as text, as `check_user_id` does, but refuse a long one, too."""
     text = check_user_id(user_id)
     if len(text) > _USER_ID_LENGTH:
@@ -60,17 +62,18 @@ def check_new_user_id(user_id: str | int) -> str:
     return text
 
 
-def check_user_id(user_id: str | int) -> str:
+def check_user_id(user_id: str | int | UUID) -> str:
     """
     Return the user id as text, or raise `SessionValueError`.
 
     Its length is not checked: the sessions that a user already has can always be listed and ended.
     """
-    if isinstance(user_id, bool) or not isinstance(user_id, str | int):
+    if isinstance(user_id, bool) or not isinstance(user_id, str | int | UUID):
         raise SessionValueError(
-            f"A user id is a str or an int, not {type(user_id).__name__}. "
-            "Use the user's primary key."
+            f"A user id is a str, an int or a UUID, not {type(user_id).__name__}. Use the user's "
+            "primary key; if that is another type with an exact text, use str(user.id)."
         )
+    user_id = to_base(user_id)  # a member of an enum is not always its own text
     if isinstance(user_id, int) and user_id.bit_length() > _USER_ID_BITS:
         raise SessionValueError("A user id must not be a number of thousands of digits.")
     text = str(user_id)

@@ -10,6 +10,7 @@ see `verbs` and `docs/verbs.md`.
 import hashlib
 from collections.abc import Sequence
 from typing import NamedTuple
+from uuid import UUID
 
 from ..options import Durability
 from ..transport.client import Client, Written
@@ -53,7 +54,7 @@ class Places:
     def __init__(self, client: Client) -> None:
         self._client = client
 
-    def key_of(self, user_id: str | int) -> bytes:
+    def key_of(self, user_id: str | int | UUID) -> bytes:
         """Return the key of a user's index. Raises `SessionValueError` for an unusable user id."""
         digest = hashlib.sha256(check_user_id(user_id).encode()).hexdigest()[:32]
         return self._client.key(f"user:{digest}")

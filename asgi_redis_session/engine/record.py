@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from time import monotonic
 from typing import Any, NamedTuple, Self
 
+from ..absence import Absence
 from ..options import Duration, NotGiven, milliseconds
 from .codec import StoredHash
 
@@ -129,6 +130,13 @@ class Changes:
     def hdel_args(self) -> list[str]:
         """Names to remove, as HDEL takes them."""
         return [name for name, raw in self.fields.items() if raw is None]
+
+
+class Ended(NamedTuple):
+    """Why there is no session, and how long ago it ended; None if that is not known."""
+
+    absence: Absence
+    ago_ms: int | None = None
 
 
 class Metadata(NamedTuple):

@@ -24,8 +24,7 @@ from . import verbs
 from .codec import StoredHash
 from .engine import Engine
 from .fields import Fields
-from .hashes import Ended
-from .record import Changes, Login, PeerInfo, Record, Span
+from .record import Changes, Ended, Login, PeerInfo, Record, Span
 from .turn import Turn
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit
+from uuid import UUID
 
 import redis
 from anyio.from_thread import BlockingPortal
@@ -68,7 +69,7 @@ class SessionKit:
         self,
         data: Mapping[str, Any] | None = None,
         *,
-        user: str | int | None = None,
+        user: str | int | UUID | None = None,
         cookie: CookiePolicy | None = None,
     ) -> dict[str, str]:
         """
@@ -175,7 +176,7 @@ class SessionKit:
         self._portal.call(self._own.aclose)
         self._portal.call(self.store.aclose)
 
-    async def _create(self, data: dict[str, Any], user: str | int | None) -> str:
+    async def _create(self, data: dict[str, Any], user: str | int | UUID | None) -> str:
         state = SessionState(engine_of(self._own))
         session = Session(state)
         await session.load()
