@@ -55,7 +55,9 @@ def refuse_no_integer(
 ) -> None:
     """Raise *kind* for anything but an integer from *least* to *most*."""
     if type(value) is not int or not least <= value <= most:
-        raise kind(f"{option} takes an integer from {least} to {most}, not {shown(value)}.")
+        called = option.removesuffix(")")
+        end = option[len(called) :]
+        raise kind(f"{called}={shown(value)}{end}: give an integer from {least} to {most}.")
 
 
 def refuse_no_function(option: str, value: object, takes: str) -> None:

@@ -116,9 +116,7 @@ class SessionStore:
         refuse_other("SessionStore(index)", index, Iterable, "a list of Tag, Num and Text")
         _refuse_limit(max_sessions_per_user, on_limit)
         for name, concern in (("durability", durability), ("end_durability", end_durability)):
-            refuse_other(
-                f"SessionStore({name})", concern, Durability | None, "a Durability or None"
-            )
+            refuse_other(f"{name}=", concern, Durability | None, "a Durability or None")
         if on_event is not None:
             refuse_no_function(
                 "SessionStore(on_event)", on_event, "a function of the event, or None"

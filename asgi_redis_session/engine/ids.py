@@ -18,7 +18,7 @@ from .codec import to_base
 _SECRET_LENGTH = 16
 _HANDLE = re.compile(r"[0-9a-f]{32}")
 _USER_ID_BITS = 4096
-_USER_ID_LENGTH = 512
+_USER_ID_LENGTH = 16_384
 
 
 class SessionIds:

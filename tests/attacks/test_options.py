@@ -5,6 +5,7 @@ import re
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from typing import Any, NamedTuple
+from uuid import UUID
 
 import pytest
 from starlette.websockets import WebSocket
@@ -62,11 +63,15 @@ def _is_name(value: Any) -> bool:
 
 
 def _is_user(value: Any) -> bool:
-    return (type(value) is int and value.bit_length() <= 4096) or _is_name(value)
+    return (
+        isinstance(value, UUID)
+        or (type(value) is int and value.bit_length() <= 4096)
+        or _is_name(value)
+    )
 
 
 def _is_new_user(value: Any) -> bool:
-    return _is_user(value) and len(str(value)) <= 512
+    return _is_user(value) and len(str(value)) <= 16_384
 
 
 def _is_bool(value: Any) -> bool:

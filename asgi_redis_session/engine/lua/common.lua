@@ -62,6 +62,23 @@ local function bury(tombstone, kind, lasts)
 end
 local minute = 60000
 
+-- Raise what the server may refuse, before anything is changed: HSET if it is full, and the others if a permission is
+-- missing. HSET comes first, because after another write Redis no longer looks whether it is full.
+local function probe(key, expires, moves)
+  redis.call('HSET', key, '@v', '1')  -- as it is
+  redis.call('HDEL', key, '@')  -- no such field
+  local current = current_expiry(key)
+  redis.call('PEXPIREAT', key, current > 0 and current or expires)
+  if moves then redis.call('RENAME', key, key) end
+end
+
+-- Move the expiry. If only that is refused, the session keeps the one that it has; returns the one it has then.
+local function extend(key, current, expires)
+  if redis.pcall('PEXPIREAT', key, expires) == 1 then return expires end
+  if current > 0 then return current end
+  redis.call('PEXPIREAT', key, expires)  -- raises why
+end
+
 -- HSET of parts[first..last], in steps small enough for Lua's unpack.
 local function write(key, parts, first, last)
   for from = first, last, 4000 do

@@ -15,24 +15,21 @@ if redis.call('HLEN', KEY) >= most and redis.call('HEXISTS', KEY, ARGV[3]) == 0 
   end
   if fields >= most then return {KEY, FULL} end
 end
-local largest = tonumber(ARGV[7])
-if largest then
-  local held = tonumber(redis.call('HGET', KEY, ARGV[3]) or 0)
-  if held and math.abs(held + ARGV[4]) > largest then return {KEY, current_expiry(KEY), now} end
-end
+local largest, current = tonumber(ARGV[7]), current_expiry(KEY)
+local held = tonumber(redis.call('HGET', KEY, ARGV[3]) or 0)
+if largest and held and math.abs(held + ARGV[4]) > largest then return {KEY, current, now} end
+-- What may be refused after the sum: of HINCRBY and HGET it is known then.
+if ARGV[6] ~= '' then redis.call('HSET', KEY, '@v', '1') end
 local sum = redis.pcall('HINCRBY', KEY, ARGV[3], ARGV[4])
 if type(sum) == 'table' and sum.err then
   if string.find(sum.err, 'not an integer') or string.find(sum.err, 'overflow') then
-    return {KEY, current_expiry(KEY), now}
+    return {KEY, current, now}
   end
   return sum
 end
 -- As text, because Lua's numbers are exact up to 2^53 only.
 local digits = redis.call('HGET', KEY, ARGV[3])
 if ARGV[6] ~= '' then redis.call('HSET', KEY, ARGV[6], digits) end
-local expires = current_expiry(KEY)
-if ARGV[2] == '1' or expires < 0 then
-  expires = expiry(idle, deadline)
-  redis.call('PEXPIREAT', KEY, expires)
-end
+local expires = current
+if ARGV[2] == '1' or current < 0 then expires = extend(KEY, current, expiry(idle, deadline)) end
 return {KEY, expires, now, digits}

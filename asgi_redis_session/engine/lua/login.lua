@@ -11,6 +11,8 @@ if user and user ~= ARGV[4] then return {KEY, FOREIGN} end
 
 idle, deadline = tonumber(ARGV[2]), tonumber(ARGV[3])
 if deadline then deadline = now + deadline end
+local expires = expiry(idle, deadline)
+probe(KEY, expires, KEYS[2])
 -- The old key goes first: whatever the server refuses afterwards, an old id never becomes a user's.
 redis.call('HSET', KEY, '@seen', now)
 local key = KEYS[2] or KEY
@@ -24,7 +26,5 @@ if not deadline then redis.call('HDEL', key, '@deadline') end
 redis.call('HSET', key, '@user', ARGV[4], '@auth', now, '@created', now, '@idle', idle)
 if deadline then redis.call('HSET', key, '@deadline', deadline) end
 write(key, ARGV, 6, last)
-
-local expires = expiry(idle, deadline)
 redis.call('PEXPIREAT', key, expires)
 return {KEY, expires, now}

@@ -7,33 +7,29 @@ local idle, deadline = alive(KEY, ARGV[1])
 if not idle then return {KEY, deadline} end
 if KEYS[2] and redis.call('EXISTS', KEYS[2]) == 1 then return {KEY, TAKEN} end
 
--- First what a full server may refuse, then what a permission may be missing for: so nothing is left half done.
-local last = 5 + tonumber(ARGV[5])
-if last < #ARGV then
-  redis.call('HSET', KEY, '@seen', now)
-  for i = last + 1, #ARGV do redis.call('HDEL', KEY, ARGV[i]) end
-end
 local shorter, earlier = tonumber(ARGV[3]), tonumber(ARGV[4])
-if shorter and shorter < idle then
-  idle = shorter
-  redis.call('HSET', KEY, '@idle', idle)
-end
-if earlier and (not deadline or earlier < deadline) then
-  deadline = earlier
-  redis.call('HSET', KEY, '@deadline', deadline)
-end
--- @seen goes into the same HSET as the fields, because Redis Search indexes a session again after each.
-ARGV[4], ARGV[5] = '@seen', now
-write(KEY, ARGV, 4, last)
-
-local expires = expiry(idle, deadline)
-local current = current_expiry(KEY)
+local shortens = shorter and shorter < idle
+if shortens then idle = shorter end
+local hastens = earlier and (not deadline or earlier < deadline)
+if hastens then deadline = earlier end
+local expires, current = expiry(idle, deadline), current_expiry(KEY)
 if expires <= now then
   redis.call('DEL', KEY)
   return {KEY, GONE}
 end
+
+-- A plain commit is one HSET. Whatever takes more is probed, so that nothing is left half done.
+local last = 5 + tonumber(ARGV[5])
+if last < #ARGV or shortens or hastens or KEYS[2] then probe(KEY, expires, KEYS[2]) end
+for i = last + 1, #ARGV do redis.call('HDEL', KEY, ARGV[i]) end
+if shortens then redis.call('HSET', KEY, '@idle', idle) end
+if hastens then redis.call('HSET', KEY, '@deadline', deadline) end
+-- @seen goes into the same HSET as the fields, because Redis Search indexes a session again after each.
+ARGV[4], ARGV[5] = '@seen', now
+write(KEY, ARGV, 4, last)
+
 if ARGV[2] == '1' or current < 0 or current > expires then
-  redis.call('PEXPIREAT', KEY, expires)
+  expires = extend(KEY, current, expires)
 else
   expires = current
 end
