@@ -1,18 +1,19 @@
 """The session as the app sees it: a mapping, and the verbs that save, renew or end it."""
 
-from abc import abstractmethod
-from collections.abc import Iterator, MutableMapping
+import inspect
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any, NoReturn, Self
 from uuid import UUID
 
 from .absence import Absence
 from .arguments import refuse_other
-from .engine import actions, lifetimes
+from .engine import actions, atomic, lifetimes
 from .engine.codec import check_name, to_base
 from .engine.record import Record, instant
 from .engine.state import UNLOADED, SessionState
 from .errors import SessionValueError
+from .mapping import SessionMapping
 from .options import NOT_GIVEN, Durability, Duration, NotGiven, milliseconds
 
 __all__ = ["Session", "state_of"]
@@ -20,37 +21,7 @@ __all__ = ["Session", "state_of"]
 _FETCH_NAMES = 1000
 
 
-class _DictLike(MutableMapping[str, Any]):
-    """What a dict can do beyond `MutableMapping`."""
-
-    __slots__ = ()
-
-    @abstractmethod
-    def __reversed__(self) -> Iterator[str]: ...
-
-    def popitem(self) -> tuple[str, Any]:
-        """Remove and return the field that was added last, as a dict does."""
-        name = next(reversed(self), None)
-        if name is None:
-            raise KeyError("popitem(): the session is empty")
-        return name, self.pop(name)
-
-    def copy(self) -> dict[str, Any]:
-        """Return the fields as a plain dict."""
-        return dict(self)
-
-    def __or__(self, other: Any) -> dict[str, Any]:
-        return dict(self) | dict(other)
-
-    def __ror__(self, other: Any) -> dict[str, Any]:
-        return dict(other) | dict(self)
-
-    def __ior__(self, other: Any) -> Self:
-        self.update(other)
-        return self
-
-
-class Session(_DictLike):
+class Session(SessionMapping):
     """
     A session: a mapping of field names to JSON-like values.
 
@@ -63,10 +34,7 @@ class Session(_DictLike):
     session, or to keep its data beyond the request, take `dict(session)`.
     """
 
-    __slots__ = ("_state",)
-
-    def __init__(self, state: SessionState) -> None:
-        self._state = state
+    __slots__ = ()
 
     async def load(self) -> Self:
         """
@@ -121,6 +89,49 @@ class Session(_DictLike):
             raise SessionValueError("session.increment: the amount must be a 64-bit integer.")
         self._state.accessed = True
         return await actions.increment(self._state, name, amount)
+
+    async def transform(
+        self, name: str, function: Callable[[Any], Any], *, default: Any = None
+    ) -> Any:
+        """
+        Replace a field by what *function* returns for its value; returns the new value.
+
+            def add(cart): return [*cart, sku]
+
+            await session.transform("cart", add, default=[])
+
+        Compare-and-set in Redis: if another request has written the field meanwhile, *function* is
+        called again with that value, so it must have no effects of its own. No change is lost, as
+        it would be with `session["cart"].append(sku)` in two requests at once. It acts at once, and
+        is kept even if the request fails later. In a new session, and over a value that this
+        request has changed, it changes the staged value instead. *default*: what *function* gets if
+        there is no such field.
+
+        Raises `SessionValueError` for what can't be stored, `SessionGone`, `SessionUnavailable`,
+        `DurabilityNotReached`, and whatever *function* raises.
+        """
+        name = check_name(name)
+        if inspect.iscoroutinefunction(function):
+            raise TypeError(
+                "session.transform may call the function several times, so it can't be async. "
+                "Await what you need before, and give a plain function."
+            )
+        self._state.accessed = True
+        return await atomic.transform(self._state, name, function, default)
+
+    async def take(self, name: str, default: Any = None) -> Any:
+        """
+        Read a field and remove it, in one atomic step in Redis; returns its value, or *default*.
+
+        Use it for what may be used once: an OAuth state, a one-time password, a flash message. Of
+        two requests at once, one gets it; with `pop`, both would. It acts at once. A value that
+        this request has set itself is taken from what is staged.
+
+        Raises `SessionGone` if the session has ended, `SessionUnavailable`, `DurabilityNotReached`.
+        """
+        name = check_name(name)
+        self._state.accessed = True
+        return await atomic.take(self._state, name, default)
 
     async def save(self, *, durability: Durability | None = None) -> None:
         """
@@ -226,36 +237,6 @@ class Session(_DictLike):
         if idle is NOT_GIVEN and absolute is NOT_GIVEN:
             raise TypeError("session.set_lifetime needs idle= or absolute=.")
         lifetimes.shorten(self._state, idle, absolute)
-
-    def __getitem__(self, name: str) -> Any:
-        return self._state.readable().get(name)
-
-    def __setitem__(self, name: str, value: Any) -> None:
-        self._state.writable().set(name, value)
-
-    def __delitem__(self, name: str) -> None:
-        self._state.writable().remove(name)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._state.readable().values)
-
-    def __reversed__(self) -> Iterator[str]:
-        return reversed(self._state.readable().values)
-
-    def __len__(self) -> int:
-        return len(self._state.readable().values)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._state.readable().values
-
-    def clear(self) -> None:
-        """
-        Remove all fields.
-
-        If nothing is written afterwards, the session ends and the browser forgets its cookie, as
-        apps written for Starlette expect.
-        """
-        self._state.writable().clear()
 
     @property
     def loaded(self) -> bool:

@@ -147,7 +147,21 @@ class Fields:
         """Whether what the app sees of this field is what Redis returned."""
         return name not in self.staged and name not in self.live
 
-    def set_stored(self, name: str, value: int, raw: bytes) -> None:
+    def stored_bytes(self, name: str) -> bytes | None:
+        """Return what Redis holds of a field, as far as this request knows."""
+        return self._stored.raws.get(name.encode())
+
+    def encoded(self, name: str, value: Any) -> bytes:
+        """Return a value as bytes, checked as in `set`."""
+        return self._encode(name, value)
+
+    def forget(self, name: str) -> None:
+        """Note that Redis itself has removed a field."""
+        self.values.pop(name, None)
+        self._stored.raws.pop(name.encode(), None)
+        self.live -= {name}
+
+    def set_stored(self, name: str, value: Any, raw: bytes) -> None:
         """Note a value that Redis itself has computed."""
         self.values[name] = value
         self._stored.raws[name.encode()] = raw

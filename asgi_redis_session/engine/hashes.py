@@ -165,7 +165,7 @@ class Hashes:
         login = changes.login
         described = self._described(changes)
         user_id = "" if login is None else login.user_id
-        sets, _ = self._field_args(handle, changes)
+        sets, _ = self.field_args(handle, changes)
         arguments = (*_span_args(span), user_id, *described, *sets)
         key = self._client.key(handle)
         return await self._client.write(scripts.CREATE, (key,), arguments, concern=concern)
@@ -201,7 +201,7 @@ class Hashes:
         self, record: Record, changes: Changes, *, handle: str | None = None, extend: bool
     ) -> list[Any]:
         """Return the arguments of save.lua. *handle*: of the new key, if the session moves."""
-        sets, removes = self._field_args(handle or record.handle, changes)
+        sets, removes = self.field_args(handle or record.handle, changes)
         idle = "" if changes.idle_ms is None else changes.idle_ms
         shorter = changes.absolute_ms
         deadline = "" if shorter is None else record.metadata.created_ms + shorter
@@ -212,7 +212,7 @@ class Hashes:
         login = changes.login
         assert login is not None  # noqa: S101  (verbs.login asks for it)
         described = self._described(changes)
-        sets, removes = self._field_args(login.handle, changes)
+        sets, removes = self.field_args(login.handle, changes)
         pairs = [*described, *sets]
         # The address and user agent of the previous login go, if this one has none.
         names = ("@agent", "@ip", self._shadows.address_shadow)
@@ -333,7 +333,7 @@ class Hashes:
 
     # --- Arguments ---
 
-    def _field_args(
+    def field_args(
         self,
         handle: str,  # noqa: ARG002  (what encrypts a value will bind it to its session)
         changes: Changes,

@@ -59,6 +59,15 @@ class Incremented(NamedTuple):
     digits: bytes | None = None
 
 
+class Field(NamedTuple):
+    """swap.lua, take_field.lua: *raw* is what the field holds, or held; None if it is not there."""
+
+    key: bytes
+    state: int
+    now_ms: int = 0
+    raw: bytes | None = None
+
+
 class Ended(NamedTuple):
     """end.lua: *user* is who was logged in."""
 
@@ -162,6 +171,8 @@ SAVE = _script(Saved, "common.lua", "save.lua")
 CREATE = _script(Began, "common.lua", "create.lua")
 LOGIN = _script(Began, "common.lua", "login.lua")
 INCREMENT = _script(Incremented, "common.lua", "increment.lua")
+SWAP = _script(Field, "common.lua", "swap.lua")
+TAKE_FIELD = _script(Field, "common.lua", "take_field.lua")
 END = _script(Ended, "common.lua", "end.lua")
 BURY = _script(State, "common.lua", "bury.lua")
 ABSENCE = _script(Missing, "absence.lua")
@@ -188,7 +199,7 @@ PLACE_FIND = _script(Found, "places_common.lua", "place_find.lua")
 
 #: All of them: to load them into a server beforehand, or to list what they do.
 SCRIPTS: tuple[Script[Any], ...] = (
-    *(LOAD, SAVE, CREATE, LOGIN, INCREMENT, END, BURY, ABSENCE, WRITE_SHADOWS),
+    *(LOAD, SAVE, CREATE, LOGIN, INCREMENT, SWAP, TAKE_FIELD, END, BURY, ABSENCE, WRITE_SHADOWS),
     *(TAKE, RESTORE_SAVE, RESTORE_LOGIN, PUT_BACK),
     *(IMPORT, READ_FOREIGN, DROP_FOREIGN),
     *(PLACE_RESERVE, PLACE_MOVE, PLACE_CONFIRM, PLACE_RELEASE, PLACE_LIST, PLACE_FIND),

@@ -1,0 +1,110 @@
+"""
+The verbs of `Session` that read a field and write it in one atomic step: `transform` and `take`.
+
+Where the session or the field is new in this request, they work on what is staged instead.
+"""
+
+from collections.abc import Callable
+from copy import deepcopy
+from typing import Any
+
+from ..errors import SessionValueError
+from ..transport.client import Written
+from . import scripts
+from .actions import load
+from .codec import CorruptValue, decode
+from .record import Changes
+from .scripts import CHANGED, FULL, Field
+from .state import STORED, SessionState
+
+
+async def transform(
+    state: SessionState, name: str, function: Callable[[Any], Any], default: Any
+) -> Any:
+    """Replace a field by what *function* makes of it, repeated until nobody came in between."""
+    await load(state)
+    async with state.turn:
+        fields = state.writable()
+        if state.phase is not STORED or not _is_stored(state, name):
+            value = function(fields.values[name] if name in fields.values else deepcopy(default))
+            fields.set(name, value)
+            return value
+        raw = fields.stored_bytes(name)
+        while True:
+            value = function(deepcopy(default) if raw is None else decode(raw))
+            encoded = fields.encoded(name, value)
+            reply, shortfall = await _swap(state, name, raw, encoded)
+            if reply.state != CHANGED:
+                break
+            raw = reply.raw
+        if reply.state == FULL:
+            fields.refuse_one_more(name)
+            raise SessionValueError(
+                f"session[{name!r}]: the session holds as many fields as allowed. "
+                "Group values in a dict, or raise Limits(fields=...)."
+            )
+        if reply.state <= 0:
+            state.raise_gone(await state.engine.hashes.absence(state.handles()))
+        state.note_extended()
+        fields.set_stored(name, value, encoded)
+        state.raise_shortfall(shortfall)
+        return value
+
+
+async def take(state: SessionState, name: str, default: Any) -> Any:
+    """Read a field and remove it; one of several concurrent callers gets it."""
+    await load(state)
+    async with state.turn:
+        fields = state.writable()
+        if state.phase is not STORED or not _is_stored(state, name):
+            value = fields.values.get(name, default)
+            if name in fields.values:
+                fields.remove(name)
+            return value
+        reply, shortfall = await _take_field(state, name)
+        if reply.state <= 0:
+            state.raise_gone(await state.engine.hashes.absence(state.handles()))
+        fields.forget(name)
+        state.raise_shortfall(shortfall)
+        try:
+            return default if reply.raw is None else decode(reply.raw)
+        except CorruptValue:
+            return default
+
+
+def _is_stored(state: SessionState, name: str) -> bool:
+    """Whether the app has not changed the field in this request, nor inside its value."""
+    login = state.pending_login
+    if login is not None and not login.keeps_data:
+        return False
+    state.fields.collect()
+    return name not in state.fields.staged
+
+
+async def _swap(
+    state: SessionState, name: str, expected: bytes | None, encoded: bytes
+) -> Written[Field]:
+    """Write a field if it is as *expected*. State CHANGED if it is not, FULL if one too many."""
+    engine = state.engine
+    (handle,) = state.handles()
+    sets, removes = engine.hashes.field_args(handle, Changes({name: encoded}))
+    held = (int(expected is not None), expected or b"", engine.limits.fields)
+    arguments = (engine.lifetime.idle_ms, int(state.extends), name, *held, len(sets))
+    return await engine.client.write(
+        scripts.SWAP,
+        (engine.client.key(handle),),
+        (*arguments, *sets, *removes),
+        concern=engine.durability,
+    )
+
+
+async def _take_field(state: SessionState, name: str) -> Written[Field]:
+    engine = state.engine
+    (handle,) = state.handles()
+    shadow = engine.shadows.of(name)
+    return await engine.client.write(
+        scripts.TAKE_FIELD,
+        (engine.client.key(handle),),
+        (engine.lifetime.idle_ms, name, "" if shadow is None else shadow.name),
+        concern=engine.durability,
+    )

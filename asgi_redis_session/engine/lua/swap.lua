@@ -1,0 +1,28 @@
+-- Replace the value of a field, if it is still the one that was read.
+-- KEYS: session.
+-- ARGV: the store's idle, whether to extend the TTL (1 or 0), name, whether it existed (1 or 0), its bytes then, how many
+-- fields are allowed, how many of the next ARGV are names and values, those, then names to remove.
+-- Answers {key, expires, now}, or {key, CHANGED, now, its bytes} (without the last if it is not there any more).
+local idle, deadline = alive(KEY, ARGV[1])
+if not idle then return {KEY, deadline} end
+local held = redis.call('HGET', KEY, ARGV[3])
+if held ~= (ARGV[4] == '1' and ARGV[5]) then return {KEY, CHANGED, now, held or nil} end
+
+local most = tonumber(ARGV[6])
+if not held and redis.call('HLEN', KEY) >= most then
+  local fields = 0
+  for _, name in ipairs(redis.call('HKEYS', KEY)) do
+    if string.sub(name, 1, 1) ~= '@' then fields = fields + 1 end
+  end
+  if fields >= most then return {KEY, FULL} end
+end
+local last = 7 + tonumber(ARGV[7])
+ARGV[6], ARGV[7] = '@seen', now
+write(KEY, ARGV, 6, last)
+for i = last + 1, #ARGV do redis.call('HDEL', KEY, ARGV[i]) end
+local expires = current_expiry(KEY)
+if ARGV[2] == '1' or expires < 0 then
+  expires = expiry(idle, deadline)
+  redis.call('PEXPIREAT', KEY, expires)
+end
+return {KEY, expires, now}
