@@ -25,6 +25,8 @@ _CENTURY = timedelta(days=36_525)
 #: A Redis string has at most 512 MB, so no limit beyond that is one.
 _LARGEST = 2**29
 _MOST_REPLICAS = 1000
+#: Each level takes two frames of the stack at a write, of which an app may have used most.
+_DEEPEST = 64
 
 
 class NotGiven(Enum):
@@ -128,7 +130,8 @@ class Limits:
 
     A write beyond a limit raises `SessionValueError` before anything is sent to Redis.
     *fields*: the number of fields. *field_bytes*, *session_bytes*: the encoded size of one field,
-    and of all fields together, in bytes. *depth*: how deeply lists and dicts may be nested.
+    and of all fields together, in bytes. *depth*: how deeply lists and dicts may be nested, at
+    most 64.
     """
 
     fields: int = 256
@@ -137,8 +140,9 @@ class Limits:
     depth: int = 32
 
     def __post_init__(self) -> None:
-        for name in ("fields", "field_bytes", "session_bytes", "depth"):
+        for name in ("fields", "field_bytes", "session_bytes"):
             refuse_no_integer(f"Limits({name})", getattr(self, name), 1, _LARGEST)
+        refuse_no_integer("Limits(depth)", self.depth, 1, _DEEPEST)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,10 +14,12 @@ Everything else is refused, at any depth. No I/O here, and nothing about session
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import date, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from pathlib import PurePath
+from threading import Thread
 from typing import Any
 from uuid import UUID
 
@@ -249,11 +251,34 @@ def decode(raw: bytes) -> Any:
         if raw in _LITERALS:
             return _LITERALS[raw]
         text = raw.decode()
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError):
         raise CorruptValue("a field is neither text, nor a number, nor valid JSON") from None
+    except RecursionError:
+        return _decode_on_a_fresh_stack(raw)
     if mark == _DOUBLE_QUOTE or raw in _FLOAT_WORDS:
         raise CorruptValue("a field holds text that should have been quoted")
     return text
+
+
+def _decode_on_a_fresh_stack(raw: bytes) -> Any:
+    """
+    Decode what is nested too deeply for what is left of this stack.
+
+    How deep the app's stack is at a load must not decide whether a session can be read. A thread
+    has a stack of its own; what is too deep for that, too, was never written here.
+    """
+    values: list[Any] = []
+
+    def run() -> None:
+        with suppress(msgspec.DecodeError, RecursionError):
+            values.append(_from_json(raw))
+
+    thread = Thread(target=run)
+    thread.start()
+    thread.join()
+    if not values:
+        raise CorruptValue("a field is nested too deeply, or is no valid JSON")
+    return values[0]
 
 
 class StoredHash:
