@@ -134,6 +134,9 @@ class SessionKit:
                 client.get("/")
             assert commands.names == ["EVALSHA"]
         """
+        for server in self._servers:  # else the first call of a script would count twice
+            for script in SCRIPTS:
+                server.script_load(script.text)
         counted, done = CommandCount(), f"done-{secrets.token_hex(8)}"
         watchers = []
         for server in self._servers:

@@ -122,3 +122,15 @@ def test_an_index_goes_with_its_test(session_redis_url: str) -> None:
             with redis.Redis.from_url(session_redis_url) as client:
                 listed = client.execute_command("FT._LIST")
             assert not [name for name in listed if kit.prefix.encode() in name]
+
+
+def test_a_count_is_the_same_on_a_server_that_knows_no_script(
+    sessions: SessionKit, admin: redis.Redis
+) -> None:
+    """A script that the server does not know is sent twice; that is no command of the app."""
+    session = sessions.session(sessions.cookies({"n": 1})["__Host-session"])
+    admin.script_flush()
+    with sessions.count() as commands:
+        asyncio.run(session.load())
+    assert commands.scripts == ["load"]
+    assert len(commands) == 1
