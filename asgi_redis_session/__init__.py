@@ -12,6 +12,7 @@ from .errors import (
     SessionNotLoaded,
     SessionTooLate,
     SessionUnavailable,
+    SessionUnreadable,
     SessionValueError,
 )
 from .events import SessionEvent, Stats
@@ -52,6 +53,7 @@ __all__ = [
     "SessionStore",
     "SessionTooLate",
     "SessionUnavailable",
+    "SessionUnreadable",
     "SessionValueError",
     "Stats",
     "Tag",

@@ -7,6 +7,7 @@ SessionError
 ├── SessionTooLate        a new id is needed, but the response started (also a RuntimeError)
 ├── SessionGone           the session was ended by another request
 ├── SessionLimitReached   the user has as many sessions as allowed
+├── SessionUnreadable     sessions that can't be read could not be ended
 ├── SessionUnavailable    Redis did not answer, or refused the command
 ├── DurabilityNotReached  the write is done, but not yet as durable as asked
 └── SessionValueError     a name or value that can't be stored         (also a ValueError)
@@ -25,6 +26,7 @@ __all__ = [
     "SessionNotLoaded",
     "SessionTooLate",
     "SessionUnavailable",
+    "SessionUnreadable",
     "SessionValueError",
 ]
 
@@ -100,6 +102,23 @@ class SessionLimitReached(SessionError):
             f"This user already has {limit} sessions, which is the limit. Let them end one "
             '(store.users.list and revoke), or use on_limit="evict".'
         )
+
+
+class SessionUnreadable(SessionError):
+    """
+    Sessions that can't be read could not be ended; all others were.
+
+    A newer version of this library may have written them. They are left as they are, and keep their
+    places in the user's list, so that the version that reads them finds them. *number*: how many.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(
+            f"{number} of this user's sessions can't be read, and were not ended; all others were. "
+            "End them with the version of the library that wrote them, or delete their keys: the "
+            "log names them."
+        )
+        self.number = number
 
 
 class SessionUnavailable(SessionError):

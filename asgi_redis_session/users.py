@@ -25,7 +25,8 @@ class Users:
 
     A user id is a non-empty str, an int or a UUID; `1` and `"1"` are one user. Every verb raises
     `SessionUnavailable`, and `SessionValueError` for an unusable user id. Verbs that end sessions
-    raise `DurabilityNotReached` if a session has ended, but may come back when Redis fails.
+    raise `DurabilityNotReached` if a session has ended, but may come back when Redis fails, and
+    `SessionUnreadable` for sessions that can't be read, when all others have ended.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -71,7 +72,7 @@ class Users:
 
     async def count(self, user_id: str | int | UUID) -> int:
         """Return how many live sessions the user has."""
-        return await prune(self._engine, self._engine.places.key_of(user_id))
+        return (await prune(self._engine, self._engine.places.key_of(user_id))).live
 
     async def revoke(self, user_id: str | int | UUID, handle: str) -> bool:
         """

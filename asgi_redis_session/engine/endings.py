@@ -7,16 +7,17 @@ a login that was confirmed in between stays listed, and the next round finds it.
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from ..absence import AbsenceKind
-from ..errors import DurabilityNotReached, SessionLimitReached
+from ..errors import DurabilityNotReached, SessionLimitReached, SessionUnreadable
 from ..events import EndReason
 from ..options import Durability
 from .engine import Engine
 from .places import Place
 from .pruning import PAGE, prune, prune_some_soon
+from .scripts import CORRUPT
 
 #: What a tombstone says, by the reason for which a session ends. One whose login has failed has an
 #: id that nobody was given.
@@ -29,34 +30,54 @@ _KINDS: dict[EndReason, AbsenceKind | None] = {
 }
 
 
+class Deleted(NamedTuple):
+    """What became of a hash: its user ("" for nobody), or None if there was no session."""
+
+    user_id: str | None
+    shortfall: DurabilityNotReached | None
+    is_unreadable: bool = False
+
+
 async def end_one(engine: Engine, user_id: str | int | UUID, handle: str) -> bool:
     """End one session of this user; False if it is not one of theirs."""
     index = engine.places.key_of(user_id)
     places = await engine.places.find(index, handle)
     prune_some_soon(engine, index)
-    return bool(places) and bool(await _end_places(engine, index, places, "revoked"))
+    if not places:
+        return False
+    ended, unreadable = await _end_places(engine, index, places, "revoked")
+    if unreadable:
+        raise SessionUnreadable(1)
+    return ended > 0
 
 
 async def end_all(engine: Engine, user_id: str | int | UUID, *spared: str) -> int:
     """End the user's sessions, but those of the handles *spared*; returns how many."""
     index, ended, until = engine.places.key_of(user_id), 0, ""
+    unreadable: list[str] = []
     while True:
         # 1. Read a page of places, also those that are only reserved.
-        until, places = await engine.places.until(index, until, PAGE, spared)
+        until, places = await engine.places.until(index, until, PAGE, (*spared, *unreadable))
         if not places:
-            return ended
+            break
         # 2. Delete their hashes. 3. Give those places back that have not changed.
-        ended += await _end_places(engine, index, places, "revoked")
+        newly, kept = await _end_places(engine, index, places, "revoked")
+        ended += newly
+        unreadable += kept
+    if unreadable:
+        raise SessionUnreadable(len(unreadable))
+    return ended
 
 
 async def _end_places(
     engine: Engine, index: bytes, places: Sequence[Place], reason: EndReason
-) -> int:
+) -> tuple[int, list[str]]:
     """
     End the sessions of these places, then give the places back, each only as it was seen.
 
-    If a session can't be ended, or may come back, its place is kept, so that the next try finds it.
-    The error is raised when all the others have ended.
+    Returns how many have ended, and the handles of those that can't be read: they keep their
+    places. If a session can't be ended, or may come back, its place is kept, too, so that the next
+    try finds it. The error is raised when all the others have ended.
     """
     concern = engine.end_durability
     results = await asyncio.gather(
@@ -67,14 +88,17 @@ async def _end_places(
         return_exceptions=True,
     )
     ended, released = 0, []
+    unreadable: list[str] = []
     errors: list[BaseException] = []
     for place, result in zip(places, results, strict=True):
         if isinstance(result, BaseException):
             errors.append(result)
             continue
-        user_id, shortfall = result
+        user_id, shortfall, is_unreadable = result
         ended += user_id is not None
-        if shortfall is None:
+        if is_unreadable:
+            unreadable.append(place.handle)
+        elif shortfall is None:
             released.append(place)
         else:
             errors.append(shortfall)
@@ -82,7 +106,7 @@ async def _end_places(
     if errors:
         # What can't be ended is worse news than what may come back.
         raise min(errors, key=lambda error: isinstance(error, DurabilityNotReached))
-    return ended
+    return ended, unreadable
 
 
 async def reserve(
@@ -102,26 +126,28 @@ async def reserve(
             limit=engine.max_sessions,
             when_full=when_full,
             lifetime_ms=lifetime_ms,
-            replaced=replaced,
+            replaced=uncounted,
         )
 
-    reserved = await attempt(0)
-    if not reserved.is_granted:
-        await prune(engine, index)
-        reserved = await attempt(int(engine.evicts))
-    if not reserved.is_granted:
-        raise SessionLimitReached(engine.max_sessions)
-    now_ms: int = reserved.now_ms
+    # A session that can't be read counts for no limit: it can't be ended, and must lock nobody out.
+    uncounted = [*replaced]
     try:
-        while reserved.victims:
-            await _end_places(engine, index, reserved.victims, "limit")
+        reserved = await attempt(0)
+        if not reserved.is_granted:
+            uncounted += (await prune(engine, index)).unreadable
+            reserved = await attempt(int(engine.evicts))
+        while reserved.is_granted and reserved.victims:
+            _, unreadable = await _end_places(engine, index, reserved.victims, "limit")
+            uncounted += unreadable
             # Look again: a victim may have been renewed or confirmed meanwhile.
             reserved = await attempt(2)
     except BaseException:  # cancelled, too: the next try must not find this place reserved
         engine.places.release_soon(index, handle)
         raise
+    if not reserved.is_granted:
+        raise SessionLimitReached(engine.max_sessions)
     prune_some_soon(engine, index)
-    return now_ms
+    return int(reserved.now_ms)
 
 
 async def delete(
@@ -131,13 +157,13 @@ async def delete(
     *,
     concern: Durability | None = None,
     own_connection: bool = False,
-) -> tuple[str | None, DurabilityNotReached | None]:
-    """Delete a hash; returns its user ("" for nobody), or None if there was no session."""
+) -> Deleted:
+    """Delete a hash, if it can be read."""
     reply, shortfall = await engine.hashes.delete(
         handle, _KINDS[reason], concern=concern, own_connection=own_connection
     )
     if reply.state <= 0:
-        return None, shortfall
+        return Deleted(None, shortfall, reply.state == CORRUPT)
     user_id = (reply.user or b"").decode(errors="replace")
     engine.events.emit("ended", handle, user_id=user_id or None, reason=reason)
-    return user_id, shortfall
+    return Deleted(user_id, shortfall)

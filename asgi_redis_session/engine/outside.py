@@ -16,7 +16,7 @@ from .codec import CorruptValue, StoredHash
 from .loads import Loads
 from .record import Changes, Metadata, instant
 from .reports import Reports
-from .scripts import CHANGED, GONE, Loaded
+from .scripts import CHANGED, Loaded
 from .shadows import Shadows
 
 #: What `peek` reads of a session beside the fields that it is asked for.
@@ -53,9 +53,9 @@ class Outside:
             return None
         return self._info(handle, reply.state, stored.values, Metadata.parse(stored.raws))
 
-    async def is_occupied(self, handle: str) -> bool:
-        """Whether there is anything under the key: a session, or what can't be read as one."""
-        return (await self._load(self._loads.none[False], handle)).state != GONE
+    async def state(self, handle: str) -> int:
+        """What is under the key: above 0 a session, GONE nothing, CORRUPT what can't be read."""
+        return int((await self._load(self._loads.none[False], handle)).state)
 
     async def write_shadows(self, handle: str) -> bool:
         """Write the shadows that a session lacks; returns whether it lacked any."""

@@ -9,10 +9,12 @@ looked at.
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import NamedTuple
 
 from ..errors import SessionUnavailable
 from .engine import Engine
 from .places import Place
+from .scripts import GONE
 
 PAGE = 500
 #: How many places are looked at, taken at random, whenever an index is written. It is more than a
@@ -23,16 +25,26 @@ _SAMPLE = 10
 _ABANDONED = 60_000
 
 
-async def prune(engine: Engine, key: bytes) -> int:
-    """Forget the places without a session; returns how many sessions there are."""
+class Pruned(NamedTuple):
+    """What an index lists: the number of live sessions, and the handles of unreadable ones."""
+
+    live: int
+    unreadable: list[str]
+
+
+async def prune(engine: Engine, key: bytes) -> Pruned:
+    """Forget the places without a session; returns what the others stand for."""
     live, offset = 0, 0
+    unreadable: list[str] = []
     while True:
         now_ms, places = await engine.places.page(key, offset, PAGE)
         if not places:
-            return live
-        dead, released = await _forget(engine, key, now_ms, places)
-        live += len(places) - dead
-        offset += len(places) - released
+            return Pruned(live, unreadable)
+        states = await _states(engine, places)
+        live += sum(state > 0 for state in states)
+        unreadable += [p.handle for p, state in zip(places, states, strict=True) if state < GONE]
+        dead = [place for place, state in zip(places, states, strict=True) if state == GONE]
+        offset += len(places) - await _forget(engine, key, now_ms, dead)
 
 
 def prune_some_soon(engine: Engine, key: bytes) -> None:
@@ -40,21 +52,23 @@ def prune_some_soon(engine: Engine, key: bytes) -> None:
 
     async def prune_some() -> None:
         with suppress(SessionUnavailable):  # it was reported when it was raised
-            await _forget(engine, key, *await engine.places.sample(key, _SAMPLE))
+            now_ms, places = await engine.places.sample(key, _SAMPLE)
+            await _forget(engine, key, now_ms, await dead_places(engine, places))
 
     engine.background.start(prune_some())
 
 
 async def dead_places(engine: Engine, places: Sequence[Place]) -> list[Place]:
     """Return those whose session does not exist."""
-    occupied = await asyncio.gather(*[engine.outside.is_occupied(p.handle) for p in places])
-    return [place for place, is_held in zip(places, occupied, strict=True) if not is_held]
+    states = await _states(engine, places)
+    return [place for place, state in zip(places, states, strict=True) if state == GONE]
 
 
-async def _forget(
-    engine: Engine, key: bytes, now_ms: int, places: Sequence[Place]
-) -> tuple[int, int]:
-    """Give dead places back; returns how many are dead, and how many were given back."""
-    dead = await dead_places(engine, places)
+async def _states(engine: Engine, places: Sequence[Place]) -> list[int]:
+    return await asyncio.gather(*[engine.outside.state(place.handle) for place in places])
+
+
+async def _forget(engine: Engine, key: bytes, now_ms: int, dead: Sequence[Place]) -> int:
+    """Give dead places back, but not that of a login under way; returns how many."""
     gone = [p for p in dead if p.is_confirmed or now_ms - p.reserved_ms > _ABANDONED]
-    return len(dead), await engine.places.release_seen(key, gone)
+    return await engine.places.release_seen(key, gone)

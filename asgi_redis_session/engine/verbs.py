@@ -257,7 +257,7 @@ async def end_session(
     shortfall = None
     for handle in handles:
         # 1. end.lua.
-        user_id, missed = await delete(
+        user_id, missed, _ = await delete(
             engine, handle, reason, concern=concern, own_connection=own_connection
         )
         shortfall = missed or shortfall
