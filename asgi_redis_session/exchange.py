@@ -7,7 +7,7 @@ acknowledged is in Redis. `docs/outcomes.md` lists every way in which an exchang
 
 import logging
 import sys
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from contextlib import suppress
 from http import HTTPStatus
 from typing import Any, Literal
@@ -77,6 +77,7 @@ class Exchange:
         "_responder",
         "_scope",
         "_send",
+        "_session",
         "_state",
     )
 
@@ -97,6 +98,7 @@ class Exchange:
         self._scope = scope
         self._receive = receive
         self._send = send
+        self._session = scope["session"]  # what the middleware has put there
         self._is_started = False  # the response has begun, or the socket was accepted
         self._is_failing = False  # a 5xx: what is staged must not be written any more
         self._is_replaced = False  # we answered in place of the app; its messages are dropped
@@ -177,6 +179,8 @@ class HTTPExchange(Exchange):
             await self._answer(HTTPStatus.SERVICE_UNAVAILABLE, failure)
             return
         try:
+            if self._scope.get("session") is not self._session:
+                await self._heed_scope()
             if self._state.may_have_changes:
                 await self._commit()
         except SessionError as error:
@@ -184,6 +188,27 @@ class HTTPExchange(Exchange):
             return
         self._start()
         await self._send(self._with_headers(message))
+
+    async def _heed_scope(self) -> None:
+        """
+        There is something else in the scope where the session was.
+
+        Litestar's `set_session()` and `clear_session()` put it there, to replace the data or to end
+        the session. Elsewhere it belongs to another middleware, such as that of a mounted app.
+        """
+        found, session = self._scope.get("session"), self._session
+        if "litestar_app" not in self._scope:
+            warn_of_other(found, session)
+        elif self._is_failing:
+            pass  # what is staged is dropped, and so is this
+        elif isinstance(found, Mapping):
+            await actions.load(self._state)
+            session.clear()
+            session.update(found)
+        else:
+            await actions.logout(self._state)
+        if "litestar_app" in self._scope:
+            self._scope["session"] = session
 
     async def handle_error(self, error: Exception) -> bool:  # noqa: D102  (as in Exchange)
         self._is_failing = True
@@ -315,6 +340,22 @@ class WebSocketExchange(Exchange):
     async def _close(self, code: int) -> None:
         self._is_replaced = True
         await self._send({"type": "websocket.close", "code": code, "reason": ""})
+
+
+_warned_of: set[str] = set()
+
+
+def warn_of_other(found: object, ours: object) -> None:
+    """Say once per process that another middleware has put its own session into the scope."""
+    names = [f"{type(each).__module__}.{type(each).__qualname__}" for each in (found, ours)]
+    if names[0] not in _warned_of:
+        _warned_of.add(names[0])
+        logger.warning(
+            "Another session middleware, inside of ours, has put a %s into the scope in place of "
+            "our %s. Ours is left alone. Remove the other one, or, if it belongs to a mounted app "
+            "with sessions of its own, give the two cookies different names.",
+            *names,
+        )
 
 
 async def _nothing() -> None:
