@@ -15,6 +15,7 @@ from ..errors import DurabilityNotReached, SessionLimitReached, SessionUnreadabl
 from ..events import EndReason
 from ..options import Durability
 from .engine import Engine
+from .ids import is_handle
 from .places import Place
 from .pruning import PAGE, prune, prune_some_soon
 from .scripts import CORRUPT
@@ -81,10 +82,7 @@ async def _end_places(
     """
     concern = engine.end_durability
     results = await asyncio.gather(
-        *[
-            delete(engine, place.handle, reason, concern=concern, own_connection=True)
-            for place in places
-        ],
+        *[_delete_place(engine, place.handle, reason, concern) for place in places],
         return_exceptions=True,
     )
     ended, released = 0, []
@@ -107,6 +105,15 @@ async def _end_places(
         # What can't be ended is worse news than what may come back.
         raise min(errors, key=lambda error: isinstance(error, DurabilityNotReached))
     return ended, unreadable
+
+
+async def _delete_place(
+    engine: Engine, handle: str, reason: EndReason, concern: Durability | None
+) -> Deleted:
+    if is_handle(handle):
+        return await delete(engine, handle, reason, concern=concern, own_connection=True)
+    engine.reports.garbage()
+    return Deleted(None, None)
 
 
 async def reserve(

@@ -23,6 +23,10 @@ from .scripts import Confirmed
 _CENTURY_MS = 36_525 * 24 * 3600 * 1000
 
 
+#: No time of login is later (ms).
+_LAST = 10**14
+
+
 class Place(NamedTuple):
     """One line of a user's index."""
 
@@ -32,7 +36,8 @@ class Place(NamedTuple):
     @property
     def reserved_ms(self) -> int:
         """When it was reserved, by the clock of Redis."""
-        return abs(int(float(self.score)))
+        score = abs(float(self.score))
+        return int(score) if score < _LAST else 0  # else another program has written it
 
     @property
     def is_confirmed(self) -> bool:
@@ -117,7 +122,11 @@ class Places:
         """Give places back, each only if it is still as it was seen; returns how many."""
         if not places:
             return 0
-        arguments = [part for place in places for part in place]
+        arguments = [
+            part
+            for place in places
+            for part in (place.handle.encode(errors="surrogateescape"), place.score)
+        ]
         reply = await self._client.call(
             scripts.PLACE_RELEASE, (key,), arguments, idempotent=True, own_connection=True
         )
@@ -170,4 +179,8 @@ class Places:
 
 def _places(pairs: Sequence[bytes]) -> list[Place]:
     parts = iter(pairs)
-    return [Place(handle.decode(), score) for handle, score in zip(parts, parts, strict=True)]
+    # What is no handle, because another program has written it, is a place without a session.
+    return [
+        Place(handle.decode(errors="surrogateescape"), score)
+        for handle, score in zip(parts, parts, strict=True)
+    ]

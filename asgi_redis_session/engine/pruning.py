@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from ..errors import SessionUnavailable
 from .engine import Engine
+from .ids import is_handle
 from .places import Place
 from .scripts import GONE
 
@@ -65,7 +66,14 @@ async def dead_places(engine: Engine, places: Sequence[Place]) -> list[Place]:
 
 
 async def _states(engine: Engine, places: Sequence[Place]) -> list[int]:
-    return await asyncio.gather(*[engine.outside.state(place.handle) for place in places])
+    return await asyncio.gather(*[_state(engine, place.handle) for place in places])
+
+
+async def _state(engine: Engine, handle: str) -> int:
+    if is_handle(handle):
+        return await engine.outside.state(handle)
+    engine.reports.garbage()
+    return GONE
 
 
 async def _forget(engine: Engine, key: bytes, now_ms: int, dead: Sequence[Place]) -> int:

@@ -59,6 +59,15 @@ class Reports:
         self._events.counted.gone += 1
         self._events.emit("gone", handle)
 
+    def garbage(self) -> None:
+        """A user's index holds what this library does not write."""
+        logger.warning(
+            "A user's index holds what is no handle of a session. It is removed; find out which "
+            "other program writes to the keys of the prefix %r.",
+            self._prefix,
+        )
+        self._events.emit("corrupt", detail="a user's index holds what is no handle")
+
     def corrupt(self, handle: str, reason: str) -> None:
         """There is something under the key that is no session of this library."""
         logger.error(

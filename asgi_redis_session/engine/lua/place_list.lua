@@ -18,7 +18,7 @@ end
 local instant = tonumber(ARGV[2])
 if not instant then
   -- After a failover, the clock may be behind that of the server that wrote the scores.
-  local last = redis.call('ZREVRANGE', KEY, 0, 0, 'WITHSCORES')
+  local last = redis.call('ZREVRANGEBYSCORE', KEY, LAST, 0, 'WITHSCORES', 'LIMIT', 0, 1)
   instant = math.max(now, tonumber(last[2] or 0))
 end
 local spared = {}
@@ -26,6 +26,9 @@ for i = 4, #ARGV do spared[ARGV[i]] = true end
 local limit = tonumber(ARGV[3]) + #ARGV - 3
 local found = redis.call(
   'ZRANGEBYSCORE', KEY, '-inf', instant, 'WITHSCORES', 'LIMIT', 0, limit)
+for _, part in ipairs(redis.call('ZRANGEBYSCORE', KEY, '(' .. LAST, '+inf', 'WITHSCORES', 'LIMIT', 0, limit)) do
+  table.insert(found, part)
+end
 local page = {}
 for i = 1, #found, 2 do
   if not spared[found[i]] then

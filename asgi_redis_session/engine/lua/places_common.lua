@@ -5,12 +5,16 @@ local KEY = KEYS[1]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
+-- No time of login is later, in milliseconds. What another program has written with another score is no reason to count
+-- on from there.
+local LAST = 99999999999999
+
 -- A time of login after that of all other places. All logins that make room must see the same order, whether a place
 -- was confirmed meanwhile or not: otherwise two of them could end two sessions where one is enough. After a failover
 -- the clock may be behind.
 local function next_instant()
-  local held = redis.call('ZREVRANGE', KEY, 0, 0, 'WITHSCORES')[2] or 0
-  local taken = redis.call('ZRANGE', KEY, 0, 0, 'WITHSCORES')[2] or 0
+  local held = redis.call('ZREVRANGEBYSCORE', KEY, LAST, 0, 'WITHSCORES', 'LIMIT', 0, 1)[2] or 0
+  local taken = redis.call('ZRANGEBYSCORE', KEY, -LAST, 0, 'WITHSCORES', 'LIMIT', 0, 1)[2] or 0
   return math.max(now, math.abs(tonumber(held)) + 1, math.abs(tonumber(taken)) + 1)
 end
 
