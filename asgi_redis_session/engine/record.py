@@ -76,7 +76,7 @@ class Changes:
     who logs in. *identifies*: a field says who somebody is, which is a login without `login`.
     """
 
-    fields: dict[str, bytes | None] = field(default_factory=dict)
+    fields: dict[str, bytes | None] = field(default_factory=dict, repr=False)
     idle_ms: int | None = None
     absolute_ms: int | None = None
     renews: bool = False

@@ -350,6 +350,6 @@ def _describe(peer: PeerInfo) -> tuple[str | None, str | None]:
     client, headers = peer
     agent = next((value for name, value in headers if name == b"user-agent"), None)
     return (
-        client[0] if client else None,
+        str(client[0])[:_AGENT_LENGTH] if client else None,
         None if agent is None else agent[:_AGENT_LENGTH].decode("latin-1"),
     )

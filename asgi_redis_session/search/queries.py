@@ -23,7 +23,7 @@ from ..arguments import (
     refuse_other,
     shown,
 )
-from ..engine.codec import check_name, encode
+from ..engine.codec import CorruptValue, check_name, encode
 from ..engine.engine import Engine
 from ..engine.verbs import Ending, end_session
 from ..errors import SearchUnavailable
@@ -267,7 +267,7 @@ class Search:
         rows = await self._admin.ask(where, "LOAD", "2", "@__key", "@_created", *_limit(most))
         _refuse_too_many(rows)
         created = {
-            handle: int(float(row["_created"])) if "_created" in row else None
+            handle: _instant_ms(row.get("_created"))
             for row in rows
             if row and (handle := self._admin.handle_of(row["__key"])) is not None
         }
@@ -289,11 +289,13 @@ class Search:
         _refuse_too_many(rows)
         groups: dict[Any, float] = {}
         for row in rows:
-            encoded = row["_w"].decode()
+            encoded = row.get("_w", b"").decode(errors="replace")
             try:
                 value = decode_tag(encoded)
             except LookupError:
                 value = await self._value_of_digest(tag, encoded)
+            except CorruptValue:  # another program has written it
+                continue
             # In a dict, 1, 1.0 and True are the same key.
             groups[value] = groups.get(value, 0) + float(row["_n"])
         return groups
@@ -317,6 +319,14 @@ class _Page(NamedTuple):
     is_cut: bool
     #: By handle, when the session was created, in ms since 1970; None if it has expired.
     created: dict[str, int | None]
+
+
+def _instant_ms(raw: bytes | None) -> int | None:
+    """An instant that Redis Search returned; None if it is none, because of another program."""
+    try:
+        return None if raw is None else int(float(raw))
+    except (ValueError, OverflowError):
+        return None
 
 
 def _middle(created: Iterable[int | None], low: int, high: int) -> int:
