@@ -70,6 +70,7 @@ class SessionMiddleware:
     ) -> None:
         if not callable(app):
             raise TypeError(f"SessionMiddleware(app) takes an ASGI app, not {shown(app)}.")
+        store = text_of(store)
         _refuse_nonsense(store, cookie, autoload, refresh, unavailable)
         self.app = app
         self.store = SessionStore.from_url(store) if isinstance(store, str) else store
@@ -134,6 +135,11 @@ class SessionMiddleware:
             await send(message)
 
         await self.app(scope, receive, close_and_send)
+
+
+def text_of(store: Any) -> Any:
+    """Return a URL as text: pydantic's `RedisDsn`, for instance, is no str."""
+    return str(store) if type(store).__name__.endswith(("Dsn", "Url")) else store
 
 
 def _has_session(scope: Scope) -> bool:

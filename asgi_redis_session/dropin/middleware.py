@@ -16,6 +16,7 @@ from ..engine.state import NEW, SessionState
 from ..errors import SessionUnavailable, SessionValueError
 from ..exchange import ASGIApp
 from ..middleware import SessionMiddleware as _SessionMiddleware
+from ..middleware import text_of
 from ..store import SessionStore
 from .cookie import StarletteCookie
 from .imports import FastAPIRedisSDK, Foreign, Found, SignedCookies, Starsessions
@@ -170,6 +171,7 @@ def _encoded(found: Found) -> dict[str, bytes]:
 
 def _store_of(store: SessionStore | str, secret_key: str) -> SessionStore | str:
     """Make a store of a URL, with the app's secret as its own."""
+    store = text_of(store)
     if not isinstance(store, str):
         return store
     # Derived, because the store's secret must have a length, and no other use.

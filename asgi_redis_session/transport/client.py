@@ -76,6 +76,12 @@ class _Retry:
         return None if self.hop is None else self.hop.lane
 
 
+_NO_LOOP = (
+    "Sessions need an asyncio event loop, because redis-py has no connections for Trio. Serve the "
+    "app with asyncio or uvloop (Hypercorn: `--worker-class asyncio`)."
+)
+
+
 class Client:
     """
     Sends the commands of one store.
@@ -221,7 +227,10 @@ class Client:
 
         Every request passes through here, so the good case is kept short.
         """
-        loop = asyncio.get_running_loop()
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise RuntimeError(_NO_LOOP) from None
         route = self._routes.get(loop) or self._new_route(loop)
         key, packed = keys[0], script.packed(keys, arguments)
         deadline = loop.time() + seconds

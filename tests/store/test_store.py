@@ -140,8 +140,8 @@ async def test_a_server_that_knows_the_scripts_is_sent_no_text(
         await sessions.store.drain()
     assert set(commands.names) == {"EVALSHA"}
     assert len(commands) > 10
-    admin.script_flush()
     with sessions.count() as commands:
+        admin.script_flush()
         await works(sessions.store, await create(sessions.store, n=0))
         await sessions.store.drain()
     counted = Counter(commands.names)
