@@ -36,8 +36,8 @@ def doctor(
     fsync: Annotated[bool, typer.Option("--fsync", help="of the store's Durability")] = False,  # noqa: FBT002
 ) -> None:
     """Check whether Redis is set up well for sessions. The exit status is 1 if not."""
-    level = Durability(replicas=replicas, fsync=fsync) if replicas or fsync else None
     try:
+        level = Durability(replicas=replicas, fsync=fsync) if replicas or fsync else None
         store = SessionStore.from_url(url, prefix=prefix, durability=level)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
