@@ -1,17 +1,26 @@
 """The session as a mapping: what it can do because a dict can."""
 
+import logging
 from collections.abc import Iterator, MutableMapping
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from .engine.state import SessionState
 
 __all__ = ["SessionMapping"]
+
+logger = logging.getLogger("asgi_redis_session")
 
 
 class SessionMapping(MutableMapping[str, Any]):
     """What a session and a dict have in common."""
 
     __slots__ = ("_state",)
+
+    #: Public attributes that hide a field of the same name in templates; each is warned about once.
+    _hiding: ClassVar[set[str]] = set()
+
+    def __init_subclass__(cls) -> None:
+        cls._hiding = {name for name in dir(cls) if not name.startswith("_")}
 
     def __init__(self, state: SessionState) -> None:
         self._state = state
@@ -21,6 +30,8 @@ class SessionMapping(MutableMapping[str, Any]):
 
     def __setitem__(self, name: str, value: Any) -> None:
         self._state.writable().set(name, value)
+        if name in self._hiding:
+            self._warn_of_hidden(name)
 
     def __delitem__(self, name: str) -> None:
         self._state.writable().remove(name)
@@ -36,6 +47,14 @@ class SessionMapping(MutableMapping[str, Any]):
 
     def __contains__(self, name: object) -> bool:
         return name in self._state.readable().values
+
+    def _warn_of_hidden(self, name: str) -> None:
+        self._hiding.discard(name)
+        logger.warning(
+            "The field %r has the name of an attribute of the session. In a template, `session.%s` "
+            'is the attribute: write `session["%s"]`, or choose another name.',
+            *(name, name, name),
+        )
 
     def clear(self) -> None:
         """
