@@ -60,6 +60,7 @@ class Stats:
     loads: int = 0
     refreshes: int = 0
     refreshes_dropped: int = 0
+    refused: int = 0
     commits: int = 0
     gone: int = 0
     errors: int = 0

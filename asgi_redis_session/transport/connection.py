@@ -5,13 +5,16 @@ It uses redis-py's documented `ConnectionPool` and `Connection`, and knows nothi
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
 from redis.asyncio import ConnectionPool
 from redis.asyncio.sentinel import SentinelConnectionPool
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
+
+from .parser import Parser
 
 #: Seconds after which a connection goes back to its pool and is taken again, so that redis-py can
 #: do what it does on checkout: use a new password of a credential provider, or find a new master
@@ -20,6 +23,9 @@ _CHECKOUT = 30.0
 #: Pause in seconds after a failed attempt to connect. The next attempt serves all callers that have
 #: queued in the meantime.
 _CONNECT_PAUSE = 0.1
+#: How many timeouts connecting may take. It goes on when its first callers have given up: a new
+#: connection takes several round trips, which may each be nearly as long as a timeout.
+_CONNECT_TIMEOUTS = 5
 #: How often the Sentinels are asked who the master is, and how long a batch waits for their answer
 #: (seconds).
 _MASTER_CHECK, _MASTER_CHECK_WAIT = 0.5, 0.1
@@ -43,16 +49,25 @@ class SharedConnection:
         "_on_new_master",
         "_pool",
         "_return_at",
+        "_timeout",
+        "hear",
         "raw",
+        "take",
     )
 
-    def __init__(self, pool: ConnectionPool, on_new_master: Callable[[], None]) -> None:
+    def __init__(
+        self, pool: ConnectionPool, timeout: float, on_new_master: Callable[[], None]
+    ) -> None:
         self._pool = pool
+        self._timeout = timeout
         self._on_new_master = on_new_master
         self._loop = asyncio.get_running_loop()
         self._closer: AsyncGenerator[None, None] | None = None
         #: redis-py's connection; None if none is open.
         self.raw: Any = None
+        #: Of its parser: return the next reply, or MISSING; await more of them.
+        self.take: Callable[[], Any] = _not_connected
+        self.hear: Callable[[], Awaitable[Any]] = _not_connected
         # A connection to a server that is no longer the master.
         self._old_master: Any = None
         self._master_check: asyncio.Task[None] | None = None
@@ -77,13 +92,13 @@ class SharedConnection:
         """Whether the Sentinels are being asked at the moment who the master is."""
         return self._master_check is not None
 
-    async def ready(self) -> Any:
-        """Return redis-py's connection, fit for the next batch. Raises what redis-py raises."""
+    async def ready(self) -> None:
+        """Make sure that there is a connection fit for the next batch. Raises redis-py's errors."""
         if self.raw is not None:
             if isinstance(self._pool, SentinelConnectionPool):
                 await self._check_master(self._pool)
             if self._loop.time() < self._return_at and not await self._is_stale():
-                return self.raw
+                return
             await self._give_back()
         if self._closer is None:
             self._closer = self._close_at_end()
@@ -91,14 +106,31 @@ class SharedConnection:
         if (pause := self._connect_at - self._loop.time()) > 0:
             await asyncio.sleep(pause)
         try:
-            self.raw = await self._pool.get_connection()  # type: ignore[no-untyped-call]
+            async with asyncio.timeout(self._timeout * _CONNECT_TIMEOUTS):
+                self.raw = await self._pool.get_connection()  # type: ignore[no-untyped-call]
         except BaseException:
             self._connect_at = self._loop.time() + _CONNECT_PAUSE
             raise
         self._return_at = self._loop.time() + _CHECKOUT
         if isinstance(self._pool, SentinelConnectionPool):  # it may be a new master
             self._on_new_master()
-        return self.raw
+        parser = self.raw._parser  # noqa: SLF001  (redis-py has no public way to its parser)
+        if not isinstance(parser, Parser):
+            raise TypeError(f"its connections have a parser of their own, {type(parser).__name__}")
+        self.take, self.hear = parser.take, parser.read_from_socket
+
+    async def send(self, data: bytes) -> None:
+        """Send packed commands."""
+        await self.raw.send_packed_command(data, check_health=False)
+
+    @property
+    def is_due(self) -> bool:
+        """Whether `ready` has something to do before the next batch."""
+        now = self._loop.time()
+        is_check_due = (
+            isinstance(self._pool, SentinelConnectionPool) and now >= self._master_check_at
+        )
+        return now >= self._return_at or is_check_due
 
     async def drop(self) -> None:
         """Close the connection: replies may be on it that belong to nobody."""
@@ -177,6 +209,10 @@ class SharedConnection:
         finally:
             self._master_check = None
             self._master_check_at = self._loop.time() + _MASTER_CHECK
+
+
+def _not_connected() -> Any:
+    raise RedisConnectionError("there is no connection")
 
 
 def address_of(pool: ConnectionPool) -> str:

@@ -4,31 +4,37 @@ A lane: one connection that all callers of an event loop share.
 While one batch of commands is on its way, the lane collects those of other callers. When the
 replies are in, it sends them together as the next batch. With one caller, a batch is one command,
 and nothing waits; with five hundred callers it is large. So a process needs one connection, however
-many requests it serves.
+many requests it serves. If a batch takes long, the next one leaves before it is answered.
 
 The rules of a lane:
 - A caller that is cancelled, or whose command fails, never harms the batch or another caller.
-- Every reply but an error must begin with the key that its caller sent. If one does not, the lane
-  closes the connection before it delivers another reply. (The replies to search queries have no
-  key to compare; queries have a lane of their own.)
-- A caller's deadline counts from the moment it queued its command. When the deadline of a command
-  in the batch passes, the lane closes the connection.
+- The reply to a script must begin with the key that its caller sent. The replies to plain commands
+  are held until the batch has proven their number (see `proof`). If one is wrong, the lane closes
+  the connection before it delivers another reply.
+- A caller's deadline counts from the moment it queued its command, and fails only that caller. Time
+  in which the event loop was blocked does not count (see `watch`). If nothing arrives for a whole
+  timeout, the lane closes the connection.
 - The lane retries nothing: it does not know what a command does.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from itertools import count
 from typing import Any, Literal
 
 from redis.asyncio import ConnectionPool
-from redis.exceptions import AuthenticationError, ResponseError
+from redis.exceptions import AuthenticationError, NoScriptError, ResponseError
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from ..options import Durability
 from .barrier import Barrier
+from .batch import Batch, Call
 from .connection import SharedConnection
+from .parser import MISSING
+from .proof import Proof
 from .reasons import reason_of
-from .scripts import pack
+from .watch import Watch
 
 #: What a lane is for: the commands of requests; long lists and their like (see
 #: `Client.call(own_connection=True)`); search queries; or writes with this write concern. Each has
@@ -37,12 +43,22 @@ Purpose = Literal["requests", "lists", "queries"] | Durability
 
 #: The part of a caller's remaining time that the barrier may take.
 _BARRIER_SHARE = 0.9
-
-_ASKING = pack("ASKING")
+#: So many commands may wait. A further one is refused at once: it would only fail later.
+_LONGEST_QUEUE = 10_000
+#: If so many wait, commands that nobody waits for are dropped.
+_BUSY_QUEUE = 5_000
 
 
 class LaneBroken(Exception):
     """No reply: the connection could not be made, was lost or out of step, or the time was up."""
+
+
+class LaneFull(LaneBroken):
+    """Nothing was sent: too many commands wait already."""
+
+
+class LaneClosed(LaneBroken):
+    """No reply: the event loop is shutting down."""
 
 
 class BarrierNotReached(Exception):
@@ -53,36 +69,14 @@ class BarrierNotReached(Exception):
         self.reply = reply
 
 
-@dataclass(slots=True)
-class _Call:
-    packed: bytes
-    echo: bytes | None
-    reply: "asyncio.Future[Any]"
-    deadline: float
-    has_asking: bool
-
-
 class Lane:
     """
     One connection, shared by all callers of one event loop. It is made by the first batch.
 
-    *timeout*: how long a caller waits at most, in seconds, connecting included. *purpose*: if it is
-    a write concern, each batch ends with its barrier, and no reply is delivered before that is
+    *timeout*: if nothing arrives for so many seconds, the connection is given up. *purpose*: if it
+    is a write concern, each batch ends with its barrier, and no reply is delivered before that is
     answered. *on_new_master*: called when Sentinel may have appointed another master.
     """
-
-    __slots__ = (
-        "_barrier",
-        "_loop",
-        "_must_drop",
-        "_pending",
-        "_runner",
-        "_timeout",
-        "batches",
-        "commands",
-        "connection",
-        "purpose",
-    )
 
     def __init__(
         self,
@@ -92,16 +86,28 @@ class Lane:
         purpose: Purpose = "requests",
         on_new_master: Callable[[], None] = lambda: None,
     ) -> None:
-        self.connection = SharedConnection(pool, on_new_master)
+        self.connection = SharedConnection(pool, timeout, on_new_master)
         self.purpose = purpose
         self._timeout = timeout
         self._barrier = Barrier(purpose) if isinstance(purpose, Durability) else None
         self._loop = asyncio.get_running_loop()
-        self._pending: list[_Call] = []
+        self._watch = Watch(timeout, self._look)
+        self._pending: list[Call] = []
+        self._flying: deque[Batch] = deque()
         self._runner: asyncio.Task[None] | None = None
+        # Sends a batch while the one before it is still on its way.
+        self._sender: asyncio.Task[None] | None = None
+        # What interrupts the runner if the connection has fallen silent.
+        self._reading: asyncio.Timeout | None = None
+        # Instants of the lane's clock: when something arrived; before which no call is overdue.
+        self._heard_at = 0.0
+        self._earliest = float("inf")
+        self._nonces = count()
         self._must_drop = False
         self.batches = 0
         self.commands = 0
+        #: How many commands that nobody waits for were dropped, or refused by Redis.
+        self.lost = 0
 
     @property
     def address(self) -> str:
@@ -109,144 +115,304 @@ class Lane:
         return self.connection.address
 
     @property
-    def backlog(self) -> int:
-        """The number of commands that wait for the next batch."""
-        return len(self._pending)
+    def is_busy(self) -> bool:
+        """Whether so many commands wait that only those are taken for which somebody waits."""
+        return len(self._pending) >= _BUSY_QUEUE
+
+    # --- Callers ---
 
     def submit(
         self,
-        packed: bytes,
-        echo: bytes | None,
+        parts: Sequence[bytes],
+        key: bytes,
         deadline: float | None = None,
         *,
+        is_plain: bool = False,
         asking: bool = False,
-    ) -> "asyncio.Future[Any]":
+    ) -> "asyncio.Future[list[Any]]":
         """
-        Queue one packed command. Await the returned future for its reply.
+        Queue one packed command, or plain ones on the same key. Await the returned future.
 
-        *echo*: what the reply, a list, must begin with, so that no caller gets another one's reply.
-        None turns this check off; only search does that, on its own connection.
-        *deadline*: in event-loop time; by default the lane's timeout from now.
-        *asking*: send ASKING right before the command, and skip its reply.
+        *key*: what the reply of a script, a list, must begin with. *is_plain*: these are no
+        scripts; the result has the reply to each of the *parts*, and then the server's time in
+        milliseconds. *deadline*: in event-loop time; by default the lane's timeout from now.
+        *asking*: send ASKING right before each part, and skip its reply.
 
         The future raises redis-py's `ResponseError` if Redis answers with an error, `LaneBroken` if
-        there is no reply before the deadline, and `BarrierNotReached` if the lane's write
-        concern is not met.
+        there is no reply before the deadline, and `BarrierNotReached` if the lane's write concern
+        is not met. This method itself raises `LaneFull`.
         """
+        if len(self._pending) >= _LONGEST_QUEUE:
+            raise LaneFull(f"{_LONGEST_QUEUE:,} commands wait for {self.address} already")
         if deadline is None:
             deadline = self._loop.time() + self._timeout
-        reply: asyncio.Future[Any] = self._loop.create_future()
-        if asking:
-            packed = _ASKING + packed
-        self._pending.append(_Call(packed, echo, reply, deadline, asking))
+        reply: asyncio.Future[list[Any]] = self._loop.create_future()
+        self._queue(Call(parts, key, is_plain, reply, deadline - self._watch.blocked, asking))
         if self._runner is None:
-            self._runner = self._loop.create_task(self._run())
+            self._start()
         return reply
+
+    def submit_soon(self, parts: Sequence[bytes], key: bytes, deadline: float) -> bool:
+        """
+        Queue a plain command that nobody waits for; it is not sent after its deadline.
+
+        It leaves together with what the running task submits next. Returns False if it was dropped,
+        because very many commands wait already.
+        """
+        if self.is_busy:
+            return False
+        is_plain, asking = True, False
+        self._queue(Call(parts, key, is_plain, None, deadline - self._watch.blocked, asking))
+        if self._runner is None:
+            self._loop.call_soon(self._start)
+        return True
 
     async def drain(self) -> None:
         """Wait until all queued commands have been answered."""
-        while self._runner is not None:
-            await asyncio.wait((self._runner,))
+        while self._pending or self._flying:
+            self._start()
+            if self._runner is not None:
+                await asyncio.wait((self._runner,), timeout=self._watch.period)
+            if self.connection.raw is None and not self._is_awaited():
+                break  # still connecting, and everybody has given up
 
     async def aclose(self) -> None:
         """Drain, then close the connection. The next `submit` opens a new one."""
         await self.drain()
+        if self._runner is not None:
+            self._runner.cancel()
+            await asyncio.wait((self._runner,))
+        self._watch.stop()
         await self.connection.aclose()
 
-    # --- Batches ---
+    def _queue(self, call: Call) -> None:
+        self._pending.append(call)
+        if call.deadline < self._earliest:
+            self._earliest = call.deadline
+            self._watch.no_later_than(call.deadline)
+        self._watch.start()
+
+    def _calls(self) -> Iterator[Call]:
+        for batch in self._flying:
+            yield from batch.calls
+        yield from self._pending
+
+    def _is_awaited(self) -> bool:
+        return any(call.reply is not None and not call.reply.done() for call in self._calls())
+
+    # --- Sending ---
+
+    def _start(self) -> None:
+        if self._runner is None and self._pending:
+            self._runner = self._loop.create_task(self._run())
 
     async def _run(self) -> None:
         try:
-            while self._pending:
-                batch, self._pending = self._pending, []
-                await self._exchange([call for call in batch if not call.reply.done()])
+            while self._pending or self._flying:
+                try:
+                    async with asyncio.timeout(None) as self._reading:
+                        await self._exchange()
+                except Exception as error:  # noqa: BLE001
+                    # After any error (also a TypeError from asyncio's transports, redis-py #4287),
+                    # the replies that are still to come would reach the wrong callers.
+                    await self._break(LaneBroken(self._reason(error)))
+        except asyncio.CancelledError:
+            await self._break(LaneClosed("the event loop is shutting down"), and_pending=True)
+            raise
         finally:
             self._runner = None
-            _fail(self._pending, "the event loop is shutting down")
 
-    async def _exchange(self, batch: list[_Call]) -> None:
-        if not batch:
-            return
-        try:
-            # Mostly that of the first call; but a call that is retried may have less time left.
-            deadline = min([call.deadline for call in batch])
-            async with asyncio.timeout_at(deadline):
-                connection = await self.connection.ready()
-                data = b"".join([call.packed for call in batch])
-                if self._barrier is None:
-                    await connection.send_packed_command(data)
-                    await self._read(connection, batch)
-                else:
-                    await self._exchange_held(connection, data, batch, self._barrier, deadline)
-            self.batches += 1
-            self.commands += len(batch)
-        except BaseException as error:
-            # After any error (also a TypeError from asyncio's transports, redis-py #4287), the
-            # replies that are still to come would reach the wrong callers.
-            self._must_drop = True
-            _fail(batch, self._reason(error))
-            if not isinstance(error, Exception):
-                raise
-        finally:
+    async def _exchange(self) -> None:
+        """Send batches and read their replies until there is nothing left to do."""
+        while self._pending or self._flying:
+            if not self._flying:
+                batch = self._next_batch()
+                await self.connection.ready()
+                await self._send(batch)
+            await self._read(self._flying[0])
+            self._flying.popleft()
             if self._must_drop:
-                self._must_drop = False
-                await self.connection.drop()
+                raise LaneBroken(f"{self.address} is not the master any more")
 
-    async def _exchange_held(
-        self,
-        connection: Any,
-        data: bytes,
-        batch: list[_Call],
-        barrier: Barrier,
-        deadline: float,
-    ) -> None:
-        """With a barrier: hold all replies until the barrier has been answered."""
-        # Ends before the deadline, so that the answer arrives in time even if it is a shortfall.
-        within_ms = int((deadline - self._loop.time()) * _BARRIER_SHARE * 1000)
-        await connection.send_packed_command(data + barrier.command(max(within_ms, 1)))
-        held: list[tuple[_Call, list[Any]]] = []
-        await self._read(connection, batch, lambda call, answer: held.append((call, answer)))
+    def _next_batch(self) -> Batch:
+        batch = Batch(self._pending)
+        self._pending = []
+        self._flying.append(batch)
+        return batch
+
+    async def _send(self, batch: Batch) -> None:
+        now = self._watch.now()
+        # Connecting may have taken a while: what is of no use any more is not sent.
+        calls = [call for call in batch.calls if call.is_of_use(now)]
+        if len(calls) < len(batch.calls):
+            self.lost += sum(call.reply is None and call.deadline <= now for call in batch.calls)
+            batch.calls = calls
+        parts = [part for call in calls for part in call.parts]
+        if self._barrier is not None:
+            # Ends before the deadlines, so that the answer arrives even if it is a shortfall.
+            left = min([call.deadline for call in calls], default=now) - now
+            parts.append(self._barrier.command(max(1, int(left * _BARRIER_SHARE * 1000))))
+            batch.ending = self._barrier
+        elif proven := [call.key for call in calls if call.is_plain and call.reply is not None]:
+            batch.ending = Proof(proven[-1], next(self._nonces))
+            parts.append(batch.ending.command())
+        batch.sent_at = now
+        if parts:
+            await self.connection.send(b"".join(parts))
+
+    async def _send_more(self) -> None:
+        """Send what waits, although the batch before it has not been answered yet."""
         try:
-            answer = await connection.read_response()
-        except ResponseError as error:
-            answer = error
-        missing = barrier.shortfall(answer)
-        for call, reply in held:
-            if call.reply.done():
-                continue
-            if missing is None:
-                call.reply.set_result(reply)
-            else:
-                call.reply.set_exception(BarrierNotReached(reply, f"{self.address} {missing}"))
+            if self._pending and self._flying and self.connection.raw is not None:
+                await self._send(self._next_batch())
+        except Exception as error:  # noqa: BLE001
+            self._interrupt()
+            self._flying[-1].fail(LaneBroken(self._reason(error)))
+        finally:
+            self._sender = None
 
-    async def _read(
-        self,
-        connection: Any,
-        batch: list[_Call],
-        hold: Callable[[_Call, Any], None] | None = None,
-    ) -> None:
-        """Read all replies of a batch. Each is delivered at once, or given to *hold*."""
-        for call in batch:
-            if call.has_asking:
-                await connection.read_response()
-            try:
-                answer = await connection.read_response()
-            except ResponseError as error:
-                self._refuse(call, error)
-                continue
-            is_theirs = type(answer) is list and answer and answer[0] == call.echo
-            if not is_theirs and call.echo is not None:
-                raise LaneBroken("a reply belongs to another command")
-            if hold is not None:
-                hold(call, answer)
-            elif not call.reply.done():
-                call.reply.set_result(answer)
+    # --- Reading ---
 
-    def _refuse(self, call: _Call, error: ResponseError) -> None:
-        if "READONLY" in str(error):  # this master was demoted: connect to the new one
-            self._must_drop = True
-        if not call.reply.done():
-            call.reply.set_exception(error)
+    async def _read(self, batch: Batch) -> None:
+        """Read the replies to a batch. Those of scripts are delivered at once."""
+        take = self.connection.take
+        for call in batch.calls:
+            replies: list[Any] = []
+            for _ in call.parts:
+                while (reply := take()) is MISSING:
+                    await self._hear()
+                if isinstance(reply, RedisConnectionError):  # LOADING, for instance
+                    raise reply
+                replies.append(reply)
+            self._accept(call, call.own(replies), batch)
+        if batch.ending is not None:
+            while (reply := take()) is MISSING:
+                await self._hear()
+            await self._end(batch, batch.ending, reply)
+        self.batches += 1
+        self.commands += len(batch.calls)
+
+    async def _hear(self) -> None:
+        await self.connection.hear()
+        self._heard_at = self._watch.now()
+
+    def _accept(self, call: Call, replies: list[Any], batch: Batch) -> None:
+        """Deliver a reply, or hold it until the batch's ending has been answered."""
+        if call.is_plain and call.reply is not None:
+            batch.held.append((call, replies))
+            return
+        reply = replies[-1]
+        if isinstance(reply, ResponseError):
+            if "READONLY" in str(reply):  # this master was demoted: connect to the new one
+                self._must_drop = True
+            self.lost += call.reply is None
+            call.fail(reply)
+        elif call.is_plain:
+            return
+        elif type(reply) is not list or not reply or reply[0] != call.key:
+            raise LaneBroken("a reply belongs to another command")
+        elif batch.ending is self._barrier and self._barrier is not None:
+            batch.held.append((call, reply))
+        else:
+            call.answer(reply)
+
+    async def _end(self, batch: Batch, ending: Proof | Barrier, answer: Any) -> None:
+        """Deliver the replies that were held until the batch's ending was answered."""
+        if isinstance(ending, Barrier):
+            missing = ending.shortfall(answer)
+            for call, reply in batch.held:
+                if missing is None:
+                    call.answer(reply)
+                else:
+                    call.fail(BarrierNotReached(reply, f"{self.address} {missing}"))
+        elif isinstance(answer, ResponseError):
+            await self._prove_again(batch, ending, answer)
+        elif (now_ms := ending.time_of(answer)) is None:
+            raise LaneBroken("a reply belongs to another command")
+        else:
+            batch.answer(now_ms)
+
+    async def _prove_again(self, batch: Batch, proof: Proof, error: ResponseError) -> None:
+        """
+        Send another proof for the replies that are held, behind what was sent meanwhile.
+
+        In full, if the server does not know the script; else on another key, because that of the
+        first one may have moved to another node of a Cluster.
+        """
+        key, tried, in_full = proof.key, proof.tried, isinstance(error, NoScriptError)
+        if not in_full:
+            tried |= {key}
+            others = [key for key in batch.good_keys() if key not in tried]
+            if not others:
+                batch.fail(error)
+                return
+            key = others[-1]
+        again = Batch([])
+        again.held, again.sent_at = batch.held, self._watch.now()
+        again.ending = proof = Proof(key, next(self._nonces), tried)
+        self._flying.append(again)
+        await self.connection.send(proof.command(in_full=in_full))
+
+    # --- What goes wrong ---
+
+    def _look(self) -> bool:
+        """Look after deadlines and silence; returns whether there is anything to look after."""
+        now = self._watch.now()
+        if now >= self._earliest:
+            self._fail_overdue(now)
+        if self._flying and self._flying[-1].sent_at is not None:
+            oldest, newest = self._flying[0].sent_at or now, self._flying[-1].sent_at
+            silence = now - max(self._heard_at, oldest)
+            if silence >= self._timeout:
+                self._interrupt()
+            elif self._pending and now - newest >= self._watch.period:
+                self._send_more_soon(silence)
+        return bool(self._pending or self._flying)
+
+    def _fail_overdue(self, now: float) -> None:
+        late = LaneBroken(self._reason(TimeoutError()))
+        self._earliest = float("inf")
+        for call in self._calls():
+            if call.reply is None or call.reply.done():
+                continue
+            if call.deadline <= now:
+                call.fail(late)
+            elif call.deadline < self._earliest:
+                self._earliest = call.deadline
+        if self._earliest < float("inf"):
+            self._watch.no_later_than(self._earliest)
+
+    def _send_more_soon(self, silence: float) -> None:
+        """
+        Let a slow network carry several batches at once.
+
+        Not while the connection is silent for long: what is not sent can be sent on another one.
+        A barrier delays the commands behind it anyway.
+        """
+        if (
+            self._sender is None
+            and self._barrier is None
+            and silence < self._timeout / 2
+            and not self.connection.is_due
+        ):
+            self._sender = self._loop.create_task(self._send_more())
+
+    def _interrupt(self) -> None:
+        """Let the runner give the connection up."""
+        if self._reading is not None and self._flying:
+            self._reading.reschedule(self._loop.time())
+
+    async def _break(self, error: LaneBroken, *, and_pending: bool = False) -> None:
+        """Give the connection up, and fail the calls that were sent on it."""
+        self._must_drop = False
+        broken, self._flying = self._flying, deque()
+        for batch in broken:
+            batch.fail(error)
+        if and_pending:
+            for call in self._pending:
+                call.fail(error)
+            self._pending = []
+        await self.connection.drop()
 
     def _reason(self, error: BaseException) -> str:
         if isinstance(error, TimeoutError):
@@ -256,9 +422,3 @@ class Lane:
         if isinstance(error, LaneBroken):
             return str(error)
         return f"{self.address} can't be used ({type(error).__name__}: {reason_of(error)})"
-
-
-def _fail(calls: Sequence[_Call], reason: str) -> None:
-    for call in calls:
-        if not call.reply.done():
-            call.reply.set_exception(LaneBroken(reason))

@@ -8,7 +8,7 @@ from redis.exceptions import ResponseError
 
 from ..errors import SessionUnavailable
 from ..events import Events
-from .lane import Lane
+from .lane import Lane, LaneClosed, LaneFull
 from .reasons import reason_of
 
 logger = logging.getLogger("asgi_redis_session")
@@ -49,8 +49,13 @@ class Outages:
         """
         address = _CLUSTER if lane is None else lane.address
         is_refusal = isinstance(error, ResponseError)
-        if is_refusal:
-            reason = f"{address} refused the command ({reason_of(error)})"
+        if isinstance(error, LaneClosed):  # nobody is left whom it could concern
+            reason = str(error)
+        elif is_refusal or isinstance(error, LaneFull):
+            self._events.counted.refused += isinstance(error, LaneFull)
+            reason = (
+                f"{address} refused the command ({reason_of(error)})" if is_refusal else str(error)
+            )
             if reason not in self._refused.values() and self._may_log():
                 logger.error("Sessions are unavailable: %s.", reason)
             self._refused[address, script] = reason

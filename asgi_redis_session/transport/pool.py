@@ -17,6 +17,8 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.maint_notifications import MaintNotificationsConfig
 
+from .parser import Parser
+
 #: Options of the app's client that are left out: they are no connection's, or are decided here.
 _LEFT_OUT = (
     "connection_class",
@@ -60,6 +62,7 @@ def _safe(given: dict[str, Any]) -> dict[str, Any]:
     """Return the options of a connection of ours, made from those of the app's client."""
     options = {name: value for name, value in given.items() if name not in _LEFT_OUT} | {
         "decode_responses": False,
+        "parser_class": Parser,
         "socket_timeout": None,  # the lane has a deadline for the whole batch
         "retry": Retry(NoBackoff(), 0),
         "retry_on_error": [],

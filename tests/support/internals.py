@@ -24,10 +24,10 @@ from asgi_redis_session.search import queries
 from asgi_redis_session.session import state_of
 from asgi_redis_session.store import engine_of
 from asgi_redis_session.testing import SessionKit
-from asgi_redis_session.transport import client, connection, tls
+from asgi_redis_session.transport import connection, lane, tls
 from asgi_redis_session.transport.background import Background
+from asgi_redis_session.transport.commands import Script
 from asgi_redis_session.transport.lane import Lane
-from asgi_redis_session.transport.scripts import Script
 
 #: Which store a session was opened with.
 _STORES: "weakref.WeakKeyDictionary[Engine, SessionStore]" = weakref.WeakKeyDictionary()
@@ -162,7 +162,12 @@ def limit_sessions(store: SessionStore, most: int) -> None:
 
 def limit_queue(monkeypatch: pytest.MonkeyPatch, commands: int) -> None:
     """So many commands may be queued before one that nobody waits for is dropped."""
-    monkeypatch.setattr(client, "_BACKLOG", commands)
+    monkeypatch.setattr(lane, "_BUSY_QUEUE", commands)
+
+
+def limit_whole_queue(monkeypatch: pytest.MonkeyPatch, commands: int) -> None:
+    """So many commands may be queued before any other one is refused."""
+    monkeypatch.setattr(lane, "_LONGEST_QUEUE", commands)
 
 
 def limit_query_time(store: SessionStore, ms: int) -> None:

@@ -138,7 +138,7 @@ async def test_the_index_lives_as_long_as_its_sessions(
 
 NASTY = [
     *("1", "01", " 1", "1 ", "-1", "{a}", "a", "{}", "*", "?", "[a]", ":", "a:b", "a\nb", "\r\n"),
-    *("\0", "\U0001f512", "\u00e9", "e\u0301", "ANN", "ann", "x" * 10_240, "x" * 10_241, "user"),
+    *("\0", "\U0001f512", "\u00e9", "e\u0301", "ANN", "ann", "x" * 511, "x" * 512, "user"),
     *("None", "True", "../x", "'", '"', "\\", "%00", "0" * 32),
 ]
 
@@ -171,7 +171,7 @@ async def test_an_int_and_its_text_are_one_user(store: SessionStore) -> None:
 @pytest.mark.parametrize("nonsense", [0, -1, 1.5, True, 1001, "5", None])
 async def test_an_unusable_page_is_refused(store: SessionStore, nonsense: Any) -> None:
     """A page is 1 to 1,000 long; the sentence says so."""
-    with pytest.raises(SessionValueError, match=r"limit=.*from 1 to 1000"):
+    with pytest.raises(SessionValueError, match=r"limit\).*from 1 to 1000"):
         await store.users.list("ann", limit=nonsense)
 
 
