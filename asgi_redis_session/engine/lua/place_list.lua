@@ -18,8 +18,7 @@ end
 local instant = tonumber(ARGV[2])
 if not instant then
   -- After a failover, the clock may be behind that of the server that wrote the scores.
-  local last = redis.call('ZREVRANGEBYSCORE', KEY, LAST, 0, 'WITHSCORES', 'LIMIT', 0, 1)
-  instant = math.max(now, tonumber(last[2] or 0))
+  instant = math.max(now, latest())
 end
 local spared = {}
 for i = 4, #ARGV do spared[ARGV[i]] = true end

@@ -9,13 +9,21 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 -- on from there.
 local LAST = 99999999999999
 
+-- The latest time of login; 0 if there is none.
+local function latest()
+  local last = redis.call('ZREVRANGE', KEY, 0, 0, 'WITHSCORES')
+  if last[2] and tonumber(last[2]) > LAST then
+    last = redis.call('ZREVRANGEBYSCORE', KEY, LAST, 0, 'WITHSCORES', 'LIMIT', 0, 1)
+  end
+  return tonumber(last[2] or 0)
+end
+
 -- A time of login after that of all other places. All logins that make room must see the same order, whether a place
 -- was confirmed meanwhile or not: otherwise two of them could end two sessions where one is enough. After a failover
 -- the clock may be behind.
 local function next_instant()
-  local held = redis.call('ZREVRANGEBYSCORE', KEY, LAST, 0, 'WITHSCORES', 'LIMIT', 0, 1)[2] or 0
   local taken = redis.call('ZRANGEBYSCORE', KEY, -LAST, 0, 'WITHSCORES', 'LIMIT', 0, 1)[2] or 0
-  return math.max(now, math.abs(tonumber(held)) + 1, math.abs(tonumber(taken)) + 1)
+  return math.max(now, math.abs(latest()) + 1, math.abs(tonumber(taken)) + 1)
 end
 
 -- Add a place, and let the index live at least as long as the session may.
