@@ -69,8 +69,7 @@ def client_from_url(url: str) -> Redis | RedisCluster:
     client: Redis | RedisCluster | None = None
     reason, unused = "", []
     try:
-        scheme, _, kind = url.partition("://")[0].partition("+")
-        parts = urlsplit(url)._replace(scheme=scheme)
+        parts, kind = _split(url)
         unused = _checked(url, parts, kind)
         client = _KINDS[kind](parts)
     except _NoRedis as error:
@@ -93,6 +92,19 @@ def client_from_url(url: str) -> Redis | RedisCluster:
             stacklevel=3,
         )
     return client
+
+
+def _split(url: str) -> tuple[SplitResult, str]:
+    """
+    Split a URL, and return the kind of deployment that its scheme names.
+
+    The list of hosts is taken out first: `urlsplit` refuses IPv6 addresses in one.
+    """
+    head, _, rest = url.partition("://")
+    scheme, _, kind = head.partition("+")
+    hosts, slash, path = rest.partition("/")
+    hosts, mark, query = hosts.partition("?")
+    return urlsplit(f"//{mark}{query}{slash}{path}")._replace(scheme=scheme, netloc=hosts), kind
 
 
 def _checked(url: str, parts: SplitResult, kind: str) -> list[str]:
