@@ -16,7 +16,7 @@ from ..errors import DurabilityNotReached, SessionUnavailable, SessionValueError
 from ..events import Events
 from ..options import Durability, Limits
 from ..transport.client import Client, Written
-from ..transport.commands import Script
+from ..transport.scripts import Script
 from . import scripts
 from .codec import CorruptValue, StoredHash, decode
 from .loads import Loads

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..options import Lifetime
-from ..transport.commands import Script
+from ..transport.scripts import Script
 from . import scripts
 from .scripts import Loaded
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..info import SessionInfo, label_of
 from ..transport.client import Client
-from ..transport.commands import Script
+from ..transport.scripts import Script
 from . import scripts
 from .codec import CorruptValue, StoredHash
 from .loads import Loads

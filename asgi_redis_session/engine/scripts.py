@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from importlib.resources import files
 from typing import Any, NamedTuple, TypeVar
 
-from ..transport.commands import Script
+from ..transport.scripts import Script
 
 #: The states of lua/common.lua, where their meanings are explained.
 GONE, CORRUPT, TAKEN, FOREIGN, FULL, CHANGED, FREE = 0, -1, -2, -3, -4, -5, -6

@@ -16,7 +16,7 @@ from ..errors import DurabilityNotReached, SessionUnavailable
 from ..events import EndReason
 from ..options import Durability
 from ..transport.client import Written
-from ..transport.commands import Script
+from ..transport.scripts import Script
 from . import scripts
 from .endings import delete, reserve
 from .engine import Engine

@@ -3,8 +3,8 @@ How commands reach a Redis server. Knows nothing about sessions.
 
 A call goes down through these modules, and its reply comes back the same way:
 
-- `client`: sends a command, in full or by its SHA-1, and again where that is safe.
-- `commands`: Lua scripts and plain commands, and their replies as named results.
+- `client`: sends a script, in full or by its SHA-1, and again where that is safe.
+- `scripts`: a Lua script as a command, and its reply as a named result.
 - `route`, `cluster`: which connection leads to a key.
 - `lane`, `batch`: collects the commands of all callers into batches, and matches replies with
   callers. `watch` is its clock.

@@ -10,8 +10,8 @@ from typing import Any
 from redis.exceptions import ResponseError
 
 from ..options import Durability
-from .commands import pack
 from .reasons import reason_of
+from .scripts import pack
 
 
 class Barrier:

@@ -1,62 +1,52 @@
 """Calls and batches: what travels on a lane, and who waits for it."""
 
 import asyncio
-from collections.abc import Sequence
+from copy import copy
 from typing import Any
 
 from redis.exceptions import ResponseError
 
 from .barrier import Barrier
-from .commands import pack
 from .proof import Proof
+from .scripts import pack
 
 _ASKING = pack("ASKING")
 
 
 class Call:
     """
-    One command of one caller, or several plain ones on the same key.
+    One command of one caller.
 
-    *parts*: packed commands; each has one reply. *key*: what the reply of a script begins with.
-    *reply* None: nobody waits for it. *deadline*: by the lane's clock. *asking*: ASKING is sent
-    right before each part, and its reply is skipped.
+    *packed*: the command. *key*: what the reply of a script begins with. *deadline*: by the lane's
+    clock. *has_asking*: ASKING is sent right before the command, and its reply is skipped.
     """
 
-    __slots__ = ("_asking", "deadline", "is_plain", "key", "parts", "reply")
+    __slots__ = ("deadline", "has_asking", "is_plain", "key", "packed", "reply")
 
     def __init__(  # noqa: PLR0917  (keywords would cost each request a dict)
         self,
-        parts: Sequence[bytes],
+        packed: bytes,
         key: bytes,
         is_plain: bool,  # noqa: FBT001
-        reply: "asyncio.Future[Any] | None",
+        reply: "asyncio.Future[Any]",
         deadline: float,
-        asking: bool,  # noqa: FBT001
+        has_asking: bool,  # noqa: FBT001
     ) -> None:
-        self.parts = [part for each in parts for part in (_ASKING, each)] if asking else parts
+        self.packed = _ASKING + packed if has_asking else packed
         self.key = key
         self.is_plain = is_plain
         self.reply = reply
         self.deadline = deadline
-        self._asking = asking
-
-    def is_of_use(self, now: float) -> bool:
-        """Whether somebody still waits for it, or, if nobody does, whether it is not too late."""
-        return self.deadline > now if self.reply is None else not self.reply.done()
+        self.has_asking = has_asking
 
     def answer(self, reply: Any) -> None:
-        """Deliver the reply."""
-        if self.reply is not None and not self.reply.done():
+        """Deliver the reply. An error of Redis is one, too."""
+        if self.reply.done():
+            return
+        if isinstance(reply, Exception):
+            self.reply.set_exception(reply)
+        else:
             self.reply.set_result(reply)
-
-    def fail(self, error: Exception) -> None:
-        """Deliver an error."""
-        if self.reply is not None and not self.reply.done():
-            self.reply.set_exception(error)
-
-    def own(self, replies: list[Any]) -> list[Any]:
-        """Return those of its *replies* that are not for an ASKING."""
-        return replies[1::2] if self._asking else replies
 
 
 class Batch:
@@ -72,31 +62,19 @@ class Batch:
     def __init__(self, calls: list[Call]) -> None:
         self.calls = calls
         self.ending: Proof | Barrier | None = None
-        self.held: list[tuple[Call, list[Any]]] = []
+        self.held: list[tuple[Call, Any]] = []
         self.sent_at: float | None = None
 
-    def answer(self, now_ms: int) -> None:
-        """Deliver the plain replies that were held: they are proven."""
-        for call, replies in self.held:
-            for reply in replies:
-                if isinstance(reply, ResponseError):
-                    call.fail(reply)
-                    break
-            else:
-                replies.append(now_ms)
-                call.answer(replies)
-
-    def good_keys(self) -> list[bytes]:
-        """Return the keys of the held replies that are no errors."""
-        return [
-            call.key
-            for call, replies in self.held
-            if not any(isinstance(reply, ResponseError) for reply in replies)
-        ]
+    def deliver(self) -> None:
+        """Deliver the replies that were held."""
+        for call, reply in self.held:
+            call.answer(reply)
 
     def fail(self, error: Exception) -> None:
         """Deliver this error to all who still wait."""
-        for call in self.calls:
-            call.fail(error)
-        for call, _ in self.held:
-            call.fail(error)
+        for call in (*self.calls, *[call for call, _ in self.held]):
+            call.answer(copy(error))  # each caller adds its own traceback
+
+    def good_keys(self) -> list[bytes]:
+        """Return the keys of the held replies that are no errors."""
+        return [call.key for call, reply in self.held if not isinstance(reply, ResponseError)]

@@ -23,10 +23,10 @@ from ..events import Events, Stats
 from ..options import Durability
 from .background import Background
 from .cluster import ClusterRoute
-from .commands import Command, Plain, Script, pack
 from .lane import BarrierNotReached, Lane, LaneBroken, LaneClosed, LaneFull, Purpose
 from .outages import Outages
 from .route import Hop, NodeUnknown, Route, Server, ServerRoute
+from .scripts import Script, pack
 
 R = TypeVar("R")
 
@@ -55,10 +55,10 @@ class Written(NamedTuple, Generic[R]):
 class _Retry:
     """A command whose first attempt failed, and what a further attempt needs to know."""
 
-    command: Command[Any]
+    script: Script[Any]
     keys: Sequence[bytes]
     arguments: Sequence[Any]
-    parts: Sequence[bytes]
+    packed: bytes
     purpose: Purpose
     deadline: float
     #: Whether it may be executed twice. If so, it is sent once more after a broken connection.
@@ -114,7 +114,7 @@ class Client:
 
     def call(
         self,
-        command: Command[R],
+        script: Script[R],
         keys: Sequence[bytes],
         arguments: Sequence[Any] = (),
         *,
@@ -122,7 +122,7 @@ class Client:
         own_connection: bool = False,
     ) -> Coroutine[Any, Any, R]:
         """
-        Send a command; await the result.
+        Run a script; await the result.
 
         *idempotent*: it may run twice, so it is sent once more if the connection breaks.
         *own_connection*: send it on a connection that requests do not use, so that long lists don't
@@ -132,7 +132,7 @@ class Client:
         """
         # Not `async def`: one coroutine more costs 3,000 instructions, 1 % of a read.
         purpose: Purpose = "lists" if own_connection else "requests"
-        return self._send(command, keys, arguments, purpose, self.timeout, idempotent=idempotent)
+        return self._send(script, keys, arguments, purpose, self.timeout, idempotent=idempotent)
 
     async def write(
         self,
@@ -174,8 +174,8 @@ class Client:
         """
         loop = asyncio.get_running_loop()
         route = self._routes.get(loop) or self._new_route(loop)
-        parts, deadline = script.packed(keys, arguments), loop.time() + self.timeout
-        retry = _Retry(script, keys, arguments, parts, "requests", deadline, idempotent=False)
+        packed, deadline = script.packed(keys, arguments), loop.time() + self.timeout
+        retry = _Retry(script, keys, arguments, packed, "requests", deadline, idempotent=False)
         try:
             lane = route.lane(keys[0], "requests")
         except NodeUnknown as error:
@@ -184,26 +184,9 @@ class Client:
         if lane.is_busy:
             return False
         retry.hop = Hop(lane)
-        reply = lane.submit(parts, keys[0], deadline)
+        reply = lane.submit(packed, keys[0], deadline)
         reply.add_done_callback(partial(self._after_call_soon, route, retry))
         return True
-
-    def send_soon(
-        self, command: Plain[Any], key: bytes, arguments: Sequence[Any], within: float
-    ) -> bool:
-        """
-        Send a plain command whose reply nobody needs, within so many seconds or not at all.
-
-        It costs no round trip of its own, and is never repeated; errors are only counted. Returns
-        False if it is dropped, because very many commands wait already.
-        """
-        loop = asyncio.get_running_loop()
-        route = self._routes.get(loop) or self._new_route(loop)
-        try:
-            lane = route.lane(key, "requests")
-        except NodeUnknown:
-            return False
-        return lane.submit_soon(command.packed((key,), arguments), key, loop.time() + within)
 
     async def commands(self, *commands: Sequence[Any]) -> list[Any]:
         """
@@ -218,18 +201,18 @@ class Client:
         route = self._routes.get(loop) or self._new_route(loop)
         key = self.key("idx")
         lane = route.lane(key, "queries")
-        waiting = [lane.submit((pack(*command),), key, is_plain=True) for command in commands]
+        waiting = [lane.submit(pack(*command), key, is_plain=True) for command in commands]
         replies = await asyncio.gather(*waiting, return_exceptions=True)
         for reply in replies:
             if isinstance(reply, LaneBroken):
                 raise self._outages.report(lane, "commands", reply)
         if self._outages.is_any:
             self._outages.note_answer(lane, "commands")
-        return [reply if isinstance(reply, BaseException) else reply[0] for reply in replies]
+        return replies
 
     async def _send(
         self,
-        command: Command[R],
+        script: Script[R],
         keys: Sequence[bytes],
         arguments: Sequence[Any],
         purpose: Purpose,
@@ -238,7 +221,7 @@ class Client:
         idempotent: bool,
     ) -> R:
         """
-        Send a command on the lane for *purpose*, within so many *seconds*.
+        Run a script on the lane for *purpose*, within so many *seconds*.
 
         Every request passes through here, so the good case is kept short.
         """
@@ -247,19 +230,19 @@ class Client:
         except RuntimeError:
             raise RuntimeError(_NO_LOOP) from None
         route = self._routes.get(loop) or self._new_route(loop)
-        key, parts = keys[0], command.packed(keys, arguments)
+        key, packed = keys[0], script.packed(keys, arguments)
         deadline = loop.time() + seconds
         lane = None
         try:
             lane = route.lane(key, purpose)
-            reply = await lane.submit(parts, key, deadline, is_plain=command.is_plain)
+            reply = await lane.submit(packed, key, deadline)
         except (LaneBroken, ResponseError) as error:
             hop = None if lane is None else Hop(lane)
-            retry = _Retry(command, keys, arguments, parts, purpose, deadline, idempotent, hop)
+            retry = _Retry(script, keys, arguments, packed, purpose, deadline, idempotent, hop)
             reply = await self._retry_until_deadline(route, retry, error)
         if self._outages.is_any and lane is not None:
-            self._outages.note_answer(lane, command.name)
-        return command.result(*reply)
+            self._outages.note_answer(lane, script.name)
+        return script.result(*reply)
 
     # --- Retries ---
 
@@ -269,19 +252,13 @@ class Client:
         """Send a command again, as its last error asks, until that is of no use or time is up."""
         attempts = 0
         while True:
-            if retry.command.accepts(error):
-                return retry.command.nothing
             try:
                 retry.hop = hop = await self._next_hop(route, retry, error, attempts)
             except (LaneBroken, ResponseError) as final:
-                raise self._outages.report(retry.lane, retry.command.name, final) from None
+                raise self._outages.report(retry.lane, retry.script.name, final) from None
             try:
                 reply: list[Any] = await hop.lane.submit(
-                    retry.parts,
-                    retry.keys[0],
-                    retry.deadline,
-                    is_plain=retry.command.is_plain,
-                    asking=hop.asking,
+                    retry.packed, retry.keys[0], retry.deadline, asking=hop.asking
                 )
             except (LaneBroken, ResponseError) as again:
                 error, attempts = again, attempts + 1
@@ -291,7 +268,7 @@ class Client:
     async def _next_hop(self, route: Route, retry: _Retry, error: Exception, attempts: int) -> Hop:
         """Return where to send a command again after *error*; raises it if that is of no use."""
         if isinstance(error, NoScriptError) and retry.hop is not None:
-            retry.parts = retry.command.in_full(retry.keys, retry.arguments)
+            retry.packed = retry.script.in_full(retry.keys, retry.arguments)
             return retry.hop
         if isinstance(error, LaneFull | LaneClosed):
             raise error
@@ -314,7 +291,7 @@ class Client:
         error = None if reply.cancelled() else reply.exception()
         if isinstance(error, LaneBroken):
             route.suspect_topology()
-            self._outages.report(retry.lane, retry.command.name, error)
+            self._outages.report(retry.lane, retry.script.name, error)
         elif isinstance(error, ResponseError):
             self._retry_in_background(route, retry, error)
 

@@ -19,7 +19,9 @@ The rules of a lane:
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from copy import copy
 from itertools import count
 from typing import Any, Literal
 
@@ -45,8 +47,10 @@ Purpose = Literal["requests", "lists", "queries"] | Durability
 _BARRIER_SHARE = 0.9
 #: So many commands may wait. A further one is refused at once: it would only fail later.
 _LONGEST_QUEUE = 10_000
-#: If so many wait, commands that nobody waits for are dropped.
+#: If so many wait, the lane is busy: what is sent without waiting for the reply is dropped.
 _BUSY_QUEUE = 5_000
+
+_OUT_OF_STEP = "a reply belongs to another command"
 
 
 class LaneBroken(Exception):
@@ -106,8 +110,6 @@ class Lane:
         self._must_drop = False
         self.batches = 0
         self.commands = 0
-        #: How many commands that nobody waits for were dropped, or refused by Redis.
-        self.lost = 0
 
     @property
     def address(self) -> str:
@@ -116,64 +118,52 @@ class Lane:
 
     @property
     def is_busy(self) -> bool:
-        """Whether so many commands wait that only those are taken for which somebody waits."""
+        """Whether so many commands wait that none should be added whose reply is not needed."""
         return len(self._pending) >= _BUSY_QUEUE
 
     # --- Callers ---
 
     def submit(
         self,
-        parts: Sequence[bytes],
+        packed: bytes,
         key: bytes,
         deadline: float | None = None,
         *,
         is_plain: bool = False,
         asking: bool = False,
-    ) -> "asyncio.Future[list[Any]]":
+    ) -> "asyncio.Future[Any]":
         """
-        Queue one packed command, or plain ones on the same key. Await the returned future.
+        Queue one packed command. Await the returned future for its reply.
 
-        *key*: what the reply of a script, a list, must begin with. *is_plain*: these are no
-        scripts; the result has the reply to each of the *parts*, and then the server's time in
-        milliseconds. *deadline*: in event-loop time; by default the lane's timeout from now.
-        *asking*: send ASKING right before each part, and skip its reply.
+        *key*: what the reply of a script, a list, must begin with. *is_plain*: it is no script.
+        *deadline*: in event-loop time; by default the lane's timeout from now. *asking*: send
+        ASKING right before the command, and skip its reply.
 
         The future raises redis-py's `ResponseError` if Redis answers with an error, `LaneBroken` if
-        there is no reply before the deadline, and `BarrierNotReached` if the lane's write concern
-        is not met. This method itself raises `LaneFull`.
+        there is no reply before the deadline, `LaneFull` if nothing was sent, and
+        `BarrierNotReached` if the lane's write concern is not met.
         """
-        if len(self._pending) >= _LONGEST_QUEUE:
-            raise LaneFull(f"{_LONGEST_QUEUE:,} commands wait for {self.address} already")
         if deadline is None:
             deadline = self._loop.time() + self._timeout
-        reply: asyncio.Future[list[Any]] = self._loop.create_future()
-        self._queue(Call(parts, key, is_plain, reply, deadline - self._watch.blocked, asking))
+        reply: asyncio.Future[Any] = self._loop.create_future()
+        call = Call(packed, key, is_plain, reply, deadline - self._watch.blocked, asking)
+        if len(self._pending) >= _LONGEST_QUEUE:
+            call.answer(LaneFull(f"{_LONGEST_QUEUE:,} commands wait for {self.address} already"))
+            return reply
+        self._pending.append(call)
+        if call.deadline < self._earliest:
+            self._earliest = call.deadline
+            self._watch.no_later_than(call.deadline)
+        self._watch.start()
         if self._runner is None:
-            self._start()
+            self._runner = self._loop.create_task(self._run())
         return reply
-
-    def submit_soon(self, parts: Sequence[bytes], key: bytes, deadline: float) -> bool:
-        """
-        Queue a plain command that nobody waits for; it is not sent after its deadline.
-
-        It leaves together with what the running task submits next. Returns False if it was dropped,
-        because very many commands wait already.
-        """
-        if self.is_busy:
-            return False
-        is_plain, asking = True, False
-        self._queue(Call(parts, key, is_plain, None, deadline - self._watch.blocked, asking))
-        if self._runner is None:
-            self._loop.call_soon(self._start)
-        return True
 
     async def drain(self) -> None:
         """Wait until all queued commands have been answered."""
-        while self._pending or self._flying:
-            self._start()
-            if self._runner is not None:
-                await asyncio.wait((self._runner,), timeout=self._watch.period)
-            if self.connection.raw is None and not self._is_awaited():
+        while self._runner is not None:
+            await asyncio.wait((self._runner,), timeout=self._watch.period)
+            if self.connection.raw is None and all(call.reply.done() for call in self._calls()):
                 break  # still connecting, and everybody has given up
 
     async def aclose(self) -> None:
@@ -185,26 +175,12 @@ class Lane:
         self._watch.stop()
         await self.connection.aclose()
 
-    def _queue(self, call: Call) -> None:
-        self._pending.append(call)
-        if call.deadline < self._earliest:
-            self._earliest = call.deadline
-            self._watch.no_later_than(call.deadline)
-        self._watch.start()
-
     def _calls(self) -> Iterator[Call]:
         for batch in self._flying:
             yield from batch.calls
         yield from self._pending
 
-    def _is_awaited(self) -> bool:
-        return any(call.reply is not None and not call.reply.done() for call in self._calls())
-
     # --- Sending ---
-
-    def _start(self) -> None:
-        if self._runner is None and self._pending:
-            self._runner = self._loop.create_task(self._run())
 
     async def _run(self) -> None:
         try:
@@ -242,19 +218,16 @@ class Lane:
 
     async def _send(self, batch: Batch) -> None:
         now = self._watch.now()
-        # Connecting may have taken a while: what is of no use any more is not sent.
-        calls = [call for call in batch.calls if call.is_of_use(now)]
-        if len(calls) < len(batch.calls):
-            self.lost += sum(call.reply is None and call.deadline <= now for call in batch.calls)
-            batch.calls = calls
-        parts = [part for call in calls for part in call.parts]
+        # Connecting may have taken a while: what nobody waits for any more is not sent.
+        batch.calls = calls = [call for call in batch.calls if not call.reply.done()]
+        parts = [call.packed for call in calls]
         if self._barrier is not None:
             # Ends before the deadlines, so that the answer arrives even if it is a shortfall.
             left = min([call.deadline for call in calls], default=now) - now
             parts.append(self._barrier.command(max(1, int(left * _BARRIER_SHARE * 1000))))
             batch.ending = self._barrier
-        elif proven := [call.key for call in calls if call.is_plain and call.reply is not None]:
-            batch.ending = Proof(proven[-1], next(self._nonces))
+        elif plain := [call.key for call in calls if call.is_plain]:
+            batch.ending = Proof(plain[-1], next(self._nonces))
             parts.append(batch.ending.command())
         batch.sent_at = now
         if parts:
@@ -263,11 +236,10 @@ class Lane:
     async def _send_more(self) -> None:
         """Send what waits, although the batch before it has not been answered yet."""
         try:
-            if self._pending and self._flying and self.connection.raw is not None:
-                await self._send(self._next_batch())
-        except Exception as error:  # noqa: BLE001
-            self._interrupt()
-            self._flying[-1].fail(LaneBroken(self._reason(error)))
+            # If that fails, redis-py closes the connection, and the runner notices.
+            with suppress(Exception):
+                if self._pending and self._flying and self.connection.raw is not None:
+                    await self._send(self._next_batch())
         finally:
             self._sender = None
 
@@ -277,60 +249,54 @@ class Lane:
         """Read the replies to a batch. Those of scripts are delivered at once."""
         take = self.connection.take
         for call in batch.calls:
-            replies: list[Any] = []
-            for _ in call.parts:
-                while (reply := take()) is MISSING:
-                    await self._hear()
-                if isinstance(reply, RedisConnectionError):  # LOADING, for instance
-                    raise reply
-                replies.append(reply)
-            self._accept(call, call.own(replies), batch)
-        if batch.ending is not None:
+            if call.has_asking:
+                await self._next_reply()
             while (reply := take()) is MISSING:
                 await self._hear()
-            await self._end(batch, batch.ending, reply)
+            if isinstance(reply, RedisConnectionError):  # LOADING, for instance
+                raise reply
+            self._accept(call, reply, batch)
+        if batch.ending is not None:
+            await self._end(batch, batch.ending, await self._next_reply())
         self.batches += 1
         self.commands += len(batch.calls)
+
+    async def _next_reply(self) -> Any:
+        while (reply := self.connection.take()) is MISSING:
+            await self._hear()
+        return reply
 
     async def _hear(self) -> None:
         await self.connection.hear()
         self._heard_at = self._watch.now()
 
-    def _accept(self, call: Call, replies: list[Any], batch: Batch) -> None:
+    def _accept(self, call: Call, reply: Any, batch: Batch) -> None:
         """Deliver a reply, or hold it until the batch's ending has been answered."""
-        if call.is_plain and call.reply is not None:
-            batch.held.append((call, replies))
-            return
-        reply = replies[-1]
-        if isinstance(reply, ResponseError):
+        if call.is_plain:
+            batch.held.append((call, reply))
+        elif isinstance(reply, ResponseError):
             if "READONLY" in str(reply):  # this master was demoted: connect to the new one
                 self._must_drop = True
-            self.lost += call.reply is None
-            call.fail(reply)
-        elif call.is_plain:
-            return
+            call.answer(reply)
         elif type(reply) is not list or not reply or reply[0] != call.key:
-            raise LaneBroken("a reply belongs to another command")
-        elif batch.ending is self._barrier and self._barrier is not None:
+            raise LaneBroken(_OUT_OF_STEP)
+        elif self._barrier is not None:
             batch.held.append((call, reply))
         else:
             call.answer(reply)
 
     async def _end(self, batch: Batch, ending: Proof | Barrier, answer: Any) -> None:
         """Deliver the replies that were held until the batch's ending was answered."""
-        if isinstance(ending, Barrier):
-            missing = ending.shortfall(answer)
-            for call, reply in batch.held:
-                if missing is None:
-                    call.answer(reply)
-                else:
-                    call.fail(BarrierNotReached(reply, f"{self.address} {missing}"))
-        elif isinstance(answer, ResponseError):
-            await self._prove_again(batch, ending, answer)
-        elif (now_ms := ending.time_of(answer)) is None:
-            raise LaneBroken("a reply belongs to another command")
-        else:
-            batch.answer(now_ms)
+        if isinstance(ending, Proof):
+            if isinstance(answer, ResponseError):
+                await self._prove_again(batch, ending, answer)
+                return
+            if not ending.is_met(answer):
+                raise LaneBroken(_OUT_OF_STEP)
+        elif (missing := ending.shortfall(answer)) is not None:
+            reason = f"{self.address} {missing}"
+            batch.held = [(call, BarrierNotReached(reply, reason)) for call, reply in batch.held]
+        batch.deliver()
 
     async def _prove_again(self, batch: Batch, proof: Proof, error: ResponseError) -> None:
         """
@@ -373,10 +339,10 @@ class Lane:
         late = LaneBroken(self._reason(TimeoutError()))
         self._earliest = float("inf")
         for call in self._calls():
-            if call.reply is None or call.reply.done():
+            if call.reply.done():
                 continue
             if call.deadline <= now:
-                call.fail(late)
+                call.answer(copy(late))
             elif call.deadline < self._earliest:
                 self._earliest = call.deadline
         if self._earliest < float("inf"):
@@ -405,13 +371,11 @@ class Lane:
     async def _break(self, error: LaneBroken, *, and_pending: bool = False) -> None:
         """Give the connection up, and fail the calls that were sent on it."""
         self._must_drop = False
+        if and_pending:
+            self._next_batch()
         broken, self._flying = self._flying, deque()
         for batch in broken:
             batch.fail(error)
-        if and_pending:
-            for call in self._pending:
-                call.fail(error)
-            self._pending = []
         await self.connection.drop()
 
     def _reason(self, error: BaseException) -> str:

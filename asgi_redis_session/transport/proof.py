@@ -4,21 +4,14 @@ Proving replies that name no key.
 The reply to a plain command says nothing about whose it is. So a batch with plain commands ends
 with a small script that answers a nonce, and none of their replies is delivered before that one has
 arrived in its place: then their number is right. (Only something that drops one reply and doubles
-another in the same batch would pass.) The script also answers the server's time.
+another in the same batch would pass.)
 """
 
 from typing import Any
 
-from .commands import Script
+from .scripts import Script
 
-PROVE: Script[Any] = Script(
-    "prove",
-    """
-local time = redis.call('TIME')
-return {KEYS[1], ARGV[1], time[1] * 1000 + math.floor(time[2] / 1000)}
-""",
-    tuple,
-)
+PROVE: Script[Any] = Script("prove", "return {KEYS[1], ARGV[1]}", tuple)
 
 
 class Proof:
@@ -36,11 +29,8 @@ class Proof:
 
     def command(self, *, in_full: bool = False) -> bytes:
         """Return the packed command. *in_full*: for a server that doesn't know the script yet."""
-        packed = (PROVE.in_full if in_full else PROVE.packed)((self.key,), (self._nonce,))
-        return packed[0]
+        return (PROVE.in_full if in_full else PROVE.packed)((self.key,), (self._nonce,))
 
-    def time_of(self, answer: Any) -> int | None:
-        """Return the server's time in milliseconds; None if the answer proves nothing."""
-        if type(answer) is list and answer[:2] == [self.key, self._nonce]:
-            return int(answer[2])
-        return None
+    def is_met(self, answer: Any) -> bool:
+        """Whether this is the answer to the command."""
+        return bool(answer == [self.key, self._nonce])

@@ -26,8 +26,8 @@ from asgi_redis_session.store import engine_of
 from asgi_redis_session.testing import SessionKit
 from asgi_redis_session.transport import connection, lane, tls
 from asgi_redis_session.transport.background import Background
-from asgi_redis_session.transport.commands import Script
 from asgi_redis_session.transport.lane import Lane
+from asgi_redis_session.transport.scripts import Script
 
 #: Which store a session was opened with.
 _STORES: "weakref.WeakKeyDictionary[Engine, SessionStore]" = weakref.WeakKeyDictionary()

@@ -8,7 +8,7 @@ import pytest
 from redis.asyncio import Redis
 
 from asgi_redis_session import SessionStore, SessionUnavailable
-from asgi_redis_session.transport.lane import Lane, LaneBroken
+from asgi_redis_session.transport.lane import Lane, LaneBroken, LaneClosed
 from asgi_redis_session.transport.pool import private_pool
 
 from ..support.gate import Gate, gate_to
@@ -84,8 +84,8 @@ async def test_a_slow_network_carries_several_batches(gate: Gate, admin: Any) ->
     first = lane.submit(*echo("first"))
     await asyncio.sleep(0.01)
     writing = "redis.call('SET', KEYS[1], '1', 'PX', 60000) return {KEYS[1], '1'}"
-    parts, key = echo("reached")
-    second = lane.submit((parts[0].replace(*texts(writing)),), key)
+    packed, key = echo("reached")
+    second = lane.submit(packed.replace(*texts(writing)), key)
     while not admin.exists("reached"):
         await asyncio.sleep(0.01)
     assert not first.done()
@@ -130,3 +130,17 @@ async def test_a_full_queue_refuses_at_once(
         assert "wait for" in str(refused[0])
         assert store.stats.refused == 3
         assert (await open_session(store, session_id).load())["n"] == 1
+
+
+def test_the_end_of_the_event_loop_fails_what_is_queued(gate: Gate) -> None:
+    """What was sent and what waits behind it get LaneClosed, so that nobody blames Redis."""
+
+    async def leave() -> list[asyncio.Future[Any]]:
+        lane = await lane_through(gate, 20)
+        gate.hang()
+        sent = lane.submit(*echo("sent"))
+        await asyncio.sleep(0.01)
+        return [sent, lane.submit(*echo("queued"))]
+
+    for reply in asyncio.run(leave()):
+        assert isinstance(reply.exception(), LaneClosed)
