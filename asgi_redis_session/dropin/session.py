@@ -30,12 +30,8 @@ class Session(dict[str, Any]):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._is_accessed = self._is_marked = False
-        pairs = [
-            part.encode() if isinstance(part, str) else part
-            for name, value in dict.items(self)
-            for part in (stored_name(name), encode_as_json(value))
-        ]
-        self._fields = MirrorFields(LIMITS, {}, StoredHash(pairs), self, encode_as_json)
+        given = Changes({stored_name(k): encode_as_json(v) for k, v in dict.items(self)})
+        self._fields = MirrorFields(LIMITS, {}, given.stored(), self, encode_as_json)
 
     @property
     def accessed(self) -> bool:

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
 
-from ..errors import SessionValueError
 from ..transport.client import Written
 from . import scripts
 from .actions import load
 from .codec import CorruptValue, decode
+from .fields import too_many_fields
 from .record import Changes
 from .scripts import CHANGED, FULL, Field
 from .state import STORED, SessionState
@@ -38,11 +38,7 @@ async def transform(
                 break
             raw = reply.raw
         if reply.state == FULL:
-            fields.refuse_one_more(name)
-            raise SessionValueError(
-                f"session[{name!r}]: the session holds as many fields as allowed. "
-                "Group values in a dict, or raise Limits(fields=...)."
-            )
+            raise too_many_fields(name, state.engine.limits.fields)
         if reply.state <= 0:
             state.raise_gone(await state.engine.hashes.absence(state.handles()))
         state.note_extended()

@@ -171,10 +171,7 @@ class Fields:
         """Raise `SessionValueError` if this would be one field too many."""
         limit = self._limits.fields
         if name not in self.values and len(self.values) >= limit:
-            raise SessionValueError(
-                f"session[{name!r}]: a session holds at most {limit} fields. "
-                "Group values in a dict, or raise Limits(fields=...)."
-            )
+            raise too_many_fields(name, limit)
 
     def _stage_value(self, name: str, value: Any) -> None:
         try:
@@ -227,3 +224,11 @@ class Fields:
                 f"The session's values take {before + growth} bytes, more than {limit}. "
                 "Store less, or raise Limits(session_bytes=...)."
             )
+
+
+def too_many_fields(name: str, limit: int) -> SessionValueError:
+    """Return the error for a field that would be one too many."""
+    return SessionValueError(
+        f"session[{name!r}]: a session holds at most {limit} fields. "
+        "Group values in a dict, or raise Limits(fields=...)."
+    )

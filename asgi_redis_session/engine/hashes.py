@@ -19,6 +19,7 @@ from ..transport.client import Client, Written
 from ..transport.scripts import Script
 from . import scripts
 from .codec import CorruptValue, StoredHash, decode
+from .fields import too_many_fields
 from .loads import Loads
 from .record import Changes, Ended, Record, Span, instant
 from .reports import Reports
@@ -243,10 +244,7 @@ class Hashes:
             )
             state, digits = written.reply.state, written.reply.digits
             if state == FULL:
-                raise SessionValueError(
-                    f"session[{name!r}]: a session holds at most {self._limits.fields} fields. "
-                    "Group values in a dict, or raise Limits(fields=...)."
-                )
+                raise too_many_fields(name, self._limits.fields)
             if self._reports.is_there(handle, state):
                 if digits is None:
                     raise SessionValueError(

@@ -10,11 +10,11 @@ from typing import Any
 
 from ..errors import SessionValueError
 from ..options import Limits
-from .codec import StoredHash, encode
+from .codec import EXACT, StoredHash, encode
 from .fields import Fields
 
 #: Values that can't change without being assigned.
-_FIXED = frozenset({str, int, float, bool, type(None)})
+_FIXED = EXACT - {list, dict}
 
 
 class MirrorFields(Fields):

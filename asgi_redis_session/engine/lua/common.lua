@@ -79,6 +79,16 @@ local function extend(key, current, expires)
   redis.call('PEXPIREAT', key, expires)  -- raises why
 end
 
+-- Whether the session has as many fields as allowed, so that this one would be one too many.
+local function is_one_too_many(key, name, most)
+  if redis.call('HLEN', key) < most or redis.call('HEXISTS', key, name) == 1 then return false end
+  local fields = 0
+  for _, held in ipairs(redis.call('HKEYS', key)) do
+    if string.sub(held, 1, 1) ~= '@' then fields = fields + 1 end
+  end
+  return fields >= most
+end
+
 -- HSET of parts[first..last], in steps small enough for Lua's unpack.
 local function write(key, parts, first, last)
   for from = first, last, 4000 do

@@ -7,14 +7,7 @@
 local idle, deadline = alive(KEY, ARGV[1])
 if not idle then return {KEY, deadline} end
 
-local most = tonumber(ARGV[5])
-if redis.call('HLEN', KEY) >= most and redis.call('HEXISTS', KEY, ARGV[3]) == 0 then
-  local fields = 0
-  for _, name in ipairs(redis.call('HKEYS', KEY)) do
-    if string.sub(name, 1, 1) ~= '@' then fields = fields + 1 end
-  end
-  if fields >= most then return {KEY, FULL} end
-end
+if is_one_too_many(KEY, ARGV[3], tonumber(ARGV[5])) then return {KEY, FULL} end
 local largest, current = tonumber(ARGV[7]), current_expiry(KEY)
 local held = tonumber(redis.call('HGET', KEY, ARGV[3]) or 0)
 if largest and held and math.abs(held + ARGV[4]) > largest then return {KEY, current, now} end

@@ -8,14 +8,7 @@ if not idle then return {KEY, deadline} end
 local held = redis.call('HGET', KEY, ARGV[3])
 if held ~= (ARGV[4] == '1' and ARGV[5]) then return {KEY, CHANGED, now, held or nil} end
 
-local most = tonumber(ARGV[6])
-if not held and redis.call('HLEN', KEY) >= most then
-  local fields = 0
-  for _, name in ipairs(redis.call('HKEYS', KEY)) do
-    if string.sub(name, 1, 1) ~= '@' then fields = fields + 1 end
-  end
-  if fields >= most then return {KEY, FULL} end
-end
+if not held and is_one_too_many(KEY, ARGV[3], tonumber(ARGV[6])) then return {KEY, FULL} end
 local last = 7 + tonumber(ARGV[7])
 ARGV[6], ARGV[7] = '@seen', now
 write(KEY, ARGV, 6, last)
