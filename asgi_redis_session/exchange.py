@@ -186,6 +186,8 @@ class HTTPExchange(Exchange):
         except SessionError as error:
             await self._replace(error)
             return
+        if self._state.repeats_cookie:
+            await actions.repeat_cookie(self._state)
         self._start()
         await self._send(self._with_headers(message))
 
@@ -288,6 +290,8 @@ class WebSocketExchange(Exchange):
             if kind == "websocket.accept" and not self._is_started:
                 if self._state.may_have_changes:
                     await self._commit()
+                if self._state.repeats_cookie:
+                    await actions.repeat_cookie(self._state)
                 self._start()
                 message = self._accept(message)
             elif kind == "websocket.close" and self._is_started and not self._is_failing:

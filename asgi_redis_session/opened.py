@@ -55,6 +55,8 @@ async def open_session(
     try:
         yield opened
         await actions.commit(state)
+        if state.repeats_cookie:
+            await actions.repeat_cookie(state)
     except BaseException:  # the block, or the commit: a login gives its place back
         state.discard()
         raise

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, SupportsIndex
 
-from ..cookie import CookieChange
 from ..engine.codec import StoredHash, encode_as_json
 from ..engine.engine import Engine
 from ..engine.mirror import MirrorFields, stored_name
@@ -158,14 +157,9 @@ class DictState(SessionState):
             if self._identifies(changes.fields):
                 self.refuse_new_id()
                 changes.identifies, changes.renews = True, self.phase is STORED
+        elif self.accessed and self._has_aged():
+            self.repeats_cookie = True
         return changes
-
-    def pop_cookie_change(self) -> CookieChange | None:
-        """Return what the browser must be told, once; a cookie that has aged is sent again."""
-        change = super().pop_cookie_change()
-        if change is None and self.accessed and self._has_aged() and self.session_id is not None:
-            change = CookieChange(self.session_id, is_new=False)
-        return change
 
     def _identifies(self, fields: Mapping[str, bytes | None]) -> bool:
         return any(fields.get(name) is not None for name in self._rules.renew_on & fields.keys())

@@ -67,7 +67,7 @@ async def take_over(
         found = max(known, default=FREE)
         if found == FREE:
             found = await hashes.take_over(newest, parts, span, lasts_ms)
-    return found > 0 and await go_on_as(state, session_id)
+    return await go_on_as(state, session_id)
 
 
 async def go_on_as(state: SessionState, session_id: str) -> bool:
@@ -76,10 +76,11 @@ async def go_on_as(state: SessionState, session_id: str) -> bool:
         handles = state.engine.ids.handles(session_id)
         record = await state.engine.hashes.load(handles, extend=state.extends, from_cookie=False)
         if record is None:
+            state.adopt(None, await state.engine.hashes.absence(handles))
             return False
         state.session_id, state.had_cookie = session_id, True
         state.adopt(record)
-        state.issue_cookie(record, is_new=False)
+        state.repeats_cookie = True
         return True
 
 
@@ -151,6 +152,25 @@ async def commit(state: SessionState, durability: Durability | None = None) -> N
             await _write(state, changes, durability or state.engine.durability)
     finally:
         turn.leave()
+
+
+async def repeat_cookie(state: SessionState) -> None:
+    """
+    Let the browser have an id once more: under another name, or with a new Max-Age.
+
+    Unless the session has ended while this request was running: if a login has replaced it, the
+    login's answer came first, and this one must not undo it. What is left out now, the next request
+    makes up for.
+    """
+    state.repeats_cookie = False
+    if state.record is None or state.cookie_change is not None:
+        return
+    try:
+        is_alive = await still_valid(state)
+    except SessionUnavailable:
+        return
+    if is_alive:
+        state.issue_cookie(state.record, is_new=False)
 
 
 async def login(

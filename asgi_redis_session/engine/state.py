@@ -86,6 +86,7 @@ class SessionState:
         "peer",
         "phase",
         "record",
+        "repeats_cookie",
         "session_id",
         "span",
         "turn",
@@ -125,6 +126,8 @@ class SessionState:
         # What is staged beside fields; None: nothing.
         self.changes: Changes | None = None
         self.cookie_change: CookieChange | None = None
+        #: Whether the browser should get its id again: see `actions.repeat_cookie`.
+        self.repeats_cookie = False
         #: Held by one verb at a time.
         self.turn = Turn()
         self.phase = UNLOADED
@@ -300,7 +303,7 @@ class SessionState:
             self.replace_fields(record.stored)
             self.enter(STORED, record)
             if self._is_former:
-                self.issue_cookie(record, is_new=False)
+                self.repeats_cookie = True
 
     def do_without(self, error: SessionUnavailable) -> None:
         """Redis is down: go on with a stand-in, if that is allowed."""

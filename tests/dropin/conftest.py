@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import httpx
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -72,8 +71,8 @@ def client(store: SessionStore) -> Iterator[TestClient]:
         yield client
 
 
-def set_cookies(response: httpx.Response) -> list[str]:
-    return response.headers.get_list("set-cookie")
+def set_cookies(response: Any) -> list[str]:
+    return list(response.headers.get_list("set-cookie"))
 
 
 def vary(*values: str) -> Callable[[Request], Response]:
