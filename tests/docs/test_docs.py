@@ -66,6 +66,7 @@ BLOCKS = {
     ("docs/guide.md", "python"): 12,
     ("docs/performance.md", "python"): 1,
     ("benchmarks/README.md", "sh"): 1,
+    ("docs/recipes.md", "python"): 13,  # tests/examples
     # tests/deployment
     ("docs/deployment.md", "conf"): 5,
     ("docs/deployment.md", "console"): 1,

@@ -1,14 +1,9 @@
 """A thousand people who are logged in, and the app is switched over under them, and back."""
 
 import base64
-import os
-import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -17,12 +12,11 @@ import pytest
 from asgi_redis_session.testing import SessionKit
 
 from ..support.crowd import Answer, Browser, Crowd, crowd_at
-from ..support.serving import PATIENCE
+from ..support.serving import serve_apart
 from .test_imports import hashes, sign
 
 pytestmark = pytest.mark.anywhere
 
-ROOT = Path(__file__).parents[2]
 PEOPLE = 1000
 
 
@@ -31,30 +25,21 @@ class Site:
 
     def __init__(self, sessions: SessionKit, url: str) -> None:
         self._environment = {"REDIS_URL": url, "SESSION_PREFIX": sessions.prefix}
-        self._socket = socket.create_server(("127.0.0.1", 0), backlog=512)
-        self.url = "http://127.0.0.1:{1}".format(*self._socket.getsockname())
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=512)
 
     @contextmanager
     def serve(self, factory: str) -> Iterator[Crowd]:
         """Serve the app of *factory*; yields the crowd in front of it."""
-        number = self._socket.fileno()
-        command = [sys.executable, "-m", "uvicorn", "--factory", f"tests.dropin.moving:{factory}"]
-        with subprocess.Popen(
-            [*command, "--workers", "2", "--fd", str(number), "--log-level", "warning"],
-            cwd=ROOT,
-            env=os.environ | self._environment,
-            stdin=subprocess.DEVNULL,
-            pass_fds=[number],
-        ) as process:
-            try:
-                with crowd_at(self.url) as crowd:
-                    yield crowd
-            finally:
-                process.send_signal(signal.SIGTERM)
-                process.wait(PATIENCE)
+        options = ["--factory", "--workers", "2", "--log-level", "warning"]
+        app = f"tests.dropin.moving:{factory}"
+        with serve_apart(
+            app, *options, listener=self._listener, environment=self._environment
+        ) as url:
+            with crowd_at(url) as crowd:
+                yield crowd
 
     def close(self) -> None:
-        self._socket.close()
+        self._listener.close()
 
 
 @pytest.fixture

@@ -1,9 +1,15 @@
-"""A real uvicorn in a thread of the test process."""
+"""A real uvicorn, in a thread of the test process or in processes of its own."""
 
+import os
+import signal
+import socket
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -33,3 +39,34 @@ def serve(app: Any, **options: Any) -> Iterator[str]:
         server.should_exit = True
         thread.join(PATIENCE)
         assert not thread.is_alive(), "uvicorn did not stop"
+
+
+@contextmanager
+def serve_apart(
+    app: str,
+    *options: str,
+    environment: Mapping[str, str],
+    listener: socket.socket | None = None,
+) -> Iterator[str]:
+    """
+    Serve the app of this name by `uvicorn`, with these options; yields its URL.
+
+    *listener*: a socket that stays open, so that another app can take over without refusing
+    anybody; else one for this app alone.
+    """
+    own = socket.create_server(("127.0.0.1", 0)) if listener is None else nullcontext(listener)
+    with own as listening:
+        number = listening.fileno()
+        with subprocess.Popen(
+            [sys.executable, "-m", "uvicorn", app, "--fd", str(number), *options],
+            cwd=Path(__file__).parents[2],
+            env={**os.environ, **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            pass_fds=[number],
+        ) as process:
+            try:
+                yield "http://127.0.0.1:{1}".format(*listening.getsockname())
+            finally:
+                process.send_signal(signal.SIGTERM)
+                process.wait(PATIENCE)
