@@ -20,7 +20,7 @@ SHELL := /bin/sh
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .PHONY: help install demo demo-imports test check matrix matrix-server62 matrix-client801 matrix-resp2 matrix-cluster \
-	counts faults bench bench-quick coverage dist clean
+	counts peers faults bench bench-quick coverage dist clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ matrix-resp2: $(VENV)/.installed
 matrix-cluster: $(VENV)/.installed
 	@echo "== a Cluster of three Redis 7.4, newest redis-py, RESP3"
 	@SESSION_TEST_SERVER=cluster SESSION_TEST_PROTOCOL=3 $(VENV)/bin/python $(ON_CLUSTER)
+
+peers: $(VENV)/.installed ## what of the tests of Starlette, starsessions and fastapi-redis-sdk passes here
+	@$(VENV)/bin/python -m tests.peers </dev/null
 
 counts: $(VENV)/.installed ## what each kind of request costs: Redis commands, round trips, Python calls, memory blocks
 	@$(VENV)/bin/python -m benchmarks.counts </dev/null
