@@ -9,8 +9,15 @@ Starlette's `SessionMiddleware` with the data in Redis: one changed import, one 
 app that wants them uses `asgi_redis_session.SessionMiddleware`.
 """
 
-from .imports import FastAPIRedisSDK, Starsessions
+from .imports import FastAPIRedisSDK, LitestarSessions, Starsessions
 from .middleware import RENEW_ON, SessionMiddleware
 from .session import Session
 
-__all__ = ["RENEW_ON", "FastAPIRedisSDK", "Session", "SessionMiddleware", "Starsessions"]
+__all__ = [
+    "RENEW_ON",
+    "FastAPIRedisSDK",
+    "LitestarSessions",
+    "Session",
+    "SessionMiddleware",
+    "Starsessions",
+]

@@ -10,6 +10,7 @@ import base64
 import binascii
 import hmac
 import json
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -20,7 +21,14 @@ from typing import Any, NamedTuple
 from ..cookie import cookie_pattern
 from ..engine.engine import Engine
 
-__all__ = ["FastAPIRedisSDK", "Found", "SignedCookies", "Starsessions"]
+__all__ = [
+    "FastAPIRedisSDK",
+    "Found",
+    "Library",
+    "LitestarSessions",
+    "SignedCookies",
+    "Starsessions",
+]
 
 #: What browsers keep (RFC 6265bis, section 5.6) is 4,096 bytes; nobody else has a longer one.
 _LONGEST = 8192
@@ -29,6 +37,9 @@ _LONGEST = 8192
 _400_DAYS_MS = 400 * 24 * 3600 * 1000
 #: Clocks of processes and of Redis may differ.
 _MARGIN_MS = 60_000
+
+#: The ids of all of them are random text like this. Nothing else leads to a key under their prefix.
+_ID = re.compile(rb"[\w-]{16,256}", re.ASCII)
 
 _Headers = Iterable[tuple[bytes, bytes]]
 
@@ -121,6 +132,26 @@ class FastAPIRedisSDK:
     prefix: str = "redis:fastapi:session:"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LitestarSessions:
+    """
+    Server-side sessions that Litestar keeps in the same Redis, as JSON.
+
+    *cookie*: `ServerSideSessionConfig(key=...)`. *prefix*: the namespace of its `RedisStore`, and
+    ":".
+    """
+
+    cookie: str = "session"
+    prefix: str = "LITESTAR:"
+
+
+Library = Starsessions | FastAPIRedisSDK | LitestarSessions
+
+
+def _unchanged(stored: Any) -> Any:
+    return stored
+
+
 def _without_metadata(stored: Any) -> Any:
     return {name: value for name, value in stored.items() if name != "__metadata__"}
 
@@ -129,13 +160,14 @@ def _without_metadata(stored: Any) -> Any:
 _LAYOUTS: dict[type, tuple[str, Callable[[Any], Any]]] = {
     Starsessions: ("", _without_metadata),
     FastAPIRedisSDK: ("d", itemgetter("d")),
+    LitestarSessions: ("", _unchanged),
 }
 
 
 class Foreign:
     """The sessions of another library in the same Redis, as a source."""
 
-    def __init__(self, library: Starsessions | FastAPIRedisSDK, secret_key: str) -> None:
+    def __init__(self, library: Library, secret_key: str) -> None:
         self._prefix, self._kind = library.prefix.encode(), type(library).__name__.encode()
         self._field, self._unwrap = _LAYOUTS[type(library)]
         self._secret = secret_key.encode()
@@ -144,7 +176,7 @@ class Foreign:
     async def find(self, engine: Engine, headers: _Headers) -> Found | None:
         """Return the session of the other library's cookie; None without one."""
         value = _last(self._values.findall, headers)
-        if value is None:
+        if value is None or not _ID.fullmatch(value):
             return None
         key = self._prefix + value
         raw = await engine.hashes.read_foreign(key, self._field)

@@ -19,7 +19,7 @@ from ..middleware import SessionMiddleware as _SessionMiddleware
 from ..middleware import text_of
 from ..store import SessionStore
 from .cookie import StarletteCookie
-from .imports import FastAPIRedisSDK, Foreign, Found, SignedCookies, Starsessions
+from .imports import Foreign, Found, Library, SignedCookies
 from .session import LIMITS, DictState, Rules, Session
 
 __all__ = ["RENEW_ON", "SessionMiddleware"]
@@ -53,8 +53,8 @@ class SessionMiddleware(_SessionMiddleware):
     *import_cookies*: whether signed cookies of Starlette's middleware are taken over, so that
     nobody is logged out. Or an aware datetime: those that were signed before. Meanwhile our cookie
     is named `<session_cookie>_id`, because processes of the old version overwrite theirs.
-    *import_from*: other libraries whose sessions in the same Redis are taken over: `Starsessions()`
-    or `FastAPIRedisSDK()`.
+    *import_from*: other libraries whose sessions in the same Redis are taken over:
+    `Starsessions()`, `FastAPIRedisSDK()` or `LitestarSessions()`.
     *renew_on*: names of fields that say who somebody is. When one of them appears or changes, the
     session gets a new id, so that an id that was planted before the login is worth nothing.
     *values*: `"json"`, values become what JSON makes of them, as in Starlette (a tuple becomes a
@@ -79,18 +79,14 @@ class SessionMiddleware(_SessionMiddleware):
         *,
         store: SessionStore | str,
         import_cookies: bool | datetime = False,
-        import_from: Starsessions | FastAPIRedisSDK | Iterable[Starsessions | FastAPIRedisSDK] = (),
+        import_from: Library | Iterable[Library] = (),
         renew_on: Iterable[str] = RENEW_ON,
         values: Literal["json", "exact"] = "json",
         unavailable: Literal["fail", "anonymous"] | ASGIApp = "fail",
     ) -> None:
         secret = str(secret_key)
         _refuse_nonsense(secret, max_age, import_cookies, values)
-        libraries = (
-            [import_from]
-            if isinstance(import_from, Starsessions | FastAPIRedisSDK)
-            else list(import_from)
-        )
+        libraries = [import_from] if isinstance(import_from, Library) else list(import_from)
         self._sources: list[SignedCookies | Foreign] = [
             Foreign(library, secret) for library in libraries
         ]
