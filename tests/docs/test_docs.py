@@ -7,12 +7,14 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from fastapi import Depends, FastAPI
 from starlette.applications import Starlette
@@ -42,7 +44,7 @@ from asgi_redis_session.testing import SessionKit
 from ..support.documents import BLOCK, ROOT, blocks
 from ..support.internals import open_session
 from ..support.keyspace import session_keys
-from ..support.serving import serve
+from ..support.serving import PATIENCE, serve
 from ..support.sessions import PLAIN
 
 pytestmark = pytest.mark.anywhere
@@ -175,6 +177,24 @@ def test_the_readmes_transcripts_are_true(readme: tuple[str, Any]) -> None:
     ]
     printed = "\n".join(f'{number}) "{line}"' for number, line in enumerate(lines, 1))
     assert masked(printed) == masked(expected)
+
+
+def test_the_readmes_cart_loses_no_item(readme: tuple[str, Any]) -> None:
+    """Fifty requests at once, of five kinds of tea, are all in the cart."""
+    url, admin = readme
+    with httpx.Client(base_url=url) as browser:
+        browser.post("/cart/green")
+        cookies = dict(browser.cookies)
+
+    def add(number: int) -> int:
+        sku = ["green", "black", "white", "oolong", "mint"][number % 5]
+        return httpx.post(f"{url}/cart/{sku}", cookies=cookies, timeout=PATIENCE).status_code
+
+    with ThreadPoolExecutor(20) as pool:
+        assert set(pool.map(add, range(50))) == {200}
+    (key,) = session_keys(admin, "session")
+    cart = {name: n for name, n in admin.hgetall(key).items() if name.startswith(b"cart:")}
+    assert sorted(cart.values()) == [b"10", b"10", b"10", b"10", b"11"]
 
 
 def test_contributings_sample_is_the_code() -> None:
