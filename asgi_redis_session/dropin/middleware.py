@@ -120,7 +120,7 @@ class SessionMiddleware(_SessionMiddleware):
             span=span,
             renew_on=frozenset(stored_name(name) for name in renew_on),
             to_bytes=encode_as_json if values == "json" else encode,
-            fresh_ms=None if max_age is None else max_age * 500,
+            max_age_ms=None if max_age is None else max_age * 1000,
         )
         self._make_state = partial(DictState, rules)
 

@@ -7,7 +7,7 @@ from typing import Any, SupportsIndex
 from ..engine.codec import StoredHash, encode_as_json
 from ..engine.engine import Engine
 from ..engine.mirror import MirrorFields, stored_name
-from ..engine.record import Changes, Span
+from ..engine.record import Changes, Record, Span
 from ..engine.state import STAND_IN, STORED, SessionState
 from ..errors import SessionValueError
 from ..options import Limits
@@ -106,15 +106,14 @@ class Rules:
     span: Span
     renew_on: frozenset[str]
     to_bytes: Any
-    #: A cookie is sent again by a request that uses the session, if the last one is older.
-    fresh_ms: int | None
+    #: For how long the browser keeps the cookie; None: until it closes.
+    max_age_ms: int | None
 
 
 class DictState(SessionState):
     """A session that the app sees as a dict."""
 
     __slots__ = ("_rules", "session")
-    reissues = True
 
     def __init__(
         self, rules: Rules, engine: Engine, session_id: str | None, **of_request: Any
@@ -157,16 +156,30 @@ class DictState(SessionState):
             if self._identifies(changes.fields):
                 self.refuse_new_id()
                 changes.identifies, changes.renews = True, self.phase is STORED
-        elif self.accessed and self._has_aged():
-            self.repeats_cookie = True
+        self.repeats_cookie = self.repeats_cookie or self._is_cookie_due(changes)
         return changes
 
     def _identifies(self, fields: Mapping[str, bytes | None]) -> bool:
         return any(fields.get(name) is not None for name in self._rules.renew_on & fields.keys())
 
-    def _has_aged(self) -> bool:
-        record, fresh_ms = self.record, self._rules.fresh_ms
-        if record is None or fresh_ms is None:
+    def _is_cookie_due(self, changes: Changes) -> bool:
+        """
+        Whether the browser should get its cookie again, with its whole Max-Age.
+
+        Starlette sends it with each write. Here the first write in each hundredth of Max-Age does,
+        because an answer with an id that comes later than that of a login would undo the login. So
+        does each read, when half of Max-Age has passed since the last write.
+        """
+        record, max_age_ms = self.record, self._rules.max_age_ms
+        if record is None or max_age_ms is None or not self.accessed:
             return False
-        metadata = record.metadata
-        return record.now_ms - (metadata.seen_ms or metadata.created_ms) > fresh_ms
+        now_ms, written_ms = record.now_ms, _last_write_ms(record)
+        if changes.fields:
+            period = max(1, max_age_ms // 100)
+            return now_ms // period != written_ms // period
+        return now_ms - written_ms > max_age_ms // 2
+
+
+def _last_write_ms(record: Record) -> int:
+    """When the session was last written, before this request."""
+    return record.metadata.seen_ms or record.metadata.created_ms

@@ -255,7 +255,7 @@ async def _write(state: SessionState, changes: Changes, concern: Durability | No
         state.replace_fields(changes.stored())
     state.fields.committed(changes.fields)
     state.note_extended()
-    if outcome.session_id is not None or changes.shortens or state.reissues:
+    if outcome.session_id is not None or changes.shortens:
         state.issue_cookie(outcome.record, is_new=outcome.session_id is not None)
     state.raise_shortfall(outcome.shortfall)
 

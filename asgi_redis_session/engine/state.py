@@ -92,9 +92,6 @@ class SessionState:
         "turn",
     )
 
-    #: Whether the browser gets its cookie again with each commit.
-    reissues = False
-
     def __init__(
         self,
         engine: Engine,
