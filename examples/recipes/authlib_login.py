@@ -12,8 +12,9 @@ your Redis.
 
 import os
 
-from authlib.integrations.starlette_client import OAuth
+from authlib.integrations.starlette_client import OAuth, OAuthError
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
@@ -22,12 +23,11 @@ from starlette.routing import Route
 from asgi_redis_session import CookiePolicy, SessionMiddleware
 from asgi_redis_session.starlette import load_session
 
+LOCAL = "http://127.0.0.1:9000/.well-known/openid-configuration"
 oauth = OAuth()
 oauth.register(
     "provider",
-    server_metadata_url=os.environ.get(
-        "OPENID", "http://127.0.0.1:9000/.well-known/openid-configuration"
-    ),
+    server_metadata_url=os.environ.get("OPENID", LOCAL),
     client_id="shop",
     client_secret=os.environ.get("OPENID_SECRET", "a secret between the two"),
     client_kwargs={"scope": "openid email", "code_challenge_method": "S256"},
@@ -45,7 +45,10 @@ async def login(request: Request) -> Response:
 
 
 async def callback(request: Request) -> RedirectResponse:
-    token = await oauth.provider.authorize_access_token(request)  # checks the state
+    try:
+        token = await oauth.provider.authorize_access_token(request)  # checks the state
+    except OAuthError as error:
+        raise HTTPException(400, "This login was not started in this browser.") from error
     session = await load_session(request)
     await session.login(token["userinfo"]["sub"])  # a new id
     session["email"] = token["userinfo"]["email"]  # what you need; not the whole token

@@ -128,7 +128,7 @@ def test_authlib_refuses_another_browsers_answer(
                 asked = attacker.get("/login")
                 answered = httpx.get(asked.headers["location"]).headers["location"]
             with browser_at(url) as victim:
-                assert victim.get(answered).status_code == 500
+                assert victim.get(answered).status_code == 400
                 assert victim.get("/").json()["user"] is None
 
 

@@ -11,7 +11,7 @@ from asgi_redis_session.dropin import SessionMiddleware
 
 store = SessionStore.from_url(os.environ["REDIS_URL"], prefix=os.environ["SESSION_PREFIX"])
 app = FastHTML(  # `fast_app` ignores `sess_cls` silently
-    sess_cls=partial(SessionMiddleware, store=store),
+    sess_cls=partial(SessionMiddleware, store=store, import_cookies=True),
     secret_key="a secret of the app, long enough",
 )
 rt = app.route

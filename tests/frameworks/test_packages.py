@@ -37,6 +37,7 @@ from asgi_redis_session.dropin import SessionMiddleware
 from asgi_redis_session.testing import SessionKit
 from examples.recipes import openid_provider
 
+from ..dropin.swapped import signed_cookie
 from ..support.serving import PATIENCE, serve, serve_apart
 
 pytestmark = pytest.mark.anywhere
@@ -237,7 +238,7 @@ def test_starlette_admin(store: SessionStore, sessions: SessionKit, engine: Engi
 
 
 def test_fasthtml(sessions: SessionKit, session_redis_url: str) -> None:
-    """`sess_cls=` takes the drop-in; its toasts are tuples, and are shown once."""
+    """`sess_cls=` takes the drop-in; toasts are tuples, and shown once; nobody is logged out."""
     environment = {"REDIS_URL": session_redis_url, "SESSION_PREFIX": sessions.prefix}
     app = "tests.frameworks.fasthtml_app:app"  # FastHTML changes Starlette's routes everywhere
     with serve_apart(app, environment=environment) as url, browser_at(url) as browser:
@@ -246,10 +247,14 @@ def test_fasthtml(sessions: SessionKit, session_redis_url: str) -> None:
         assert "Hello Ada" in page
         assert page.count("Welcome, Ada") == 1
         assert "Welcome" not in browser.get("/").text
-        assert [*browser.cookies] == ["session_"]
+        assert [*browser.cookies] == ["session__id"]
         assert len(sessions.keys()) == 1
         assert "Hello stranger" in browser.get("/logout").text
         assert not browser.cookies
+        signed = signed_cookie({"auth": "Bob"}, secret_key=SECRET, session_cookie="session_")
+        browser.cookies.set("session_", signed)
+        assert "Hello Bob" in browser.get("/").text
+        assert "Hello stranger" in browser.get("/logout").text
     assert sessions.keys() == []
 
 

@@ -5,6 +5,7 @@ from importlib import import_module
 
 import pytest
 
+from ..support.documents import ROOT
 from .lists import PEERS, Peer
 
 pytestmark = pytest.mark.anywhere
@@ -22,3 +23,11 @@ def test_each_of_theirs_is_here_or_excepted(peer: Peer) -> None:
     assert sorted(peer.names) == sorted([*here, *peer.excepted])
     reasons = [*peer.excepted.values(), *peer.unlisted.values()]
     assert all(reason.endswith(".") for reason in reasons)
+
+
+@pytest.mark.parametrize("peer", PEERS, ids=lambda peer: peer.name)
+def test_the_moving_guide_has_the_numbers(peer: Peer) -> None:
+    """As many as are listed here."""
+    passed, excepted = len(peer.names) - len(peer.excepted), len(peer.excepted)
+    text = (ROOT / "docs/moving.md").read_text()
+    assert f"({passed} passed, {excepted} excepted)" in text
