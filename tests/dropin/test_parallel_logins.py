@@ -1,5 +1,7 @@
 """A request that runs beside a login gives the browser no id that the login has replaced."""
 
+import os
+import signal
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,6 +14,7 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from asgi_redis_session import CookiePolicy, SessionMiddleware, SessionStore
+from asgi_redis_session.devserver import DevServer
 from asgi_redis_session.testing import SessionKit
 
 from ..support.sessions import PLAIN
@@ -125,6 +128,17 @@ def test_an_old_cookie_beside_a_login_is_not_sent_again(
 
     with browsing(store, cookies, max_age=1000) as browser:
         assert "set-cookie" not in browser.respond(around(read, login_elsewhere)).headers
+
+
+def test_an_id_that_can_not_be_looked_up_is_not_sent_again() -> None:
+    """If Redis goes away meanwhile, the app's answer is sent without it; the next one makes up."""
+    with DevServer(search=False) as server:
+        store = SessionStore.from_url(server.url)
+        with browsing(store, {"session": signed_cookie({"a": 1})}, import_cookies=True) as browser:
+            response = browser.respond(around(read, lambda: os.kill(server.pid, signal.SIGKILL)))
+            assert response.status_code == 200
+            assert "set-cookie" not in response.headers
+            assert browser.client.cookies["session"]
 
 
 def test_a_replaced_name_beside_a_renewal_gives_no_dead_id(sessions: SessionKit) -> None:
