@@ -11,7 +11,12 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from ..absence import AbsenceKind
-from ..errors import DurabilityNotReached, SessionLimitReached, SessionUnreadable
+from ..errors import (
+    DurabilityNotReached,
+    SessionLimitReached,
+    SessionUnavailable,
+    SessionUnreadable,
+)
 from ..events import EndReason
 from ..options import Durability
 from .engine import Engine
@@ -29,6 +34,11 @@ _KINDS: dict[EndReason, AbsenceKind | None] = {
     "replaced": "replaced",
     "login_failed": None,
 }
+
+
+#: How often an abandoned login is cleaned up again, if Redis does not answer. Then its place goes
+#: when it is pruned.
+_TRIES = 10
 
 
 class Deleted(NamedTuple):
@@ -149,12 +159,40 @@ async def reserve(
             # Look again: a victim may have been renewed or confirmed meanwhile.
             reserved = await attempt(2)
     except BaseException:  # cancelled, too: the next try must not find this place reserved
-        engine.places.release_soon(index, handle)
+        abandon(engine, index, handle)
         raise
     if not reserved.is_granted:
         raise SessionLimitReached(engine.max_sessions)
     prune_some_soon(engine, index)
     return int(reserved.now_ms)
+
+
+def abandon(engine: Engine, index: bytes, handle: str) -> None:
+    """
+    Delete what a login may have written, and give its place back, without waiting.
+
+    Then again after each `timeout`, until Redis has answered: a step of the login that has timed
+    out may be executed later than the first try, from the connection that was given up.
+    """
+    engine.hashes.delete_soon(handle)
+    engine.places.release_soon(index, handle)
+    loop = asyncio.get_running_loop()
+
+    async def try_again(times_left: int) -> None:
+        try:
+            await delete(engine, handle, "login_failed", own_connection=True)
+            await engine.places.release(index, handle, own_connection=True)
+        except SessionUnavailable:  # it was reported when it was raised
+            if times_left:
+                later(times_left - 1)
+
+    # A timer and no task that sleeps: a shutdown waits for tasks.
+    def later(times_left: int) -> None:
+        loop.call_later(
+            engine.client.timeout, lambda: engine.background.start(try_again(times_left))
+        )
+
+    later(_TRIES)
 
 
 async def delete(

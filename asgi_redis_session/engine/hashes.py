@@ -21,7 +21,7 @@ from . import scripts
 from .codec import CorruptValue, StoredHash, decode
 from .fields import too_many_fields
 from .loads import Loads
-from .record import Changes, Ended, Record, Span, instant
+from .record import Changes, Ended, Record, Span, instant, unconfirmed_ms
 from .reports import Reports
 from .scripts import CORRUPT, FULL, Began, Loaded, Taken
 from .shadows import Shadows
@@ -162,12 +162,13 @@ class Hashes:
     async def create(
         self, handle: str, changes: Changes, span: Span, concern: Durability | None
     ) -> Written[Began]:
-        """Create the hash of an anonymous session, or of a login. State TAKEN if there is one."""
+        """Create an anonymous session's hash, or an unconfirmed login's. TAKEN if there is one."""
         login = changes.login
         described = self._described(changes)
         user_id = "" if login is None else login.user_id
+        lives = "" if login is None else unconfirmed_ms(self._client.timeout, concern)
         sets, _ = self.field_args(handle, changes)
-        arguments = (*_span_args(span), user_id, *described, *sets)
+        arguments = (lives, *_span_args(span), user_id, *described, *sets)
         key = self._client.key(handle)
         return await self._client.write(scripts.CREATE, (key,), arguments, concern=concern)
 

@@ -9,7 +9,7 @@ see `verbs` and `docs/verbs.md`.
 
 import hashlib
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from ..options import Durability
@@ -97,10 +97,18 @@ class Places:
     async def confirm(
         self, key: bytes, record: Record, since_ms: int | None, concern: Durability | None
     ) -> Written[Confirmed]:
-        """Keep the place of a session whose hash is written. *since_ms*: its login, if not now."""
+        """
+        Keep the place of a session whose hash is written. *since_ms*: its login, if not now.
+
+        On one node the same script gives the hash its TTL; in a Cluster `Hashes.keep` does that.
+        """
+        keys: tuple[bytes, ...] = (key,)
         since = "" if since_ms is None else since_ms
-        arguments = (record.handle, since, record.remaining_ms or _CENTURY_MS)
-        return await self._client.write(scripts.PLACE_CONFIRM, (key,), arguments, concern=concern)
+        arguments: tuple[Any, ...] = (record.handle, since, record.remaining_ms or _CENTURY_MS)
+        if not self._client.is_cluster:
+            keys = (key, self._client.key(record.handle))
+            arguments = (*arguments, record.expires_ms)
+        return await self._client.write(scripts.PLACE_CONFIRM, keys, arguments, concern=concern)
 
     # --- After the hash is gone ---
 

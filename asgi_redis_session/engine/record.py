@@ -12,7 +12,7 @@ from time import monotonic
 from typing import Any, NamedTuple, Self
 
 from ..absence import Absence
-from ..options import Duration, NotGiven, milliseconds
+from ..options import Durability, Duration, NotGiven, milliseconds
 from .codec import StoredHash
 
 
@@ -30,6 +30,17 @@ class Span(NamedTuple):
 
     idle_ms: int
     absolute_ms: int | None
+
+
+#: A hash whose place is not confirmed yet lives for so many of the store's timeouts, and so long
+#: (ms) at least: its steps take three, if each of them is slow.
+_UNCONFIRMED_TIMEOUTS, _UNCONFIRMED_MS = 5, 10_000
+
+
+def unconfirmed_ms(timeout: float, concern: Durability | None) -> int:
+    """Return how long a user's hash lives until its place is confirmed."""
+    step_ms = int(timeout * 1000) + (0 if concern is None else concern.timeout_ms)
+    return max(_UNCONFIRMED_MS, _UNCONFIRMED_TIMEOUTS * step_ms)
 
 
 def span_of(

@@ -17,7 +17,7 @@ GONE, CORRUPT, TAKEN, FOREIGN, FULL, CHANGED, FREE = 0, -1, -2, -3, -4, -5, -6
 
 
 class State(NamedTuple):
-    """Only the state: write_shadows.lua, put_back.lua, bury.lua."""
+    """Only the state: write_shadows.lua, put_back.lua, bury.lua, keep.lua."""
 
     key: bytes
     state: int
@@ -127,7 +127,7 @@ class Moved(NamedTuple):
 
 
 class Confirmed(NamedTuple):
-    """place_confirm.lua: *is_held* 0: somebody has revoked the place."""
+    """place_confirm.lua: *is_held* 0: somebody has revoked the place, or the hash is gone."""
 
     key: bytes
     is_held: int
@@ -156,20 +156,23 @@ class Found(NamedTuple):
 
 
 _R = TypeVar("_R")
+#: What is put in front of scripts, and is no part of their names.
+_IN_FRONT = {"common.lua", "places_common.lua", "unlisted.lua"}
 _FOLDER = files(__package__) / "lua"
 
 
-def _script(result: Callable[..., _R], *names: str) -> Script[_R]:
+def _script(result: Callable[..., _R], *names: str, called: str | None = None) -> Script[_R]:
     """Read a script; the files before the last one are put in front of it."""
     text = "".join([(_FOLDER / name).read_text() for name in names])
-    called = [name for name in names if not name.endswith("common.lua")]
-    return Script("+".join(name.removesuffix(".lua") for name in called), text, result)
+    parts = [name.removesuffix(".lua") for name in names if name not in _IN_FRONT]
+    return Script(called or "+".join(parts), text, result)
 
 
 LOAD = _script(Loaded, "common.lua", "load.lua")
 SAVE = _script(Saved, "common.lua", "save.lua")
-CREATE = _script(Began, "common.lua", "create.lua")
-LOGIN = _script(Began, "common.lua", "login.lua")
+RENEW = _script(Saved, "common.lua", "unlisted.lua", "save.lua", called="renew")
+CREATE = _script(Began, "common.lua", "unlisted.lua", "create.lua")
+LOGIN = _script(Began, "common.lua", "unlisted.lua", "login.lua")
 INCREMENT = _script(Incremented, "common.lua", "increment.lua")
 SWAP = _script(Field, "common.lua", "swap.lua")
 TAKE_FIELD = _script(Field, "common.lua", "take_field.lua")
@@ -181,8 +184,9 @@ WRITE_SHADOWS = _script(State, "common.lua", "write_shadows.lua")
 # In a Cluster, a move to another key takes two scripts: the session is taken from its old key, then
 # put under the new one, changed.
 TAKE = _script(Taken, "common.lua", "take.lua")
-RESTORE_SAVE = _script(Saved, "common.lua", "restore.lua", "save.lua")
-RESTORE_LOGIN = _script(Began, "common.lua", "restore.lua", "login.lua")
+RESTORE_SAVE = _script(Saved, "common.lua", "restore.lua", "unlisted.lua", "save.lua")
+RESTORE_LOGIN = _script(Began, "common.lua", "restore.lua", "unlisted.lua", "login.lua")
+KEEP = _script(State, "keep.lua")
 PUT_BACK = _script(State, "common.lua", "restore.lua", "put_back.lua")
 
 # Sessions of other middleware, which the drop-in takes over.
@@ -199,8 +203,21 @@ PLACE_FIND = _script(Found, "places_common.lua", "place_find.lua")
 
 #: All of them: to load them into a server beforehand, or to list what they do.
 SCRIPTS: tuple[Script[Any], ...] = (
-    *(LOAD, SAVE, CREATE, LOGIN, INCREMENT, SWAP, TAKE_FIELD, END, BURY, ABSENCE, WRITE_SHADOWS),
-    *(TAKE, RESTORE_SAVE, RESTORE_LOGIN, PUT_BACK),
+    *(
+        LOAD,
+        SAVE,
+        RENEW,
+        CREATE,
+        LOGIN,
+        INCREMENT,
+        SWAP,
+        TAKE_FIELD,
+        END,
+        BURY,
+        ABSENCE,
+        WRITE_SHADOWS,
+    ),
+    *(TAKE, RESTORE_SAVE, RESTORE_LOGIN, KEEP, PUT_BACK),
     *(IMPORT, READ_FOREIGN, DROP_FOREIGN),
     *(PLACE_RESERVE, PLACE_MOVE, PLACE_CONFIRM, PLACE_RELEASE, PLACE_LIST, PLACE_FIND),
 )

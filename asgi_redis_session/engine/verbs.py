@@ -18,10 +18,10 @@ from ..options import Durability
 from ..transport.client import Written
 from ..transport.scripts import Script
 from . import scripts
-from .endings import delete, reserve
+from .endings import abandon, delete, reserve
 from .engine import Engine
 from .pruning import prune_some_soon
-from .record import Changes, Login, PeerInfo, Record, Span
+from .record import Changes, Login, PeerInfo, Record, Span, unconfirmed_ms
 from .scripts import GONE, TAKEN
 
 _AGENT_LENGTH = 512
@@ -113,7 +113,7 @@ async def renew(
         arguments = engine.hashes.save_args(record, changes, handle=handle, extend=extend)
         reply, shortfall = await _move(
             engine,
-            (scripts.SAVE, scripts.RESTORE_SAVE),
+            (scripts.RENEW, scripts.RESTORE_SAVE),
             record,
             handle,
             arguments,
@@ -127,6 +127,7 @@ async def renew(
             await places.release(index, handle)
         return Outcome(None)
     record.handle = handle
+    record = _saved(record, reply, changes)
     if index is not None:
         # 3. Confirm the new place. 4. Give the old one back.
         is_kept, missed = await _keep_place(
@@ -137,7 +138,7 @@ async def renew(
         shortfall = missed or shortfall
     engine.events.counted.commits += 1
     engine.events.emit("renewed", handle, user_id=user_id)
-    return Outcome(_saved(record, reply, changes), session_id, shortfall)
+    return Outcome(record, session_id, shortfall)
 
 
 # --- Log in ---
@@ -175,8 +176,7 @@ async def reserve_login(
 
 def abandon_login(engine: Engine, login: Login) -> None:
     """Give up a login: its place goes, and what a lost commit of it may have written."""
-    engine.hashes.delete_soon(login.handle)
-    engine.places.release_soon(engine.places.key_of(login.user_id), login.handle)
+    abandon(engine, engine.places.key_of(login.user_id), login.handle)
 
 
 async def login(
@@ -291,16 +291,18 @@ async def _move(
     *forms*: the script for one node, and the second step in a Cluster.
     """
     client, (script, restore) = engine.client, forms
+    has_place = login is not None or record.metadata.user_id is not None
+    lives = unconfirmed_ms(client.timeout, concern) if has_place else ""
     if not client.is_cluster:
         keys = engine.hashes.keys_to_move(record.handle, handle)
-        return await client.write(script, keys, arguments, concern=concern)
+        return await client.write(script, keys, (lives, *arguments), concern=concern)
     user_id = "" if login is None else login.user_id
     taken, taken_shortfall = await engine.hashes.take(record.handle, user_id, concern)
     if taken.state <= 0:
         return Written(taken, None)
     try:
         reply, shortfall = await client.write(
-            restore, (client.key(handle),), (taken.packed, *arguments), concern=concern
+            restore, (client.key(handle),), (taken.packed, lives, *arguments), concern=concern
         )
     except SessionUnavailable as error:
         if error.is_refusal and record.metadata.user_id is None:
@@ -323,11 +325,19 @@ async def _keep_place(
     """
     Confirm the place of a hash that was just written, then give back the one that it replaces.
 
+    Until then the hash lives for a few seconds, so that it vanishes if this step is never done.
     Returns whether the place was still there, and the shortfall. If it was revoked meanwhile, the
     hash is deleted again.
     """
     confirmed, shortfall = await engine.places.confirm(index, record, since_ms, concern)
-    if not confirmed.is_held:
+    is_kept = bool(confirmed.is_held)
+    if is_kept and engine.client.is_cluster:
+        key, expires_ms = engine.client.key(record.handle), record.expires_ms
+        kept, missed = await engine.client.write(
+            scripts.KEEP, (key,), (expires_ms,), concern=concern
+        )
+        is_kept, shortfall = kept.state > 0, missed or shortfall
+    if not is_kept:
         reason: EndReason = "login_failed" if since_ms is None else "revoked"
         await delete(engine, record.handle, reason)
         engine.reports.gone(record.handle, GONE, record.metadata.user_id)

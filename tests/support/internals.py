@@ -211,6 +211,7 @@ _NAMES = {
     "end": "end",
     "write_shadows": "shade",
     "take": "take_hash",
+    "renew": "save",
     "restore+save": "save",
     "restore+login": "login",
     "restore+put_back": "put_back",

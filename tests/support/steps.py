@@ -18,7 +18,8 @@ class Steps:
     def __init__(self, store: SessionStore) -> None:
         self.names: list[str] = []
         self.on_step: Callable[[str, int, Send], Awaitable[Any]] | None = None
-        around_scripts(store, self._step)
+        #: Ends it: the store's scripts go their own way again.
+        self.stop = around_scripts(store, self._step)
         stop_pruning(store)
 
     async def _step(self, name: str, send: Send) -> Any:

@@ -46,6 +46,12 @@ local function expiry(idle, deadline)
   return now + idle
 end
 
+-- For how long it lives until its place is confirmed: unlisted.lua sets it.
+local unconfirmed
+local function until_confirmed(expires)
+  return unconfirmed and math.min(expires, now + unconfirmed) or expires
+end
+
 -- When it expires by its current TTL; -1 if it has none.
 local function current_expiry(key)
   local ttl = redis.call('PTTL', key)

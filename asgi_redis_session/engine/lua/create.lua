@@ -1,7 +1,7 @@
 -- Create a session under a key that nobody uses yet.
 -- KEYS: session.
 -- ARGV: idle, absolute or '', the user who logs in or '', then names and values.
--- Answers {key, expires, now}, or TAKEN.
+-- Answers {key, expires (once it is confirmed), now}, or TAKEN.
 if redis.call('EXISTS', KEY) == 1 then return {KEY, TAKEN} end
 
 local idle, absolute = tonumber(ARGV[1]), tonumber(ARGV[2])
@@ -19,7 +19,7 @@ for i = 4, #ARGV do table.insert(parts, ARGV[i]) end
 write(KEY, parts, 1, #parts)
 
 local expires = expiry(idle, deadline)
-local done = redis.pcall('PEXPIREAT', KEY, expires)
+local done = redis.pcall('PEXPIREAT', KEY, until_confirmed(expires))
 if done ~= 1 then
   -- A session without a TTL must never remain, whatever the reason (a missing permission, for instance).
   redis.call('DEL', KEY)

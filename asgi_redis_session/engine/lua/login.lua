@@ -2,7 +2,7 @@
 -- KEYS: session[, its new key, the session's tombstone].
 -- ARGV: the store's idle, the login's idle, absolute or '', the user, how many of the next ARGV are names and
 -- values, those, then names to remove.
--- Answers {key, expires, now}, or FOREIGN.
+-- Answers {key, expires (once it is confirmed), now}, or FOREIGN.
 local idle, deadline = alive(KEY, ARGV[1])
 if not idle then return {KEY, deadline} end
 if KEYS[2] and redis.call('EXISTS', KEYS[2]) == 1 then return {KEY, TAKEN} end
@@ -26,5 +26,5 @@ if not deadline then redis.call('HDEL', key, '@deadline') end
 redis.call('HSET', key, '@user', ARGV[4], '@auth', now, '@created', now, '@idle', idle)
 if deadline then redis.call('HSET', key, '@deadline', deadline) end
 write(key, ARGV, 6, last)
-redis.call('PEXPIREAT', key, expires)
+redis.call('PEXPIREAT', key, until_confirmed(expires))
 return {KEY, expires, now}

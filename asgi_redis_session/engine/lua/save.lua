@@ -33,6 +33,7 @@ if ARGV[2] == '1' or current < 0 or current > expires then
 else
   expires = current
 end
+if unconfirmed then redis.call('PEXPIREAT', KEY, until_confirmed(expires)) end
 if KEYS[2] then
   redis.call('RENAME', KEY, KEYS[2])
   bury(KEYS[3], 'replaced', minute)
