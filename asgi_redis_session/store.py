@@ -192,20 +192,24 @@ class SessionStore:
         """The counters of this process, as they are now."""
         return self._engine.client.stats
 
-    async def check(self) -> CheckReport:
+    async def check(self, *, write: bool = False) -> CheckReport:
         """
         Check the deployment, for a start-up log, an alert, or `asgi-redis-session doctor`.
 
         It looks at version, persistence, eviction, replicas, permissions, Search and its index, the
         clock, Cluster and Sentinels, and the client that was handed in. It takes at most *timeout*
         for each server, and raises nothing for what it finds.
+
+        *write*: also write, read and end a session on each server, as a request does. It has no
+        user, and lives for ten seconds at most. That finds full memory, or a write concern that is
+        not reached.
         """
-        concerns = (self._engine.durability, self._engine.end_durability)
+        refuse_no_bool("check(write)", write)
         report = await examine(
-            self._engine.client,
-            concerns,
+            self._engine,
             is_own=self._owns_redis,
             insecure_tls=self._insecure_tls,
+            write=write,
         )
         if not self._index or any(finding.name == "reach" for finding in report.findings):
             return report

@@ -34,6 +34,7 @@ def doctor(
     prefix: Annotated[str, typer.Option(help="the store's prefix")] = "session",
     replicas: Annotated[int, typer.Option(help="of the store's Durability")] = 0,
     fsync: Annotated[bool, typer.Option("--fsync", help="of the store's Durability")] = False,  # noqa: FBT002
+    write: Annotated[bool, typer.Option(help="write, read and end a session")] = True,  # noqa: FBT002
 ) -> None:
     """Check whether Redis is set up well for sessions. The exit status is 1 if not."""
     try:
@@ -41,14 +42,14 @@ def doctor(
         store = SessionStore.from_url(url, prefix=prefix, durability=level)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
-    report = asyncio.run(_check(store))
+    report = asyncio.run(_check(store, write=write))
     _print(report)
     raise typer.Exit(0 if report.is_ok else 1)
 
 
-async def _check(store: SessionStore) -> CheckReport:
+async def _check(store: SessionStore, *, write: bool) -> CheckReport:
     async with store:
-        return await store.check()
+        return await store.check(write=write)
 
 
 def _print(report: CheckReport) -> None:

@@ -3,43 +3,42 @@ The doctor: `await store.check()` looks at the deployment and reports what it fi
 
 It looks at each server that holds sessions, with the permissions of the store's user, and reports
 what it had no permission to see. It writes one key, under the store's prefix, and deletes it.
-`facts` asks, `checks` judges.
+`facts` asks, `checks` judges, `trial` lets a session live and end.
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from ..options import Durability
-from ..transport.client import Client
+from ..engine.engine import Engine
 from ..transport.lane import LaneBroken
 from ..transport.route import Server
 from ..transport.tls import unchecked
 from .checks import CHECKS, Verdict, judge_client, judge_sentinel, judge_tls
 from .facts import ask_sentinels, ask_server, client_options
 from .report import CheckReport, Finding, Level
+from .trial import try_out
 
 __all__ = ["CheckReport", "Finding", "Level", "examine"]
 
 
 async def examine(
-    client: Client,
-    concerns: Iterable[Durability | None],
+    engine: Engine,
     *,
     is_own: bool,
-    insecure_tls: bool = False,
+    insecure_tls: bool,
+    write: bool,
 ) -> CheckReport:
     """
-    Examine every server that *client* leads to.
+    Examine every server that holds sessions of this store.
 
-    *concerns*: the write concerns that the store asks for. *is_own*: whether the store has made its
-    client itself. *insecure_tls*: whether it is known that TLS does not check all. Never raises for
-    what it finds, not even for a server that does not answer.
+    *is_own*: whether the store has made its client itself. *insecure_tls*: whether it is known that
+    TLS does not check all. *write*: whether a session is written, read and ended on each of them.
+    Never raises for what it finds, not even for a server that does not answer.
     """
-    wanted = [concern for concern in concerns if concern is not None]
+    client = engine.client
     findings: list[Finding] = []
     if not is_own:
         findings.append(_finding("client", judge_client(client_options(client.redis))))
@@ -50,14 +49,16 @@ async def examine(
     except LaneBroken as error:
         return CheckReport(findings=(*findings, _unreached("the Redis Cluster", str(error))))
     # A server that does not answer delays the report, but does not hide the others.
-    for found in await asyncio.gather(*[_examine(client, server, wanted) for server in servers]):
+    for found in await asyncio.gather(*[_examine(engine, server, write) for server in servers]):
         findings += found
     for sentinel in await ask_sentinels(client.redis):
         findings.append(_finding("sentinel", judge_sentinel(sentinel), sentinel.server))
     return CheckReport(findings=tuple(findings))
 
 
-async def _examine(client: Client, server: Server, concerns: Sequence[Durability]) -> list[Finding]:
+async def _examine(engine: Engine, server: Server, write: bool) -> list[Finding]:  # noqa: FBT001
+    client = engine.client
+    concerns = [level for level in (engine.durability, engine.end_durability) if level is not None]
     redis = Redis.from_pool(server.pool)
     try:
         async with asyncio.timeout(client.timeout):
@@ -69,15 +70,17 @@ async def _examine(client: Client, server: Server, concerns: Sequence[Durability
         with suppress(RedisError, OSError):
             # Not redis.aclose(), which would forget the pool's Sentinels.
             await server.pool.aclose()
-    return [
-        _finding(check.name, verdict, server.name)
-        for check in CHECKS
-        for verdict in check.judge(facts)
-    ]
+    verdicts = [(check.name, verdict) for check in CHECKS for verdict in check.judge(facts)]
+    if write:
+        verdicts.append(("write", await try_out(engine, server)))
+    return [_finding(name, verdict, server.name) for name, verdict in verdicts]
 
 
 def _unreached(server: str, reason: str) -> Finding:
-    message = f"It can't be reached: {reason}. Check the address, the credentials and the network."
+    message = (
+        f"It can't be reached: {reason.rstrip('.')}. Check its state, the address, the "
+        "database, the credentials and the network."
+    )
     return _finding("reach", Verdict("problem", message), server)
 
 

@@ -16,7 +16,7 @@ from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
 from ..options import Durability
 from ..transport.client import Client
-from ..transport.pool import private_pool
+from ..transport.pool import address_in, private_pool
 from ..transport.route import Server
 
 #: Settings that INFO does not contain.
@@ -103,6 +103,8 @@ async def ask_server(
 ) -> Facts:
     """Ask one server. *redis*: a client of it. Raises what the client raises."""
     facts = Facts(server.name, client.is_cluster, concerns)
+    # A database that does not exist, or a wrong password, is an error here.
+    await server.pool.release(await server.pool.get_connection())  # type: ignore[no-untyped-call]
     facts.info = await _try(facts, redis, "INFO") or {}
     if client.is_cluster:
         state = await _try(facts, redis, "CLUSTER INFO")
@@ -120,9 +122,16 @@ async def ask_server(
 async def _try(facts: Facts, redis: Redis, *command: str) -> Any:
     try:
         return await redis.execute_command(*command)  # type: ignore[no-untyped-call]
-    except ResponseError:
+    except ResponseError as error:
+        if not _is_forbidden(error):
+            raise
         facts.unseen.append(" ".join(command))
         return None
+
+
+def _is_forbidden(error: ResponseError) -> bool:
+    """Whether this is a matter of permissions; some hosting services take commands away."""
+    return isinstance(error, NoPermissionError) or "unknown" in str(error).lower()
 
 
 async def _settings(facts: Facts, redis: Redis) -> dict[str, str]:
@@ -130,7 +139,9 @@ async def _settings(facts: Facts, redis: Redis) -> dict[str, str]:
     for name in _SETTINGS:
         try:
             found = await redis.config_get(name)
-        except ResponseError:
+        except ResponseError as error:
+            if not _is_forbidden(error):
+                raise
             facts.unseen.append("CONFIG GET")
             return {}
         settings |= {_text(name): _text(value) for name, value in found.items()}
@@ -207,7 +218,7 @@ async def ask_sentinels(redis: Redis | RedisCluster) -> list[Sentinel]:
     answers = []
     for sentinel in own_pool.sentinel_manager.sentinels:
         options = sentinel.connection_pool.connection_kwargs
-        server = f"Sentinel {options.get('host')}:{options.get('port')}"
+        server = f"Sentinel {address_in(options)}"
         try:
             answer = await sentinel.execute_command("SENTINEL CKQUORUM", pool.service_name)
         except (RedisError, OSError, TimeoutError) as error:

@@ -15,6 +15,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from .parser import Parser
+from .pool import address_in
 
 #: Seconds after which a connection goes back to its pool and is taken again, so that redis-py can
 #: do what it does on checkout: use a new password of a credential provider, or find a new master
@@ -220,5 +221,4 @@ def address_of(pool: ConnectionPool) -> str:
     options = pool.connection_kwargs
     if isinstance(pool, SentinelConnectionPool):
         return f"the Redis master {pool.service_name!r}"
-    where = options.get("path") or f"{options.get('host')}:{options.get('port')}"
-    return f"Redis at {where}, database {options.get('db') or 0},"
+    return f"Redis at {address_in(options)}, database {options.get('db') or 0},"

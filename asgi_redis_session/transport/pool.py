@@ -8,6 +8,7 @@ client are used. The pools and their other options are ours.
 
 import asyncio
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 from redis.asyncio import ConnectionPool, Redis, RedisCluster
@@ -49,6 +50,13 @@ def private_pool(client: Redis, **options: Any) -> ConnectionPool:
             **options,
         )
     return ConnectionPool(connection_class=pool.connection_class, **options)
+
+
+def address_in(options: Mapping[str, Any]) -> str:
+    """Return where connections with these options lead, for people; redis-py has defaults."""
+    if path := options.get("path"):
+        return str(path)
+    return f"{options.get('host') or 'localhost'}:{options.get('port') or 6379}"
 
 
 def node_pool(cluster: RedisCluster, host: str, port: int, **options: Any) -> ConnectionPool:
@@ -110,7 +118,7 @@ class _PrivateSentinel(Sentinel):
         reasons = []
         for number, sentinel in enumerate(self.sentinels):
             options = sentinel.connection_pool.connection_kwargs
-            name = f"Sentinel {options.get('host')}:{options.get('port')}"
+            name = f"Sentinel {address_in(options)}"
             try:
                 masters: Any = await sentinel.sentinel_masters()
             except (RedisError, OSError) as error:
