@@ -126,9 +126,11 @@ class CookiePolicy:
         object.__setattr__(self, "_attributes", "; ".join(parts).encode())
         object.__setattr__(self, "_values", cookie_pattern(self.name))
         object.__setattr__(self, "_marker", self.name.encode() + b"=")
-        object.__setattr__(self, "replaces", tuple(self.replaces))
-        if not all(isinstance(former, CookiePolicy) for former in self.replaces):
+        if not isinstance(self.replaces, list | tuple) or not all(
+            isinstance(former, CookiePolicy) for former in self.replaces
+        ):
             raise ValueError("CookiePolicy(replaces=[...]): give the CookiePolicy of before.")
+        object.__setattr__(self, "replaces", tuple(self.replaces))
         renamed = [former for former in self.replaces if former.name != self.name]
         object.__setattr__(self, "_renamed", tuple(renamed))
         self._refuse_nonsense_of_former()
@@ -268,7 +270,7 @@ class CookiePolicy:
             )
         if until is not None and (not isinstance(until, datetime) or until.tzinfo is None):
             raise ValueError(
-                f"CookiePolicy(replaces_until={until!r}): give an aware datetime, such as "
+                f"CookiePolicy(replaces_until={shown(until)}): give an aware datetime, such as "
                 "datetime(2027, 1, 31, tzinfo=UTC)."
             )
         if bool(self._renamed) is not (until is not None):

@@ -1,13 +1,12 @@
 """The session as the app sees it: a mapping, and the verbs that save, renew or end it."""
 
-import inspect
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any, NoReturn, Self
 from uuid import UUID
 
 from .absence import Absence
-from .arguments import refuse_other
+from .arguments import is_async, refuse_other, shown
 from .engine import actions, atomic, lifetimes
 from .engine.codec import check_name, to_base
 from .engine.record import Record, instant
@@ -111,7 +110,9 @@ class Session(SessionMapping):
         `DurabilityNotReached`, and whatever *function* raises.
         """
         name = check_name(name)
-        if inspect.iscoroutinefunction(function):
+        if not callable(function):
+            raise TypeError(f"session.transform takes a function, not {shown(function)}.")
+        if is_async(function):
             raise TypeError(
                 "session.transform may call the function several times, so it can't be async. "
                 "Await what you need before, and give a plain function."

@@ -8,6 +8,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any, Literal
 
+from ..arguments import refuse_other, shown
 from ..engine import actions
 from ..engine.codec import encode, encode_as_json
 from ..engine.mirror import stored_name
@@ -85,8 +86,9 @@ class SessionMiddleware(_SessionMiddleware):
         unavailable: Literal["fail", "anonymous"] | ASGIApp = "fail",
     ) -> None:
         secret = str(secret_key)
-        _refuse_nonsense(secret, max_age, import_cookies, values)
-        libraries = [import_from] if isinstance(import_from, Library) else list(import_from)
+        _refuse_nonsense(secret, session_cookie, max_age, import_cookies, values)
+        renew_on = frozenset(_names(renew_on))
+        libraries = _libraries(import_from)
         self._sources: list[SignedCookies | Foreign] = [
             Foreign(library, secret) for library in libraries
         ]
@@ -175,7 +177,31 @@ def _store_of(store: SessionStore | str, secret_key: str) -> SessionStore | str:
     return SessionStore.from_url(store, secret=secret, limits=LIMITS)
 
 
-def _refuse_nonsense(secret: str, max_age: object, import_cookies: object, values: object) -> None:
+def _libraries(given: object) -> list[Library]:
+    """Return *import_from* as a list."""
+    libraries = [given] if isinstance(given, Library) else given
+    if isinstance(libraries, list | tuple) and all(isinstance(one, Library) for one in libraries):
+        return list(libraries)
+    raise TypeError(
+        "SessionMiddleware(import_from=...) takes Starsessions(), FastAPIRedisSDK(), "
+        f"LitestarSessions(), or a list of them, not {shown(given)}."
+    )
+
+
+def _names(given: object) -> list[str]:
+    """Return *renew_on* as a list. A single name would be taken for its letters."""
+    if isinstance(given, Iterable) and not isinstance(given, str | bytes):
+        names = list(given)
+        if all(isinstance(name, str) for name in names):
+            return names
+    raise TypeError(
+        f"SessionMiddleware(renew_on=...) takes a list of names of fields, not {shown(given)}."
+    )
+
+
+def _refuse_nonsense(
+    secret: str, session_cookie: object, max_age: object, import_cookies: object, values: object
+) -> None:
     if not secret:
         raise ValueError("SessionMiddleware(secret_key=...) is empty. Give it a random text.")
     if len(secret) < _SHORT_SECRET:
@@ -185,15 +211,22 @@ def _refuse_nonsense(secret: str, max_age: object, import_cookies: object, value
             "`python -c 'import secrets; print(secrets.token_urlsafe(32))'`.",
             stacklevel=3,
         )
+    refuse_other("SessionMiddleware(session_cookie)", session_cookie, str, "a name")
     if max_age is not None and (type(max_age) is not int):
         raise TypeError(
-            f"SessionMiddleware(max_age={max_age!r}): give whole seconds, or None for a cookie "
-            "that ends with the browser."
+            f"SessionMiddleware(max_age={shown(max_age)}): give whole seconds, or None for a "
+            "cookie that ends with the browser."
         )
+    refuse_other(
+        "SessionMiddleware(import_cookies)",
+        import_cookies,
+        bool | datetime,
+        "True, False or an aware datetime",
+    )
     if isinstance(import_cookies, datetime) and import_cookies.tzinfo is None:
         raise ValueError(
             f"SessionMiddleware(import_cookies={import_cookies!r}): give an aware datetime, such "
             "as datetime(2027, 1, 31, tzinfo=UTC)."
         )
-    if values not in ("json", "exact"):
-        raise ValueError(f"SessionMiddleware(values={values!r}): use 'json' or 'exact'.")
+    if not isinstance(values, str) or values not in ("json", "exact"):
+        raise ValueError(f"SessionMiddleware(values={shown(values)}): use 'json' or 'exact'.")

@@ -22,6 +22,7 @@ from asgi_redis_session import (
     Tag,
     Text,
 )
+from asgi_redis_session.dropin import SessionMiddleware as DropIn
 from asgi_redis_session.fastapi import require_fresh
 from asgi_redis_session.starlette import closing_when_revoked
 
@@ -93,6 +94,18 @@ def _served(world: World, **options: Any) -> SessionMiddleware:
     return SessionMiddleware(app, **{"store": world.store, **options})
 
 
+def _dropped_in(option: str) -> Callable[[World, Any], Any]:
+    """The drop-in with this option."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        """Never called."""
+
+    def make(world: World, value: Any) -> Any:
+        return DropIn(app, **{"secret_key": "k" * 32, "store": world.store, option: value})
+
+    return make
+
+
 async def _close(world: World, **options: Any) -> None:
     scope = {"type": "websocket", "session": world.session}
 
@@ -159,6 +172,10 @@ OPTIONS: dict[str, Option] = {
     "CookiePolicy(path)": Option("path", _policy("path")),
     "CookiePolicy(domain)": Option("domain", _policy("domain"), "None"),
     "CookiePolicy(partitioned)": Option("partitioned", _policy("partitioned"), takes=_is_bool),
+    "CookiePolicy(replaces)": Option("replaces", _policy("replaces"), "empty_tuple empty_list"),
+    "CookiePolicy(replaces_until)": Option(
+        "replaces_until", _policy("replaces_until"), "None datetime"
+    ),
     "CookiePolicy(max_age)": Option("max_age", _policy("max_age")),
     "SessionStore(redis)": Option("SessionStore", lambda _, v: SessionStore(v)),
     "SessionStore.from_url": Option("from_url", lambda _, v: SessionStore.from_url(v)),
@@ -211,6 +228,32 @@ OPTIONS: dict[str, Option] = {
     "SessionMiddleware(unavailable)": Option(
         "unavailable", lambda w, v: _served(w, unavailable=v), takes=_is_callable
     ),
+    "dropin(store)": Option("store|Redis URL", _dropped_in("store")),
+    "dropin(session_cookie)": Option(
+        "session_cookie|name", _dropped_in("session_cookie"), "word yes none star 16_times_a braces"
+    ),
+    "dropin(max_age)": Option(
+        "max_age", _dropped_in("max_age"), "None", takes=lambda v: type(v) is int
+    ),
+    "dropin(path)": Option("path", _dropped_in("path")),
+    "dropin(same_site)": Option("same_site", _dropped_in("same_site"), "none"),
+    "dropin(https_only)": Option("https_only|secure", _dropped_in("https_only"), takes=_is_bool),
+    "dropin(domain)": Option("domain", _dropped_in("domain"), "None"),
+    "dropin(partitioned)": Option("partitioned", _dropped_in("partitioned"), takes=_is_bool),
+    "dropin(import_cookies)": Option(
+        "import_cookies", _dropped_in("import_cookies"), "datetime", takes=_is_bool
+    ),
+    "dropin(import_from)": Option(
+        "import_from", _dropped_in("import_from"), "empty_tuple empty_list"
+    ),
+    "dropin(renew_on)": Option(
+        "renew_on",
+        _dropped_in("renew_on"),
+        "empty_tuple empty_list list_of_words empty_set set_of_secrets empty_dict dict generator",
+    ),
+    "dropin(values)": Option("values", _dropped_in("values")),
+    "dropin(unavailable)": Option("unavailable", _dropped_in("unavailable"), takes=_is_callable),
+    "store.check(write)": Option("write", lambda w, v: w.store.check(write=v), takes=_is_bool),
     "store.open(cookie_header)": Option(
         "cookie_header",
         lambda w, v: w.store.open(v),
@@ -222,6 +265,13 @@ OPTIONS: dict[str, Option] = {
     "session.increment(name)": Option("name", lambda w, v: w.session.increment(v), takes=_is_name),
     "session.increment(amount)": Option(
         "amount", lambda w, v: w.session.increment("n", v), takes=_is_integer(-(2**63), 2**63 - 1)
+    ),
+    "session.take": Option("name", lambda w, v: w.session.take(v), takes=_is_name),
+    "session.transform(name)": Option(
+        "name", lambda w, v: w.session.transform(v, len, default=[]), takes=_is_name
+    ),
+    "session.transform(function)": Option(
+        "function", lambda w, v: w.session.transform("n", v, default=1), takes=callable
     ),
     "session.save(durability)": Option(
         "durability", lambda w, v: w.session.save(durability=v), "None"
