@@ -25,7 +25,7 @@ from ..errors import SearchUnavailable
 from ..transport.reasons import reason_of
 from .filters import Filter
 from .index import Index
-from .replies import IndexStatus, is_missing, rows_of, status_of
+from .replies import IndexStatus, is_missing, prefixes_of, rows_of, status_of
 
 logger = logging.getLogger("asgi_redis_session")
 
@@ -59,6 +59,10 @@ _OTHER_DECLARATION = (
     "store.search.create_index(rebuild=True, backfill=True)`, or give this process the declaration "
     "of the index."
 )
+_FOREIGN = (
+    "{name} leads to the index {index}, which another program has made. Give the store another "
+    "prefix, or remove what has this name: FT.ALIASDEL for an alias, FT.DROPINDEX for an index."
+)
 _TOO_SLOW = (
     "Redis Search has stopped the query after {seconds:g} s, so its answer is incomplete. Ask for "
     "less at a time, or count with exact=False."
@@ -88,6 +92,7 @@ class IndexAdmin:
         self._index = index
         self._alias = f"{engine.client.prefix}:idx"
         self._key_prefix = f"{engine.client.prefix}:"
+        self._ours = re.compile(re.escape(self._alias) + r":[0-9a-f]{12}:\d+")
         self.timeout_ms = _TIMEOUT_MS
 
     async def ask(self, where: Filter | None, *steps: str) -> list[dict[str, bytes]]:
@@ -159,9 +164,8 @@ class IndexAdmin:
 
     async def names(self) -> list[str]:
         """All indexes of the store, for any declaration, complete or not."""
-        ours = re.compile(re.escape(self._alias) + r":[0-9a-f]{12}:\d+")
         listed = await self._command("FT._LIST")
-        return [name for raw in listed if ours.fullmatch(name := raw.decode())]
+        return [name for raw in listed if self._ours.fullmatch(name := raw.decode())]
 
     def handle_of(self, key: bytes) -> str | None:
         """The handle in a session's key; None if it is not a session's key."""
@@ -247,7 +251,13 @@ class IndexAdmin:
     async def _look_up(self, name: str) -> IndexStatus | None:
         (info,) = await self._send(("FT.INFO", name))
         if not isinstance(info, ResponseError):
-            return status_of(info)
+            status = status_of(info)
+            is_ours = self._ours.fullmatch(status.name) and prefixes_of(info) == [
+                self._key_prefix.encode()
+            ]
+            if not is_ours:
+                raise SearchUnavailable(_FOREIGN.format(name=name, index=status.name))
+            return status
         if not is_missing(info):
             await self._raise_refusal(info)
         return None

@@ -73,6 +73,11 @@ def status_of(reply: Any) -> IndexStatus:
     )
 
 
+def prefixes_of(reply: Any) -> list[bytes]:
+    """The beginnings of the keys that an index takes, from an FT.INFO reply."""
+    return [*_mapping(_mapping(reply)["index_definition"])["prefixes"]]
+
+
 def is_missing(error: ResponseError) -> bool:
     """Whether the error says that there is no such index. The wording depends on the version."""
     text = str(error).lower()
