@@ -72,7 +72,7 @@ class Engine:
             remember_ms=remember_ms,
         )
         self.outside = Outside(self.client, self.reports, loads, shadows, idle_ms)
-        self.places = Places(self.client)
+        self.places = Places(self.client, self.reports)
 
     async def drain(self) -> None:
         """Wait until every command of this event loop has been answered."""

@@ -17,6 +17,7 @@ from ..transport.client import Client, Written
 from . import scripts
 from .ids import check_user_id
 from .record import Record
+from .reports import Reports
 from .scripts import Confirmed
 
 #: How long the index of sessions without a deadline lives: in effect, as long as they do.
@@ -56,8 +57,9 @@ class Reservation(NamedTuple):
 class Places:
     """The users' indexes of one store. *key* is that of one user's index, from `key_of`."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, reports: Reports) -> None:
         self._client = client
+        self._reports = reports
 
     def key_of(self, user_id: str | int | UUID) -> bytes:
         """Return the key of a user's index. Raises `SessionValueError` for an unusable user id."""
@@ -84,13 +86,16 @@ class Places:
         """
         arguments = (handle, limit, when_full, lifetime_ms or _CENTURY_MS, *replaced)
         reply = await self._client.call(scripts.PLACE_RESERVE, (key,), arguments)
+        self._report(reply.was_foreign)
         return Reservation(bool(reply.is_granted), int(reply.now_ms), _places(reply.victims))
 
     async def move(self, key: bytes, record: Record, handle: str) -> int:
         """Reserve a place under a new handle for a session; returns its login time."""
         since_ms = record.metadata.auth_ms or record.metadata.created_ms
         arguments = (record.handle, handle, since_ms, record.remaining_ms or _CENTURY_MS)
-        return int((await self._client.call(scripts.PLACE_MOVE, (key,), arguments)).since_ms)
+        reply = await self._client.call(scripts.PLACE_MOVE, (key,), arguments)
+        self._report(reply.was_foreign)
+        return int(reply.since_ms)
 
     # --- After the hash is written ---
 
@@ -170,6 +175,7 @@ class Places:
         reply = await self._client.call(
             scripts.PLACE_FIND, (key,), (handle,), idempotent=True, own_connection=True
         )
+        self._report(reply.was_foreign)
         return _places(reply.place)
 
     async def _page(
@@ -182,7 +188,12 @@ class Places:
             idempotent=True,
             own_connection=True,
         )
+        self._report(reply.was_foreign)
         return int(reply.now_ms), _places(reply.places)
+
+    def _report(self, was_foreign: int) -> None:
+        if was_foreign:
+            self._reports.garbage()
 
 
 def _places(pairs: Sequence[bytes]) -> list[Place]:

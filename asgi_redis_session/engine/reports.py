@@ -62,11 +62,11 @@ class Reports:
     def garbage(self) -> None:
         """A user's index holds what this library does not write."""
         logger.warning(
-            "A user's index holds what is no handle of a session. It is removed; find out which "
-            "other program writes to the keys of the prefix %r.",
+            "A user's index holds what is no handle of a session, or is none. It is removed; find "
+            "out which other program writes to the keys of the prefix %r.",
             self._prefix,
         )
-        self._events.emit("corrupt", detail="a user's index holds what is no handle")
+        self._events.emit("corrupt", detail="a user's index holds what is no handle, or is none")
 
     def corrupt(self, handle: str, reason: str) -> None:
         """There is something under the key that is no session of this library."""

@@ -116,6 +116,7 @@ class Reserved(NamedTuple):
     is_granted: int
     now_ms: int
     victims: Sequence[bytes]
+    was_foreign: int = 0
 
 
 class Moved(NamedTuple):
@@ -124,6 +125,7 @@ class Moved(NamedTuple):
     key: bytes
     is_granted: int
     since_ms: int
+    was_foreign: int = 0
 
 
 class Confirmed(NamedTuple):
@@ -146,6 +148,7 @@ class Page(NamedTuple):
     key: bytes
     now_ms: int
     places: Sequence[bytes]
+    was_foreign: int = 0
 
 
 class Found(NamedTuple):
@@ -153,6 +156,7 @@ class Found(NamedTuple):
 
     key: bytes
     place: Sequence[bytes]
+    was_foreign: int = 0
 
 
 _R = TypeVar("_R")

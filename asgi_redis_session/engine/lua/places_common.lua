@@ -5,6 +5,15 @@ local KEY = KEYS[1]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
+-- What another program has put in the place of an index is removed, like any other garbage in it: nobody is kept out, and
+-- it is reported.
+local was_foreign = 0
+local size = redis.pcall('ZCARD', KEY)
+if type(size) == 'table' and string.find(size.err, 'WRONGTYPE', 1, true) then
+  redis.call('DEL', KEY)
+  was_foreign = 1
+end
+
 -- No time of login is later, in milliseconds. What another program has written with another score is no reason to count
 -- on from there.
 local LAST = 99999999999999
