@@ -333,7 +333,7 @@ class Client:
     def stats(self) -> Stats:
         """The counters, including those of the open lanes."""
         stats = Stats(**self.events.counted.as_dict())
-        for route in self._routes.values():
+        for route in list(self._routes.values()):  # copied: another thread may add one
             _count(route, stats)
         return stats
 

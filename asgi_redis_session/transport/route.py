@@ -79,7 +79,8 @@ class Route(ABC):
 
     def lanes(self, purpose: Purpose | None = None) -> Sequence[Lane]:
         """Return the open lanes: all, or those for one purpose."""
-        return [lane for lane in self._lanes.values() if purpose in (None, lane.purpose)]
+        lanes = list(self._lanes.values())  # copied: another thread may count them
+        return [lane for lane in lanes if purpose in (None, lane.purpose)]
 
     def counts(self) -> tuple[int, int]:
         """Return how many batches and how many commands have been answered."""
