@@ -34,6 +34,8 @@ _STOP_SECONDS: Final = 5.0
 # first, and low enough for a Cluster bus at port + 10000.
 _PORTS: Final = range(20_000, 30_000)
 _PORT_ATTEMPTS: Final = 20
+#: The address of a socket has 108 bytes at most on Linux, 104 elsewhere; its name takes some.
+_LONGEST_SOCKET: Final = 80
 
 # The shell becomes the redis-server, so that we can wait for its pid. It leaves a guard behind,
 # which reads from a pipe that we hold open: end of file means that this process was killed. The
@@ -180,9 +182,12 @@ class DevServer:
 
     def _spawn(self, binary: str) -> subprocess.Popen[bytes]:
         self.directory = Path(tempfile.mkdtemp(prefix="redis-devserver-"))
+        if self._unix and len(bytes(self.directory)) > _LONGEST_SOCKET:
+            self.directory.rmdir()
+            self.directory = Path(tempfile.mkdtemp(prefix="redis-devserver-", dir="/tmp"))
         self.port = 0 if self._unix else self._port or secrets.choice(_PORTS)
         self.socket = self.directory / "redis.sock" if self._unix else None
-        place = f"{self.socket}?db=0" if self.socket else f"127.0.0.1:{self.port}/0"
+        place = f"{quote(str(self.socket))}?db=0" if self.socket else f"127.0.0.1:{self.port}/0"
         password = quote(str(self._options.get("requirepass", "")), safe="")
         login = f":{password}@" if password else ""
         self.url = f"{'unix' if self._unix else 'redis'}://{login}{place}"
@@ -203,13 +208,13 @@ class DevServer:
 
     def _config(self, binary: str) -> dict[str, str | int]:
         lines: dict[str, str | int] = {"bind": "127.0.0.1", "port": self.port, "daemonize": "no"}
-        lines |= {"dir": f'"{self.directory}"', "save": "", "appendonly": "no"}
+        lines |= {"dir": _quoted(self.directory), "save": "", "appendonly": "no"}
         if self.socket:
-            lines["unixsocket"] = f'"{self.socket}"'
+            lines["unixsocket"] = _quoted(self.socket)
         if int(self.version.split(".")[0]) >= 7:  # noqa: PLR2004 - older ones refuse the option
             lines["enable-debug-command"] = "local"
         if self._search and (module := _search_module(binary)):
-            lines["loadmodule"] = f'"{module}"'
+            lines["loadmodule"] = _quoted(module)
         lines |= self._options
         # redis.conf wants to see an empty value.
         return {name: '""' if value == "" else value for name, value in lines.items()}
@@ -237,6 +242,12 @@ class DevServer:
         # "7:M 23 Nov 2026 12:00:00.000 # Failed listening …": what follows the mark is the news.
         lines = [re.sub(r"^\d+:\w .{20,30} [.*#-] ", "", line).strip() for line in log.splitlines()]
         return "; ".join([line for line in lines if line][-2:]) or f"ended with status {status}"
+
+
+def _quoted(path: object) -> str:
+    """Return a path as redis.conf takes it, whatever characters it has."""
+    plain = [c if c.isprintable() and c not in '"\\' else f"\\x{ord(c):02x}" for c in str(path)]
+    return f'"{"".join(plain)}"'
 
 
 def _candidates(binary: str | None) -> list[tuple[str, str | None]]:

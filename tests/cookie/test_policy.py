@@ -189,11 +189,20 @@ def test_policies_compare_and_print_by_what_they_say() -> None:
     )
 
 
+def test_the_development_policy_works_over_http() -> None:
+    """No prefix and no `Secure`, and a warning that says what that means."""
+    with pytest.warns(UserWarning, match="over plain HTTP") as caught:
+        assert CookiePolicy.for_development() == PLAIN
+    assert str(caught[0].message) == (
+        "CookiePolicy.for_development() sends the session cookie over plain HTTP. "
+        "Use CookiePolicy() behind HTTPS in production."
+    )
+
+
 def test_the_development_policy_warns_where_it_is_called() -> None:
     """`for_development` works over plain HTTP and says so, pointing at the caller's line."""
     with pytest.warns(UserWarning, match="HTTPS in production") as caught:
-        policy = CookiePolicy.for_development()
-    assert policy == PLAIN
+        CookiePolicy.for_development()
     assert caught[0].filename == __file__
     with warnings.catch_warnings():
         warnings.simplefilter("error")
