@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import Literal, NamedTuple, Self
 
 from .arguments import shown
+from .quiet import repr_without
 
 __all__ = ["CookieChange", "CookiePolicy", "SentCookies", "cookie_pattern", "is_id"]
 
@@ -58,6 +59,9 @@ class CookieChange(NamedTuple):
     max_age_ms: int | None = None
     is_new: bool = True
 
+    def __repr__(self) -> str:
+        return repr_without(self, "session_id")
+
 
 class SentCookies(NamedTuple):
     """
@@ -70,6 +74,9 @@ class SentCookies(NamedTuple):
     session_id: str | None = None
     conflicting: tuple[str, ...] = ()
     is_former: bool = False
+
+    def __repr__(self) -> str:
+        return repr_without(self, "session_id", "conflicting")
 
 
 _NOTHING_SENT = SentCookies()

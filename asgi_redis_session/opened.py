@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from .cookie import CookiePolicy
 from .engine import actions
@@ -32,8 +32,8 @@ class OpenedSession:
     """
 
     session: Session
-    set_cookie: str | None = None
-    set_cookies: Sequence[str] = ()
+    set_cookie: str | None = field(default=None, repr=False)
+    set_cookies: Sequence[str] = field(default=(), repr=False)
 
 
 @asynccontextmanager

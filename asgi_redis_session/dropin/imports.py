@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 from ..cookie import cookie_pattern
 from ..engine.engine import Engine
+from ..quiet import repr_without
 
 __all__ = [
     "FastAPIRedisSDK",
@@ -58,6 +59,9 @@ class Found(NamedTuple):
     lasts_ms: int = _400_DAYS_MS
     #: The key that is deleted afterwards.
     key: bytes | None = None
+
+    def __repr__(self) -> str:
+        return repr_without(self, "session_id", "fields", "key")
 
 
 class SignedCookies:

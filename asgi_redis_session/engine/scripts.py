@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from importlib.resources import files
 from typing import Any, NamedTuple, TypeVar
 
+from ..quiet import repr_without
 from ..transport.scripts import Script
 
 #: The states of lua/common.lua, where their meanings are explained.
@@ -30,6 +31,9 @@ class Loaded(NamedTuple):
     state: int
     now_ms: int = 0
     fields: Sequence[Any] = ()
+
+    def __repr__(self) -> str:
+        return repr_without(self, "fields")
 
 
 class Began(NamedTuple):
@@ -58,6 +62,9 @@ class Incremented(NamedTuple):
     now_ms: int = 0
     digits: bytes | None = None
 
+    def __repr__(self) -> str:
+        return repr_without(self, "digits")
+
 
 class Field(NamedTuple):
     """swap.lua, take_field.lua: *raw* is what the field holds, or held; None if it is not there."""
@@ -66,6 +73,9 @@ class Field(NamedTuple):
     state: int
     now_ms: int = 0
     raw: bytes | None = None
+
+    def __repr__(self) -> str:
+        return repr_without(self, "raw")
 
 
 class Ended(NamedTuple):
@@ -94,12 +104,18 @@ class Taken(NamedTuple):
     now_ms: int = 0
     packed: bytes = b""
 
+    def __repr__(self) -> str:
+        return repr_without(self, "packed")
+
 
 class Foreign(NamedTuple):
     """read_foreign.lua: *raw* is the session of another library; None if there is none."""
 
     key: bytes
     raw: bytes | None = None
+
+    def __repr__(self) -> str:
+        return repr_without(self, "raw")
 
 
 class Dropped(NamedTuple):

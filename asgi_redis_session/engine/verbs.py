@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from ..errors import DurabilityNotReached, SessionUnavailable
 from ..events import EndReason
 from ..options import Durability
+from ..quiet import repr_without
 from ..transport.client import Written
 from ..transport.scripts import Script
 from . import scripts
@@ -39,6 +40,9 @@ class Outcome(NamedTuple):
     session_id: str | None = None
     shortfall: DurabilityNotReached | None = None
     is_fresh: bool = False
+
+    def __repr__(self) -> str:
+        return repr_without(self, "session_id")
 
 
 class Ending(NamedTuple):

@@ -11,7 +11,7 @@ import os
 import weakref
 from collections.abc import Coroutine, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -57,8 +57,8 @@ class _Retry:
 
     script: Script[Any]
     keys: Sequence[bytes]
-    arguments: Sequence[Any]
-    packed: bytes
+    arguments: Sequence[Any] = field(repr=False)
+    packed: bytes = field(repr=False)
     purpose: Purpose
     deadline: float
     #: Whether it may be executed twice. If so, it is sent once more after a broken connection.
