@@ -26,7 +26,7 @@ from . import fill, load
 from .contenders import BY_NAME
 from .contenders.shop import CART
 from .counts import FIELDS, REQUESTS, Meter, fetch, make_sessions, read, write
-from .report import table
+from .figures import table
 
 ROUNDS = 20
 

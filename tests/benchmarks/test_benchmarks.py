@@ -15,7 +15,7 @@ import pytest
 from redis import Redis
 
 from asgi_redis_session.devserver import DevServer
-from benchmarks import fill, load, report
+from benchmarks import fill, load, report, tables
 from benchmarks.contenders import BY_NAME
 from benchmarks.rates import Ladder, Limit, Verdict, by_rate, verdict
 
@@ -82,7 +82,7 @@ def test_the_generators_limit_is_told_from_the_contenders() -> None:
     result = {
         "rows": [row | {"mode": "open", "contender": "ours", "workload": "read"} for row in rows]
     }
-    assert "| 800 | 5.0 | 900 | – | the generator's: " in report.rates_table(result)
+    assert "| 800 | 5.0 | 900 | – | the generator's: " in tables.rates_table(result)
 
 
 @pytest.mark.parametrize(
