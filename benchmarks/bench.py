@@ -118,7 +118,7 @@ class Bench:
         target = self.workers[name]
         with self.redis(name) as redis:
             self.settle()
-            before, redis_before = load.cpu_ns(target.pid), load.cpu_ns(self.server.pid)
+            before, redis_before = load.cpu_ns(target.pid), load.redis_us(redis)
             commands = _processed(redis)
             own_before, machine_before = self._own_ns(target), load.machine_busy_ns()
             begun = time.monotonic_ns()
@@ -133,7 +133,7 @@ class Bench:
             handled = max(1, row["handled"])
             return row | {
                 "cpu_us": (load.cpu_ns(target.pid) - before) / handled / 1000,
-                "redis_us": (load.cpu_ns(self.server.pid) - redis_before) / handled / 1000,
+                "redis_us": (load.redis_us(redis) - redis_before) / handled,
                 "redis_commands": (_processed(redis) - commands) / handled,
                 "redis_connections": sum(
                     client["db"] == str(self.databases[name]) for client in clients

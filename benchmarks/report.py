@@ -46,6 +46,12 @@ SECTIONS = {
 }
 
 
+def published() -> dict[str, Any]:
+    """The figures of the last run that was published."""
+    found: dict[str, Any] = json.loads(LATEST.read_text())
+    return found
+
+
 def publish(result: dict[str, Any]) -> None:
     """Write the JSON, the plots, and the tables between their marks in the documents."""
     LATEST.parent.mkdir(exist_ok=True)
@@ -60,4 +66,4 @@ def fill_in(section: re.Match[str], result: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    publish(json.loads(LATEST.read_text()))
+    publish(published())

@@ -1,19 +1,21 @@
 """
 The benchmark: every contender, interleaved, on one Redis.
 
-    make bench          about 10 minutes; publishes benchmarks/README.md, plots, results/latest.json
+    make bench          everything; publishes benchmarks/README.md, plots, results/latest.json
     make bench-quick    about a minute; prints the short table
+    python -m benchmarks.run contenders    that part alone; the others stay as published
 
 Each row of the result is one sample: a contender, a workload, a number of connections or a rate.
 `report.py` turns rows into medians, tables and plots.
 """
 
 import argparse
+import json
 import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -205,14 +207,30 @@ def say(sentence: str) -> None:
     print(sentence, file=sys.stderr, flush=True)
 
 
+#: What is measured on its own, and published beside the rest.
+PARTS: dict[str, Callable[[], dict[str, Any]]] = {}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run")
+    choices = ["contenders", *PARTS]
+    parser.add_argument(
+        "part", nargs="*", choices=[*choices, []], help="all if none is named; the others stay"
+    )
     parser.add_argument("--quick", action="store_true", help="about a minute; publishes nothing")
-    quick = parser.parse_args().quick
+    parser.add_argument("--save", type=Path, help="write the figures here, and publish nothing")
+    options = parser.parse_args()
     load.require()
-    result = run(QUICK if quick else FULL)
-    if quick:
-        print(tables.quick(result))
+    if options.quick:
+        print(tables.quick(run(QUICK)))
+        return
+    result = report.published()
+    for part in options.part or choices:
+        begun = time.monotonic()
+        result |= run(FULL) if part == "contenders" else {part: PARTS[part]()}
+        say(f"{part}: {time.monotonic() - begun:.0f} s in all")
+    if options.save:
+        options.save.write_text(json.dumps(result, indent=1) + "\n")
     else:
         report.publish(result)
 

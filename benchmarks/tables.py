@@ -22,9 +22,15 @@ def short_table(result: dict[str, Any]) -> str:
             cells.append(number(figures.middle(name, workload, 64, "p99")))
             added = number(figures.added(name, workload), 0)
             cells.append("–" if contender.baseline is None else added)
+            redis = number(figures.middle(name, workload, 64, "redis_us"))
+            cells.append(redis if contender.in_redis else "–")
+        alone = number(figures.middle(name, "read", 1, "p50"), 2)
+        cells.append(alone)
         lines.append(cells)
-    head = ["", "read: requests/s", "p99 ms", "added CPU µs"]
-    return table([*head, "write: requests/s", "p99 ms", "added CPU µs"], lines)
+    head = [""]
+    for workload in ("read", "write"):
+        head += [f"{workload}: requests/s", "p99 ms", "added CPU µs", "Redis CPU µs"]
+    return table([*head, "one connection: read, p50 ms"], lines)
 
 
 def latency_table(result: dict[str, Any], workload: str) -> str:
@@ -47,7 +53,7 @@ def latency_table(result: dict[str, Any], workload: str) -> str:
                 cell("cpu_us", 0),
                 number(figures.added(contender.name, workload), 0) if contender.baseline else "–",
                 number(figures.middle(contender.name, workload, 64, "redis_commands")),
-                number(figures.middle(contender.name, workload, 64, "redis_us"), 0),
+                number(figures.middle(contender.name, workload, 64, "redis_us"), 1),
                 number(figures.middle(contender.name, workload, 64, "redis_connections"), 0),
             ]
         )

@@ -25,7 +25,8 @@ class Contender:
     """
     *clone*: a new cookie value, and the key under which a copy of a session's hash or string must
     stand for that cookie to find it (None: the session is in the cookie). *main*: measured in every
-    part of the run, not only in the reads and writes at 64 connections.
+    part of the run, not only in the reads and writes at 64 connections. *limit*: no peer; it
+    does the least that could be done, guards nothing, and is there to compare with.
     """
 
     name: str
@@ -35,10 +36,16 @@ class Contender:
     environment: str = ".venv-bench"
     main: bool = True
     ours: bool = False
+    limit: bool = False
 
     @property
     def in_redis(self) -> bool:
         return self.clone is not None and self.clone()[1] is not None
+
+    @property
+    def is_peer(self) -> bool:
+        """Whether an app could use it instead of this library, with its sessions in Redis."""
+        return self.in_redis and not self.ours and not self.limit
 
 
 def _urlsafe(prefix: str) -> Callable[[], tuple[str, str]]:
@@ -88,6 +95,13 @@ CONTENDERS = (
         title="redis.asyncio by hand, a pipeline per request",
         baseline="starlette",
         clone=_urlsafe("session:"),
+    ),
+    Contender(
+        name="shared_pipeline",
+        title="one pipeline for all requests, unguarded",
+        baseline="starlette",
+        clone=_urlsafe("session:"),
+        limit=True,
     ),
     Contender(
         name="guide",
