@@ -55,6 +55,31 @@ async def test_the_least_rights_are_enough() -> None:
                 await create(store, n=0)
 
 
+#: What version 0.1 documented. It stays as it is: who has set it up must be able to upgrade.
+RIGHTS_OF_0_1 = (
+    "+evalsha +eval +time +exists +del +pttl +pexpireat +rename +hset +hget +hmget +hgetall +hdel "
+    "+hlen +hexists +hkeys +hincrby +zadd +zrem +zcard +zrandmember +zscore +zrange +zrevrange "
+    "+zrangebyscore +zrevrangebyscore"
+)
+
+
+async def test_the_rights_that_0_1_documented_are_enough() -> None:
+    """Every verb works, nothing is refused on the side, and the doctor misses nothing."""
+    user = "ACL SETUSER sessions on >a-long-password resetkeys ~session:* resetchannels -@all"
+    events: list[SessionEvent] = []
+    with DevServer() as server:
+        ask(server, *user.split(), *RIGHTS_OF_0_1.split())
+        async with acl_store(server, max_sessions_per_user=2, on_event=events.append) as store:
+            await works(store, await create(store, n=0))
+            session = await open_session(store, await create(store, n=0)).load()
+            session.set_lifetime(idle=60)
+            await session.save()
+            assert await session.touch()
+            await store.drain()  # what nobody waits for, too
+            assert problems(await store.check()) == []
+    assert [event.detail for event in events if "permission" in (event.detail or "")] == []
+
+
 async def test_the_doctors_rights_show_all() -> None:
     """With what the document names in addition nothing stays unseen."""
     text = (ROOT / DOCUMENT).read_text()
