@@ -14,10 +14,11 @@ from ..absence import Absence
 from ..cookie import CookieChange
 from ..errors import SessionUnavailable, SessionValueError
 from ..options import Durability, Duration, NotGiven
+from ..transport.budget import one_budget
 from . import verbs
 from .codec import StoredHash
 from .ids import check_new_user_id
-from .record import Changes, Ended, span_of
+from .record import Changes, Ended, Span, span_of
 from .scripts import FREE
 from .state import STORED, UNLOADED, SessionState
 
@@ -183,7 +184,12 @@ async def login(
     user = check_new_user_id(user_id)
     span = span_of("login", state.span, idle, absolute)
     state.refuse_new_id()
-    await load(state)
+    with one_budget(state.engine.client.timeout):
+        await load(state)
+        await _reserve(state, user, span)
+
+
+async def _reserve(state: SessionState, user: str, span: Span) -> None:
     async with state.turn:
         state.writable()
         record, pending = state.record, state.pending_login

@@ -9,13 +9,15 @@ A verb returns its result together with the shortfall of its write concern: a wr
 but not as durable as asked, does not stop the steps that follow.
 """
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Coroutine, Sequence
+from functools import wraps
+from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 from ..errors import DurabilityNotReached, SessionUnavailable
 from ..events import EndReason
 from ..options import Durability
 from ..quiet import repr_without
+from ..transport.budget import one_budget
 from ..transport.client import Written
 from ..transport.scripts import Script
 from . import scripts
@@ -24,6 +26,9 @@ from .engine import Engine
 from .pruning import prune_some_soon
 from .record import Changes, Login, PeerInfo, Record, Span, unconfirmed_ms
 from .scripts import GONE, TAKEN
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 _AGENT_LENGTH = 512
 
@@ -50,6 +55,19 @@ class Ending(NamedTuple):
 
     existed: bool
     shortfall: DurabilityNotReached | None = None
+
+
+def of_several_steps(
+    verb: Callable[Concatenate[Engine, P], Coroutine[Any, Any, R]],
+) -> Callable[Concatenate[Engine, P], Coroutine[Any, Any, R]]:
+    """Let all steps of a verb share one timeout, so that its caller waits no longer than that."""
+
+    @wraps(verb)
+    async def within(engine: Engine, /, *arguments: P.args, **options: P.kwargs) -> R:
+        with one_budget(engine.client.timeout):
+            return await verb(engine, *arguments, **options)
+
+    return within
 
 
 # --- Write ---
@@ -100,6 +118,7 @@ async def save(
     return Outcome(_saved(record, reply, changes), None, shortfall)
 
 
+@of_several_steps
 async def renew(
     engine: Engine, record: Record, changes: Changes, *, extend: bool, concern: Durability | None
 ) -> Outcome:
@@ -183,6 +202,7 @@ def abandon_login(engine: Engine, login: Login) -> None:
     abandon(engine, engine.places.key_of(login.user_id), login.handle)
 
 
+@of_several_steps
 async def login(
     engine: Engine, record: Record | None, changes: Changes, concern: Durability | None
 ) -> Outcome:
@@ -244,6 +264,7 @@ async def login(
 # --- End ---
 
 
+@of_several_steps
 async def end_session(
     engine: Engine,
     handles: tuple[str, ...],

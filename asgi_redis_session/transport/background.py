@@ -2,7 +2,10 @@
 
 import asyncio
 from collections.abc import Coroutine
+from contextvars import copy_context
 from typing import Any
+
+from . import budget
 
 
 class Background:
@@ -16,7 +19,9 @@ class Background:
     def start(self, work: Coroutine[Any, Any, None]) -> None:
         """Run *work* on the running event loop. It reports its own errors."""
         loop = asyncio.get_running_loop()
-        task = loop.create_task(work)
+        context = copy_context()
+        context.run(budget.current.set, None)  # nobody waits for it
+        task = loop.create_task(work, context=context)
         self._tasks[task] = loop
         task.add_done_callback(self._tasks.pop)
 

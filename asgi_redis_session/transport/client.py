@@ -21,6 +21,7 @@ from redis.exceptions import NoScriptError, ResponseError
 from ..errors import DurabilityNotReached, SessionUnavailable
 from ..events import Events, Stats
 from ..options import Durability
+from . import budget
 from .background import Background
 from .cluster import ClusterRoute
 from .lane import BarrierNotReached, Lane, LaneBroken, LaneClosed, LaneFull, Purpose
@@ -231,18 +232,33 @@ class Client:
             raise RuntimeError(_NO_LOOP) from None
         route = self._routes.get(loop) or self._new_route(loop)
         key, packed = keys[0], script.packed(keys, arguments)
+        if (shared := budget.current.get()) is not None:
+            given = shared.left
+            seconds += given - self.timeout
         deadline = loop.time() + seconds
         lane = None
         try:
             lane = route.lane(key, purpose)
+            if shared is not None:
+                blocked = lane.blocked
+                self._require_time(lane, given)
             reply = await lane.submit(packed, key, deadline)
         except (LaneBroken, ResponseError) as error:
             hop = None if lane is None else Hop(lane)
             retry = _Retry(script, keys, arguments, packed, purpose, deadline, idempotent, hop)
             reply = await self._retry_until_deadline(route, retry, error)
+        finally:
+            if shared is not None and lane is not None:
+                # What a write concern has on top of the timeout is not charged.
+                shared.charge(given, loop.time() - deadline + given - (lane.blocked - blocked))
         if self._outages.is_any and lane is not None:
             self._outages.note_answer(lane, script.name)
         return script.result(*reply)
+
+    def _require_time(self, lane: Lane, left: float) -> None:
+        """Send no further step of a verb whose time is up."""
+        if left <= 0:
+            raise LaneBroken(f"{lane.address} did not answer within {self.timeout:g} s")
 
     # --- Retries ---
 

@@ -117,6 +117,11 @@ class Lane:
         return self.connection.address
 
     @property
+    def blocked(self) -> float:
+        """For how many seconds the event loop was blocked while this lane had something to do."""
+        return self._watch.blocked
+
+    @property
     def is_busy(self) -> bool:
         """Whether so many commands wait that none should be added whose reply is not needed."""
         return len(self._pending) >= _BUSY_QUEUE

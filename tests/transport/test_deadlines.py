@@ -4,10 +4,16 @@ import asyncio
 import time
 from typing import Any
 
+import httpx
 import pytest
 from redis.asyncio import Redis
 
-from asgi_redis_session import SessionStore, SessionUnavailable
+from asgi_redis_session import (
+    CookiePolicy,
+    SessionMiddleware,
+    SessionStore,
+    SessionUnavailable,
+)
 from asgi_redis_session.transport.lane import Lane, LaneBroken, LaneClosed
 from asgi_redis_session.transport.pool import private_pool
 
@@ -130,6 +136,32 @@ async def test_a_full_queue_refuses_at_once(
         assert "wait for" in str(refused[0])
         assert store.stats.refused == 3
         assert (await open_session(store, session_id).load())["n"] == 1
+
+
+async def test_a_refused_request_is_told_when_to_try_again(
+    session_redis_url: str, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beyond the limit of the queue, the answer is 503 with Retry-After; the others are served."""
+    limit_whole_queue(monkeypatch, 5)
+    async with SessionStore.from_url(session_redis_url, prefix=prefix) as store:
+        session_id = await create(store, n=1)
+
+        async def page(scope: Any, receive: Any, send: Any) -> None:
+            await scope["session"].load()
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
+
+        policy = CookiePolicy(name="session", secure=False)
+        app = SessionMiddleware(page, store=store, cookie=policy)
+        transport = httpx.ASGITransport(app=app)
+        cookie = {"cookie": f"session={session_id}"}
+        async with httpx.AsyncClient(transport=transport, base_url="http://app") as client:
+            asked = [client.get("/", headers=cookie) for _ in range(8)]
+            answers = await asyncio.gather(*asked)
+        assert sorted(answer.status_code for answer in answers) == [200] * 5 + [503] * 3
+        for answer in answers:
+            assert answer.headers.get("retry-after") == ("1" if answer.status_code == 503 else None)
+        assert store.stats.refused == 3
 
 
 def test_the_end_of_the_event_loop_fails_what_is_queued(gate: Gate) -> None:

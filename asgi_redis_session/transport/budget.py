@@ -1,0 +1,44 @@
+"""One time budget for a verb of several steps, so that it does not take the timeout for each."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+
+class Budget:
+    """
+    The time that the commands of a verb may still take, in seconds.
+
+    Only waiting for Redis is charged, by the clock of the lane, so what else happens in between (a
+    blocked event loop, for instance) costs the verb nothing.
+    """
+
+    __slots__ = ("left",)
+
+    def __init__(self, seconds: float) -> None:
+        self.left = seconds
+
+    def charge(self, given: float, waited: float) -> None:
+        """
+        A command has taken *waited* of the *given* seconds that were left when it was sent.
+
+        Commands that were sent together are charged once: for the slowest.
+        """
+        self.left = min(self.left, given - max(0.0, waited))
+
+
+#: The budget of the verb that runs in this context; None: each command has the whole timeout.
+current: ContextVar[Budget | None] = ContextVar("current", default=None)
+
+
+@contextmanager
+def one_budget(seconds: float) -> Iterator[None]:
+    """Let all commands in this block share so many seconds. A block inside another shares its."""
+    if current.get() is not None:
+        yield
+        return
+    token = current.set(Budget(seconds))
+    try:
+        yield
+    finally:
+        current.reset(token)
