@@ -67,7 +67,7 @@ BLOCKS = {
     ("docs/moving.md", "python"): 4,  # test_moving
     ("docs/guide.md", "python"): 12,
     ("docs/performance.md", "python"): 1,
-    ("benchmarks/README.md", "sh"): 1,
+    ("benchmarks/README.md", "sh"): 2,
     ("docs/recipes.md", "python"): 13,  # tests/examples
     # tests/deployment
     ("docs/deployment.md", "conf"): 5,
@@ -126,6 +126,8 @@ def test_every_command_exists(command: str) -> None:
     elif words[0] == "uvicorn":
         assert words == ["uvicorn", "app:app"]  # the fixture `readme` serves that app
         return
+    elif words[0] == "locust":
+        words = [sys.executable, "-m", *words, "--list"]  # test_locust.py runs it
     elif words[2] == "asgi_redis_session.devserver":
         assert words[3:] == ["--port", "6379"]  # tests/testing/test_devserver.py runs the command
         words = [sys.executable, *words[1:3], "--help"]

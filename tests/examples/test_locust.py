@@ -1,7 +1,6 @@
 """The shopper's journey of `benchmarks/locustfile.py`, for a few seconds, against the real shop."""
 
 import importlib
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -27,12 +26,11 @@ def url(session_redis_url: str, prefix: str, monkeypatch: pytest.MonkeyPatch) ->
         yield url
 
 
-def run_locust(url: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def run_locust(url: str, *options: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "locust", "-f", "benchmarks/locustfile.py", "--headless"]
     return subprocess.run(
-        [*command, "--host", url, "--only-summary", "--exit-code-on-error", "1"],
+        [*command, *options, "--host", url, "--only-summary", "--exit-code-on-error", "1"],
         cwd=ROOT,
-        env=os.environ | environment,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -43,7 +41,7 @@ def run_locust(url: str, **environment: str) -> subprocess.CompletedProcess[str]
 
 def test_carts_stay_right_under_a_rush_of_shoppers(url: str) -> None:
     """Twenty shoppers at once always see the carts that they have filled themselves."""
-    done = run_locust(url, SHOPPERS="20", SECONDS="8")
+    done = run_locust(url, "-u", "20", "-r", "20", "-t", "8s", "--think", "0.05")
     assert done.returncode == 0, done.stderr
     assert " 0(0.00%)" in next(line for line in done.stderr.splitlines() if "Aggregated" in line)
 
@@ -59,6 +57,36 @@ def test_a_wrong_cart_is_noticed(url: str, monkeypatch: pytest.MonkeyPatch) -> N
         self.pop("cart", None)
 
     monkeypatch.setattr(Session, "login", forgetful_login)
-    done = run_locust(url, SHOPPERS="2", SECONDS="3")
+    done = run_locust(url, "-u", "2", "-t", "3s", "--think", "0.05")
     assert done.returncode == 1
     assert "the customer expects" in done.stdout + done.stderr
+
+
+OWN_APP = (
+    "-u",
+    "5",
+    "-r",
+    "5",
+    "-t",
+    "3s",
+    "--think",
+    "0.05",
+    "--login",
+    "POST /login name={user}",
+)
+
+
+def test_an_app_of_ones_own_is_named_by_its_requests(url: str) -> None:
+    """Each user logs in as somebody else, and their pages show that."""
+    pages = ("--page", "GET /api/session", "--page", "POST /cart/tea by=1")
+    expect = ("--expect", "{user}", "--logout", "POST /logout")
+    done = run_locust(url, *OWN_APP, *pages, *expect)
+    assert done.returncode == 0, done.stderr
+    assert " 0(0.00%)" in next(line for line in done.stderr.splitlines() if "Aggregated" in line)
+
+
+def test_a_page_of_somebody_else_is_noticed(url: str) -> None:
+    """A page that does not show what its user expects is a failure."""
+    done = run_locust(url, *OWN_APP, "--page", "GET /api/session", "--expect", "not {user}")
+    assert done.returncode == 1
+    assert "does not show what this user expects" in done.stdout + done.stderr
