@@ -20,7 +20,7 @@ SHELL := /bin/sh
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .PHONY: help install demo demo-imports test check matrix matrix-server62 matrix-client801 matrix-resp2 matrix-cluster \
-	counts peers faults bench bench-quick coverage dist clean
+	counts debian peers faults bench bench-quick coverage dist clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -66,13 +66,18 @@ matrix-cluster: $(VENV)/.installed
 peers: $(VENV)/.installed ## what of the tests of Starlette, starsessions and fastapi-redis-sdk passes here
 	@$(VENV)/bin/python -m tests.peers </dev/null
 
-counts: $(VENV)/.installed ## what each kind of request costs: Redis commands, round trips, Python calls, memory blocks
+counts: $(VENV)/.installed ## what each kind of request costs: Redis commands, Python calls, memory, instructions
 	@$(VENV)/bin/python -m benchmarks.counts </dev/null
+	@$(VENV)/bin/python -m benchmarks.instructions --ceilings </dev/null
+
+debian: ## install what `make counts` and `make bench` need from Debian or Ubuntu (as root)
+	@apt-get update -qq </dev/null
+	@apt-get install -qq --yes valgrind wrk gcc libc6-dev </dev/null
 
 faults: $(VENV)/.installed ## the long runs: kill, cut, hang and fail over, and count what is lost (20 minutes)
 	@$(VENV)/bin/python -m pytest -q -m long tests/faults $(ARGS) </dev/null
 
-bench: $(VENV)/.installed .bench/ready ## all contenders side by side (about 10 minutes), published in benchmarks/
+bench: $(VENV)/.installed .bench/ready ## all contenders side by side, overload and scale (half an hour), published
 	@$(VENV)/bin/python -m benchmarks.run </dev/null
 
 bench-quick: $(VENV)/.installed .bench/ready ## the same in about a minute, to look at; publishes nothing

@@ -88,5 +88,13 @@ def spread(found: Spread | None, digits: int = 1) -> str:
     return middle if least == most else f"{middle} ({least}–{most})"
 
 
+def stamp(meta: dict[str, Any]) -> str:
+    """When and on what a part of a run was measured."""
+    return (
+        f"Measured on {meta['date'][:10]} at commit {meta['commit']}: {meta['cpu']}, "
+        f"{meta['cores']} cores, Python {meta['python']}, Redis {meta['redis']}."
+    )
+
+
 def table(head: list[str], lines: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *lines))

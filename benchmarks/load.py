@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from redis import Redis
+
 from .contenders import Contender
 
 ROOT = Path(__file__).parent.parent
@@ -47,6 +49,24 @@ def cpu_ns(pid: int) -> int:
         int((thread / "schedstat").read_text().split()[0])
         for thread in Path(f"/proc/{pid}/task").iterdir()
     )
+
+
+def redis_us(redis: Redis) -> float:
+    """The processor time that a server says it has had, in microseconds (INFO cpu)."""
+    spent: Any = redis.info("cpu")
+    return float(spent["used_cpu_user"] + spent["used_cpu_sys"]) * 1e6
+
+
+def forget_peak(pid: int) -> None:
+    """From now on `peak_mb` counts anew."""
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+
+def peak_mb(pid: int) -> float:
+    """The most memory that a process has had at one time."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    (line,) = [line for line in status.splitlines() if line.startswith("VmHWM:")]
+    return int(line.split()[1]) / 1024
 
 
 def family(pid: int) -> list[int]:
@@ -148,23 +168,32 @@ def _free_port() -> int:
 
 @contextmanager
 def worker(
-    contender: Contender, redis_url: str, *, gc: str = "usual", workers: int = 1
+    contender: Contender,
+    redis_url: str,
+    *,
+    gc: str = "usual",
+    workers: int = 1,
+    app: str | None = None,
 ) -> Iterator[Worker]:
     """
     Serve a contender from its environment: one worker, uvloop, httptools, no access log. Several
-    can be started at once; wait for each with `Worker.ready`.
+    can be started at once; wait for each with `Worker.ready`. *app*: what
+    uvicorn serves, if not the contender's own module.
     """
+    app = app or f"benchmarks.contenders.{contender.name}:app"
     port = _free_port()
     complaints = tempfile.TemporaryFile()  # noqa: SIM115  (a pipe would fill up)
     process = subprocess.Popen(
         [
             *(str(ROOT / contender.environment / "bin" / "python"), "-m", "uvicorn"),
-            *(f"benchmarks.contenders.{contender.name}:app", "--port", str(port)),
+            *(app, "--port", str(port)),
             *("--loop", "uvloop", "--http", "httptools", "--no-access-log"),
             *("--log-level", "critical", "--backlog", "4096", "--workers", str(workers)),
         ],
         cwd=ROOT,
-        env=os.environ | {"BENCH_REDIS_URL": redis_url, "BENCH_GC": gc},
+        env=os.environ
+        | {"BENCH_REDIS_URL": redis_url, "REDIS_URL": redis_url, "BENCH_GC": gc}
+        | {"BENCH_APP": contender.name},
         stdin=subprocess.DEVNULL,
         stderr=complaints,
     )
@@ -184,7 +213,7 @@ def closed(
     target: Worker, workload: str, cookies: Path, *, connections: int, seconds: float
 ) -> dict[str, Any]:
     """wrk: each connection sends its next request when it has its answer."""
-    output = _load(
+    output = run(
         *("wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--timeout", "10s"),
         *("-s", str(ROOT / "benchmarks" / "wrk.lua"), target.url, "--"),
         *(workload, str(cookies), str(connections)),
@@ -211,7 +240,7 @@ def opened(
     """pace: requests leave on a schedule, whether the answers come or not."""
     method, path = _REQUESTS[workload]
     figures: dict[str, Any] = json.loads(
-        _load(
+        run(
             *(str(PACE), str(target.port), method, path),
             *(str(rate), str(seconds), str(connections), str(cookies)),
         )
@@ -229,9 +258,11 @@ def warm_up(target: Worker, cookies: Path) -> None:
     opened(target, "read", cookies, rate=50_000, seconds=0.01, connections=64)
 
 
-def _load(*command: str) -> str:
+def run(*command: str | Path) -> str:
+    """What a load generator prints; it shares the processors that no worker has."""
     done = subprocess.run(
         command,
+        cwd=ROOT,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -22,7 +22,7 @@ from typing import Any
 
 from asgi_redis_session.devserver import DevServer
 
-from . import fill, load, report, tables, verify
+from . import fill, instructions, load, overload, report, scale, shoppers, tables, verify
 from .bench import Bench, Plan
 from .contenders import BY_NAME, CONTENDERS
 from .figures import COLLECTED
@@ -208,7 +208,12 @@ def say(sentence: str) -> None:
 
 
 #: What is measured on its own, and published beside the rest.
-PARTS: dict[str, Callable[[], dict[str, Any]]] = {}
+PARTS: dict[str, Callable[[], dict[str, Any]]] = {
+    "instructions": instructions.measure,
+    "overload": overload.measure,
+    "scale": scale.measure,
+    "shoppers": shoppers.measure,
+}
 
 
 def main() -> None:

@@ -21,7 +21,11 @@ REDIS_URL = os.environ.get("BENCH_REDIS_URL", "redis://127.0.0.1:6379/0")
 FIELDS = {"user": "ada", "n": 1, "theme": "dark", "cart": ["SKU-1"], "currency": "EUR"}
 BIG = {f"field{i:03}": f"value {i:03} of two hundred" for i in range(199)} | {"n": 1}
 CART = FIELDS | {"cart": [f"SKU-{i:04}-{i:04}" for i in range(72)]}  # 1 KB as JSON
-SIZES: dict[str, dict[str, Any]] = {"small": FIELDS, "big": BIG, "cart": CART}
+#: Sessions of so many fields with 16 bytes each.
+BY_FIELDS = {
+    f"f{n}": {f"field{i:03}": f"value {i:03} {'x' * 6}" for i in range(n)} for n in (10, 50, 200)
+}
+SIZES: dict[str, dict[str, Any]] = {"small": FIELDS, "big": BIG, "cart": CART, **BY_FIELDS}
 IDLE_SECONDS = 1800
 #: Each login is somebody else's: nobody has thousands of sessions.
 users = count(1)
