@@ -15,10 +15,11 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from itertools import product
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 import uvloop
 from redis import Redis
@@ -101,36 +102,46 @@ def _fields(number: int) -> dict[str, Any]:
 # --- Capacity ---
 
 
-def capacity(servers: Sequence[DevServer], url: str, loads: Sequence[tuple[int, int]]) -> list[Row]:
-    """
-    Requests a second, and each server's CPU for a request, by share of writes and by *loads*:
-    so many processes, each with so many requests at once.
-    """
+class Deployment(NamedTuple):
+    """Where requests go, and with which loads: so many processes, so many requests at once each."""
+
+    name: str
+    url: str
+    servers: Sequence[DevServer]
+    loads: Sequence[tuple[int, int]]
+
+
+def capacity(deployments: Sequence[Deployment]) -> list[Row]:
+    """Requests a second, and each server's CPU for a request; the deployments take turns."""
     rows: list[Row] = []
     with TemporaryDirectory() as folder, ExitStack() as stack:
-        ids = Path(folder, "ids")
-        ids.write_text("\n".join(uvloop.run(make_ids(url, SESSIONS, _fields(10)))))
-        clients = [stack.enter_context(client_of(server)) for server in servers]
+        clients = {}
+        for one in deployments:
+            ids = uvloop.run(make_ids(one.url, SESSIONS, _fields(10)))
+            Path(folder, one.name).write_text("\n".join(ids))
+            clients[one.name] = [stack.enter_context(client_of(each)) for each in one.servers]
         for number in range(ROUNDS):
-            for mix in WRITES:
-                for processes, at_once in loads:
-                    before = [load.redis_us(client) for client in clients]
-                    done = _load(url, processes, mix, at_once, ids)
-                    spent = [
-                        load.redis_us(client) - then
-                        for client, then in zip(clients, before, strict=True)
-                    ]
-                    rows.append(
-                        {
-                            "mix": mix,
-                            "processes": processes,
-                            "at_once": at_once,
-                            "round": number,
-                            "rate": done / SECONDS,
-                            "redis_us": [us / done for us in spent],
-                        }
-                    )
+            for mix, one in product(WRITES, deployments):
+                for how in one.loads:
+                    row = _sample(one, clients[one.name], mix, how, Path(folder, one.name))
+                    rows.append({"where": one.name, "round": number} | row)
     return rows
+
+
+def _sample(
+    one: Deployment, clients: Sequence[Any], mix: str, how: tuple[int, int], ids: Path
+) -> Row:
+    processes, at_once = how
+    before = [load.redis_us(client) for client in clients]
+    done = _load(one.url, processes, mix, at_once, ids)
+    after = [load.redis_us(client) for client in clients]
+    return {
+        "mix": mix,
+        "processes": processes,
+        "at_once": at_once,
+        "rate": done / SECONDS,
+        "redis_us": [(now - then) / done for now, then in zip(after, before, strict=True)],
+    }
 
 
 # --- Cost by fields and by number of sessions ---
@@ -205,11 +216,16 @@ def memory() -> dict[str, dict[str, int]]:
 
 def measure() -> dict[str, Any]:
     """All of docs/scale.md."""
-    with DevServer(search=False) as server:
+    with DevServer(search=False) as server, Cluster(3) as cluster:
         result: dict[str, Any] = {"meta": describe(server.version)}
-        result["one"] = capacity([server], server.url, [(n, AT_ONCE) for n in PROCESSES])
-    with Cluster(3) as cluster:
-        result["cluster"] = capacity(cluster.nodes, cluster.url, [(4, AT_ONCE), (4, 3 * AT_ONCE)])
+        loads = [(number, AT_ONCE) for number in PROCESSES]
+        more = [(4, AT_ONCE), (4, 3 * AT_ONCE)]
+        result["capacity"] = capacity(
+            [
+                Deployment("one", server.url, [server], loads),
+                Deployment("cluster", cluster.url, cluster.nodes, more),
+            ]
+        )
     result["fields"] = by_fields(FIELDS, ROUNDS)
     result["sessions"] = by_sessions(STORED, ROUNDS)
     result["memory"] = memory()

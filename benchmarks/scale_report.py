@@ -24,10 +24,10 @@ def about(result: dict[str, Any]) -> str:
 
 def one_table(result: dict[str, Any]) -> str:
     """What one Redis is asked for, and what it takes for it."""
-    rows, lines = result["scale"]["one"], []
+    rows, lines = result["scale"]["capacity"], []
     for mix in WRITES:
         for processes in PROCESSES:
-            which = {"mix": mix, "processes": processes}
+            which = {"where": "one", "mix": mix, "processes": processes}
             rate, spent = (middle(rows, what, **which) for what in ("rate", "redis_us"))
             share = f"{rate * spent / 1e6:.0%}"
             cells = [mix, f"{processes}", number(rate, 0), number(spent), share]
@@ -38,16 +38,16 @@ def one_table(result: dict[str, Any]) -> str:
 
 def cluster_table(result: dict[str, Any]) -> str:
     """What each of three masters takes for a request, beside one server."""
-    lines = []
+    every, lines = result["scale"]["capacity"], []
     for mix in WRITES:
         for at_once in (AT_ONCE, 3 * AT_ONCE):
             rows = [
                 row
-                for row in result["scale"]["cluster"]
-                if (row["mix"], row["at_once"]) == (mix, at_once)
+                for row in every
+                if (row["where"], row["mix"], row["at_once"]) == ("cluster", mix, at_once)
             ]
             nodes = [middle([{"us": row["redis_us"][n]} for row in rows], "us") for n in range(3)]
-            alone = middle(result["scale"]["one"], "redis_us", mix=mix, processes=4)
+            alone = middle(every, "redis_us", where="one", mix=mix, processes=4)
             cells = [mix, f"{at_once}", number(alone), *map(number, nodes), number(sum(nodes))]
             lines.append([*cells, f"{alone / max(nodes):.1f} ×"])
     head = ["", "at once", "one server: CPU µs per request", "node 1", "node 2", "node 3"]
@@ -81,7 +81,9 @@ def example(result: dict[str, Any]) -> str:
     each = result["scale"]["memory"]["ours"]["f10"]
     gigabytes = each * SESSIONS / 1e9
     by_memory = ceil(gigabytes / (NODE_GB * SHARE_OF_NODE))
-    spent = middle(result["scale"]["one"], "redis_us", mix="20 % writes", processes=4)
+    spent = middle(
+        result["scale"]["capacity"], "redis_us", where="one", mix="20 % writes", processes=4
+    )
     by_processor = ceil(REQUESTS * spent / 1e6 / SHARE_OF_NODE)
     nodes = max(3, by_memory, by_processor)
     lines = [
