@@ -1,6 +1,7 @@
 """Every test talks to a real redis-server, through the fixtures that users get as well."""
 
 import fcntl
+import logging
 import os
 import secrets
 import tempfile
@@ -80,6 +81,15 @@ def skipped_without_search(request: pytest.FixtureRequest) -> None:
     is_marked = request.node.get_closest_marker("needs_search") is not None
     if is_marked and not request.getfixturevalue("has_search"):
         pytest.skip("this Redis has no Search")
+
+
+@pytest.fixture(autouse=True)
+def log_level() -> Iterator[None]:
+    """Litestar sets the level of the root logger for all; the next test finds it as it was."""
+    root = logging.getLogger()
+    level = root.level
+    yield
+    root.setLevel(level)
 
 
 @pytest.fixture
