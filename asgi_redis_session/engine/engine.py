@@ -71,7 +71,14 @@ class Engine:
             shadows=shadows,
             remember_ms=remember_ms,
         )
-        self.outside = Outside(self.client, self.reports, loads, shadows, idle_ms)
+        self.outside = Outside(
+            self.client,
+            self.reports,
+            loads,
+            shadows,
+            idle_ms=idle_ms,
+            field_bytes=limits.field_bytes,
+        )
         self.places = Places(self.client, self.reports)
 
     async def drain(self) -> None:

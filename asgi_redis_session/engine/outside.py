@@ -24,16 +24,28 @@ _METADATA = ("@v", "@created", "@deadline", "@user", "@auth", "@idle", "@agent",
 
 
 class Outside:
-    """The view from outside on the sessions of one store. *idle_ms*: the store's idle time."""
+    """
+    The view from outside on the sessions of one store.
+
+    *idle_ms*: the store's idle time. *field_bytes*: how large a field may be.
+    """
 
     def __init__(
-        self, client: Client, reports: Reports, loads: Loads, shadows: Shadows, idle_ms: int
+        self,
+        client: Client,
+        reports: Reports,
+        loads: Loads,
+        shadows: Shadows,
+        *,
+        idle_ms: int,
+        field_bytes: int,
     ) -> None:
         self._client = client
         self._reports = reports
         self._loads = loads
         self._shadows = shadows
         self._idle_ms = idle_ms
+        self._field_bytes = field_bytes
 
     async def peek(self, handle: str, names: Sequence[str] | None = None) -> SessionInfo | None:
         """Read a session, with all of its fields or those of *names*; None if there is none."""
@@ -66,7 +78,7 @@ class Outside:
             if reply.state <= 0:
                 return False
             held = dict(zip(names, reply.fields, strict=True))
-            wanted = self._shadows.from_stored(held)
+            wanted = self._shadows.from_stored(self._within_limits(handle, held))
             wrong = Changes({name: raw for name, raw in wanted.items() if raw != held[name]})
             if not wrong:
                 return False
@@ -80,6 +92,21 @@ class Outside:
             )
             if written.state != CHANGED:  # else another request has written meanwhile: look again
                 return written.state > 0
+
+    def _within_limits(self, handle: str, raws: dict[str, bytes | None]) -> dict[str, bytes | None]:
+        """
+        Return the fields without those that are larger than allowed.
+
+        Another program has written them, or the limits were lowered. Decoding one of many megabytes
+        would take seconds, so it has no shadow, and no search finds the session by it.
+        """
+        kept = dict(raws)
+        for name in self._shadows.sources:
+            raw = raws[name]
+            if raw is not None and len(raw) > self._field_bytes:
+                self._reports.oversized(handle, name)
+                kept[name] = None
+        return kept
 
     async def _load(
         self, script: Script[Loaded], handle: str, arguments: Sequence[Any] = ()

@@ -68,6 +68,16 @@ class Reports:
         )
         self._events.emit("corrupt", detail="a user's index holds what is no handle, or is none")
 
+    def oversized(self, handle: str, name: str) -> None:
+        """A field is larger than allowed, so that a backfill has passed it over."""
+        logger.warning(
+            "The field %r of session %s is larger than Limits(field_bytes=...) allows, so it was "
+            "not indexed.",
+            name,
+            handle,
+        )
+        self._events.emit("corrupt", handle, detail=f"the field {name!r} is too large to index")
+
     def corrupt(self, handle: str, reason: str) -> None:
         """There is something under the key that is no session of this library."""
         logger.error(

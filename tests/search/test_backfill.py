@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from asgi_redis_session import Backfill, SessionStore, Tag
+from asgi_redis_session import Backfill, SessionEvent, SessionStore, Tag
 
 from ..support.internals import Send, around_scripts, id_of, open_session, write_shadows
 from ..support.search import INDEX, NOTE, SKUS, TENANT, TOTAL, found, handles, indexed, plant, put
@@ -112,3 +112,25 @@ async def test_shadows_of_the_past_are_put_right(session_redis_url: str, prefix:
         await store.search.create_index(backfill=True)
         assert await found(store, TENANT == "b") == handles(session)
         assert await found(store, (TENANT == "a") | (SKUS == "x")) == []
+
+
+@pytest.mark.needs_search
+async def test_a_field_beyond_the_limits_is_passed_over(
+    session_redis_url: str, prefix: str, admin: Any
+) -> None:
+    """It is reported and never decoded; the session is found by its other fields, and loads."""
+    events: list[SessionEvent] = []
+    huge = b"[" + b",".join([b'"a"'] * 200_000) + b"]"
+    (handle,) = plant(admin, prefix, 1, tenant="acme", skus=huge)
+    async with SessionStore.from_url(
+        session_redis_url, prefix=prefix, index=INDEX, on_event=events.append
+    ) as store:
+        await store.search.create_index(backfill=True)
+        assert await found(store, TENANT == "acme") == [handle]
+        assert await found(store, SKUS == "a") == []
+        reported = {(event.name, event.handle, event.detail) for event in events}
+        assert reported == {("corrupt", handle, "the field 'skus' is too large to index")}
+        info = await store.get(handle)
+        assert info is not None
+        assert len(info.fields["skus"]) == 200_000
+        await store.search.drop_index()

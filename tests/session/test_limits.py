@@ -10,7 +10,8 @@ import redis
 from asgi_redis_session import Limits, Session, SessionStore, SessionValueError
 from asgi_redis_session.testing import SessionKit
 
-from ..support.internals import open_session
+from ..support.internals import new_id, open_session
+from ..support.sessions import create
 from ..support.values import nested
 from .conftest import New
 
@@ -184,3 +185,22 @@ async def test_the_default_limits_are_exact(new: New) -> None:
     await session.save()
     with pytest.raises(SessionValueError):
         session["f0"] = "x" * 65_537
+
+
+async def test_limits_that_were_lowered_stop_no_load(session_redis_url: str, prefix: str) -> None:
+    """What was stored under larger limits is read, renewed, and changed where it is small."""
+    async with SessionStore.from_url(session_redis_url, prefix=prefix, timeout=20) as before:
+        fields = {"deep": nested(20), "long": "x" * 5_000, **{f"n{n}": n for n in range(50)}}
+        session_id = await create(before, **fields)
+    small = Limits(fields=3, field_bytes=100, session_bytes=200, depth=2)
+    async with SessionStore.from_url(
+        session_redis_url, prefix=prefix, timeout=20, limits=small
+    ) as store:
+        session = await open_session(store, session_id).load()
+        assert dict(session) == fields
+        assert await open_session(store, session_id).fetch("deep") == {"deep": fields["deep"]}
+        session["n1"] = 2
+        session.renew()
+        await session.save()
+        session = await open_session(store, new_id(session)).load()
+        assert dict(session) == {**fields, "n1": 2}
