@@ -35,6 +35,7 @@ __all__ = [
     "Scope",
     "Send",
     "WebSocketExchange",
+    "warn_of_other",
 ]
 
 logger = logging.getLogger("asgi_redis_session")
@@ -200,7 +201,7 @@ class HTTPExchange(Exchange):
         """
         found, session = self._scope.get("session"), self._session
         if "litestar_app" not in self._scope:
-            warn_of_other(found, session)
+            warn_of_other(found, "inside")
         elif self._is_failing:
             pass  # what is staged is dropped, and so is this
         elif isinstance(found, Mapping):
@@ -349,16 +350,17 @@ class WebSocketExchange(Exchange):
 _warned_of: set[str] = set()
 
 
-def warn_of_other(found: object, ours: object) -> None:
-    """Say once per process that another middleware has put its own session into the scope."""
-    names = [f"{type(each).__module__}.{type(each).__qualname__}" for each in (found, ours)]
-    if names[0] not in _warned_of:
-        _warned_of.add(names[0])
+def warn_of_other(found: object, where: Literal["inside", "outside"]) -> None:
+    """Say once per process that another middleware has its own session in the scope."""
+    name = f"{type(found).__module__}.{type(found).__qualname__}"
+    if name not in _warned_of:
+        _warned_of.add(name)
         logger.warning(
-            "Another session middleware, inside of ours, has put a %s into the scope in place of "
-            "our %s. Ours is left alone. Remove the other one, or, if it belongs to a mounted app "
-            "with sessions of its own, give the two cookies different names.",
-            *names,
+            "Another session middleware, %s of the one of asgi_redis_session, has put a %s into "
+            "the scope. Each is left alone, and the app sees that of the inner one. Remove one of "
+            "the two, or, if a mounted app has sessions of its own, give their cookies different "
+            "names.",
+            *(where, name),
         )
 
 

@@ -21,13 +21,16 @@ from .exchange import (
     Scope,
     Send,
     WebSocketExchange,
+    warn_of_other,
 )
-from .session import Session
+from .session import Session, state_of
 from .store import SessionStore, engine_of
 
 __all__ = ["SessionMiddleware"]
 
 _REFRESH = get_args(Refresh)
+#: Where in the scope the middleware is whose session is there.
+_MADE_BY = "session.middleware"
 
 
 class SessionMiddleware:
@@ -48,8 +51,9 @@ class SessionMiddleware:
     `Retry-After` of its own; the error is in `scope["session.error"]`. The cookie is never cleared.
 
     It may wrap the app (`SessionMiddleware(app, …)`) or be added to it (`app.add_middleware(…)`).
-    If it is installed twice, the outer one is used. Raises `TypeError` or `ValueError` for unusable
-    arguments.
+    If it is installed twice, the outer one is used; *autoload* of the inner one still loads its
+    session. Raises `TypeError` or `ValueError` for unusable arguments, and at a request
+    `RuntimeError` if the inner one has another store or cookie.
     """
 
     # What the drop-in does in another way: how a session is loaded, and what the app sees of it.
@@ -84,21 +88,24 @@ class SessionMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection (ASGI 3)."""
         kind = scope["type"]
-        if kind == "lifespan":
-            await self._lifespan(scope, receive, send)
+        if kind not in ("http", "websocket"):
+            await self._serve_without(scope, receive, send)
             return
-        if kind not in ("http", "websocket") or _has_session(scope):
-            await self.app(scope, receive, send)
-            return
+        if "session" in scope:
+            if _MADE_BY in scope:
+                await self._serve_inside(scope[_MADE_BY], scope, receive, send)
+                return
+            warn_of_other(scope["session"], "outside")
+            scope = {**scope}  # so that the other one keeps its own
         refresh = _ask_refresh(self.refresh, scope) if callable(self.refresh) else self.refresh
         state = self._new_state(scope, refresh)
-        scope["session"] = self._session_of(state)
+        scope["session"], scope[_MADE_BY] = self._session_of(state), self
         of_kind = HTTPExchange if kind == "http" else WebSocketExchange
         exchange: Exchange = of_kind(
             state, self.cookie, refresh, self._responder, scope, receive, send
         )
         try:
-            if self.autoload and (self.autoload is True or await _wants_load(self.autoload, scope)):
+            if self.autoload and (self.autoload is True or await self._wants_load(scope)):
                 await self._load(state)
             await self.app(scope, exchange.receive, exchange.send)
         except Exception as error:
@@ -112,6 +119,32 @@ class SessionMiddleware:
                 await exchange.finish()
         finally:
             state.is_over = True
+
+    async def _serve_inside(
+        self, outer: "SessionMiddleware", scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """Serve a connection that has a session of ours, from a middleware further out."""
+        for what, is_same in (
+            ("stores", outer._engine is self._engine),  # noqa: SLF001  (of the same class)
+            ("cookies", outer.cookie == self.cookie),
+        ):
+            if not is_same:
+                raise RuntimeError(
+                    f"Two SessionMiddleware with different {what} are around one app, and a "
+                    "request has one session. Remove the inner one, or give both the same "
+                    "SessionStore and CookiePolicy. For a mounted app with sessions of its own, "
+                    "put the outer one only around the other routes."
+                )
+        session = scope["session"]
+        if isinstance(session, Session) and await self._wants_load(scope):
+            await actions.load(state_of(session))
+        await self.app(scope, receive, send)
+
+    async def _wants_load(self, scope: Scope) -> bool:
+        if not callable(self.autoload):
+            return self.autoload
+        answer = self.autoload(scope)
+        return bool(await answer if inspect.isawaitable(answer) else answer)
 
     def _new_state(self, scope: Scope, refresh: Refresh) -> SessionState:
         headers = scope.get("headers", ())
@@ -128,7 +161,9 @@ class SessionMiddleware:
             is_former=sent.is_former,
         )
 
-    async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _serve_without(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve what has no session: the lifespan, at whose end the store is closed."""
+
         async def close_and_send(message: Any) -> None:
             if message["type"] in ("lifespan.shutdown.complete", "lifespan.shutdown.failed"):
                 await self.store.aclose()
@@ -142,12 +177,6 @@ def text_of(store: Any) -> Any:
     return str(store) if type(store).__name__.endswith(("Dsn", "Url")) else store
 
 
-def _has_session(scope: Scope) -> bool:
-    """Whether a middleware further out has given it a session."""
-    # Mostly there is no session in the scope, and an isinstance check of an abstract class is slow.
-    return "session" in scope and isinstance(scope["session"], Session)
-
-
 def _ask_refresh(function: Callable[[Scope], Refresh], scope: Scope) -> Refresh:
     refresh = function(scope)
     if not isinstance(refresh, str) or refresh not in _REFRESH:
@@ -156,11 +185,6 @@ def _ask_refresh(function: Callable[[Scope], Refresh], scope: Scope) -> Refresh:
             "return 'request', 'load' or 'never'."
         )
     return refresh
-
-
-async def _wants_load(function: Callable[[Scope], bool | Awaitable[bool]], scope: Scope) -> bool:
-    answer = function(scope)
-    return bool(await answer if inspect.isawaitable(answer) else answer)
 
 
 def _refuse_nonsense(

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import redis
 
-from asgi_redis_session import Session, SessionStore
+from asgi_redis_session import Session, SessionStore, exchange
 from asgi_redis_session.cookie import CookieChange
 from asgi_redis_session.engine import endings
 from asgi_redis_session.engine.engine import Engine
@@ -194,6 +194,11 @@ def never_look_for_a_master(monkeypatch: pytest.MonkeyPatch) -> None:
 def forget_tls_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if this process had not been warned yet that TLS does not check all."""
     monkeypatch.setattr(tls, "_is_warned", False)
+
+
+def forget_other_sessions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if this process had not been warned yet of sessions of another middleware."""
+    monkeypatch.setattr(exchange, "_warned_of", set())
 
 
 class _NoBackground(Background):

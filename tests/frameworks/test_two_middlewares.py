@@ -1,0 +1,107 @@
+"""Two session middlewares around one app: one of ours twice, or ours and another one."""
+
+from typing import Any
+
+import pytest
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.sessions import SessionMiddleware as StarlettesMiddleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Mount, Route, WebSocketRoute
+from starlette.testclient import TestClient
+from starlette.websockets import WebSocket
+
+from asgi_redis_session import CookiePolicy, SessionMiddleware
+from asgi_redis_session.dropin import SessionMiddleware as DropIn
+from asgi_redis_session.testing import SessionKit
+
+from ..support.internals import forget_other_sessions
+from ..support.sessions import PLAIN
+
+ADMIN = CookiePolicy(name="admin", secure=False)
+
+
+def show(request: Request) -> Response:
+    request.session["n"] = request.session.get("n", 0) + 1
+    return JSONResponse(dict(request.session))
+
+
+async def socket(websocket: WebSocket) -> None:
+    await websocket.accept()
+    await websocket.send_json(dict(websocket.session))
+    await websocket.close()
+
+
+def with_admin(outer: Middleware, inner: Middleware) -> Starlette:
+    """An app in which another one, with a middleware of its own, is mounted."""
+    routes = [Route("/", show), WebSocketRoute("/socket", socket)]
+    admin = Starlette(routes=routes, middleware=[inner])
+    return Starlette(routes=[*routes, Mount("/admin", admin)], middleware=[outer])
+
+
+@pytest.mark.parametrize(
+    ("changed", "what"), [({"store": "other"}, "stores"), ({"cookie": ADMIN}, "cookies")]
+)
+@pytest.mark.parametrize("is_autoloaded", [False, True])
+def test_an_inner_one_with_another_store_or_cookie_is_refused(
+    sessions: SessionKit, changed: dict[str, Any], what: str, is_autoloaded: bool
+) -> None:
+    """Its app would see the outer one's session, so the sentence says what to do instead."""
+    options: dict[str, Any] = {"store": sessions.store, "cookie": PLAIN}
+    if "store" in changed:
+        changed = {"store": sessions.url}
+    app = with_admin(
+        Middleware(SessionMiddleware, **options, autoload=is_autoloaded),
+        Middleware(SessionMiddleware, **{**options, **changed}, autoload=True),
+    )
+    with TestClient(app) as client:
+        for call in (client.get, client.websocket_connect):
+            path = "/admin/" if call == client.get else "/admin/socket"
+            with pytest.raises(RuntimeError, match=f"different {what} .* Remove the inner one"):
+                with call(path):
+                    pass
+    assert sessions.keys() == []
+
+
+def test_ours_inside_the_drop_in_is_refused(sessions: SessionKit) -> None:
+    """Both ways round: one has a dict for a session, and the other one verbs."""
+    drop_in = Middleware(DropIn, secret_key="a secret, long enough", store=sessions.store)
+    ours = Middleware(SessionMiddleware, store=sessions.store, cookie=PLAIN)
+    for app in (with_admin(drop_in, ours), with_admin(ours, drop_in)):
+        with TestClient(app) as client, pytest.raises(RuntimeError, match="different cookies"):
+            client.get("/admin/")
+
+
+def test_an_inner_one_may_load_the_session(sessions: SessionKit) -> None:
+    """The same store and cookie: one session, and the mounted app finds it loaded, as it asked."""
+    options: dict[str, Any] = {"store": sessions.store, "cookie": PLAIN}
+    app = with_admin(
+        Middleware(SessionMiddleware, **options),
+        Middleware(SessionMiddleware, **options, autoload=lambda scope: True),
+    )
+    with TestClient(app) as client:
+        assert [client.get("/admin/").json()["n"] for _ in "12"] == [1, 2]
+        with client.websocket_connect("/admin/socket") as connected:
+            assert connected.receive_json() == {"n": 2}
+    assert len(sessions.keys()) == 1
+
+
+def test_another_libraries_outside_is_left_alone(
+    sessions: SessionKit, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its cookie gets nothing of ours, not even where ours is a dict; one warning names both."""
+    forget_other_sessions(monkeypatch)
+    theirs = Middleware(StarlettesMiddleware, secret_key="x" * 16, session_cookie="theirs")
+    for ours in (
+        Middleware(SessionMiddleware, store=sessions.store, cookie=ADMIN, autoload=True),
+        Middleware(DropIn, "x" * 16, "drop_in", store=sessions.store),
+    ):
+        with TestClient(with_admin(theirs, ours)) as client:
+            assert [client.get("/admin/").json()["n"] for _ in "123"] == [1, 2, 3]
+            assert "theirs" not in client.cookies
+            assert [client.get("/").json()["n"] for _ in "12"] == [1, 2]
+            assert [client.get("/admin/").json()["n"] for _ in "1"] == [4]
+    (warning,) = [r.getMessage() for r in caplog.records if "session middleware" in r.msg]
+    assert "outside of the one of asgi_redis_session" in warning
+    assert "starlette.middleware.sessions.Session" in warning
