@@ -2,10 +2,12 @@
 
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from functools import cache
 from typing import Annotated
 
-from fastapi import Depends, HTTPException, Security, status
+from fastapi import Cookie, Depends, HTTPException, Security, status
 from fastapi.security import APIKeyCookie
+from fastapi.security.http import HTTPBase
 from starlette.requests import HTTPConnection
 
 from .cookie import CookiePolicy
@@ -13,7 +15,14 @@ from .options import milliseconds
 from .session import Session
 from .starlette import load_session
 
-__all__ = ["CurrentUser", "SessionDep", "require_fresh", "require_user"]
+__all__ = [
+    "CurrentUser",
+    "SessionDep",
+    "require_fresh",
+    "require_user",
+    "session_dep",
+    "user_dep",
+]
 
 SessionDep = Annotated[Session, Depends(load_session)]
 """
@@ -26,26 +35,40 @@ session, in endpoints, dependencies and WebSockets.
 """
 
 
-class _SessionCookie(APIKeyCookie):
-    """Documents the cookie in OpenAPI. It checks nothing: the session does."""
-
-    async def __call__(self, request: HTTPConnection) -> None:
-        """Accept everything, also a WebSocket, which older versions of FastAPI would refuse."""
+# The schemes document in OpenAPI that a user is needed. They check nothing: the session does. So
+# they accept everything, also a WebSocket, which older versions of FastAPI would refuse.
 
 
-_cookie = _SessionCookie(
-    name=CookiePolicy().name,
-    scheme_name="session",
-    description="The session cookie that logging in sets (under the name of your CookiePolicy).",
-    auto_error=False,
-)
+class _NamedCookie(APIKeyCookie):
+    def __init__(self, name: str) -> None:
+        description = "The session cookie, which logging in sets."
+        super().__init__(
+            name=name, scheme_name="session_cookie", description=description, auto_error=False
+        )
+
+    async def __call__(self, request: HTTPConnection) -> None: ...
 
 
-async def require_user(session: SessionDep, _: Annotated[None, Security(_cookie)] = None) -> str:
+class _AnyCookie(HTTPBase):
+    """OpenAPI has no cookie without a name; this is the scheme that our 401 names."""
+
+    def __init__(self) -> None:
+        description = "A session cookie, which logging in sets."
+        super().__init__(
+            scheme="Cookie", scheme_name="session", description=description, auto_error=False
+        )
+
+    async def __call__(self, request: HTTPConnection) -> None: ...
+
+
+async def require_user(
+    session: SessionDep, _: Annotated[None, Security(_AnyCookie())] = None
+) -> str:
     """
     Return the id of the user who is logged in; 401 with the code `login_required` if nobody is.
 
-    For a whole route or router: `dependencies=[Depends(require_user)]`.
+    For a whole route or router: `dependencies=[Depends(require_user)]`. In OpenAPI, the cookie has
+    no name; `user_dep` gives it one.
     """
     if session.user_id is None:
         raise _unauthorized("login_required", "Log in first.")
@@ -56,7 +79,9 @@ CurrentUser = Annotated[str, Depends(require_user)]
 """`Annotated[str, Depends(require_user)]`: the user's id as a parameter, or 401."""
 
 
-def require_fresh(max_age: timedelta | float) -> Callable[[Session, str], Awaitable[str]]:
+def require_fresh(
+    max_age: timedelta | float, *, cookie_name: str | None = None
+) -> Callable[..., Awaitable[str]]:
     """
     Return a dependency for sensitive actions: the user must have logged in recently.
 
@@ -65,16 +90,64 @@ def require_fresh(max_age: timedelta | float) -> Callable[[Session, str], Awaita
     *max_age*: how long ago at most, as a timedelta or in seconds, by Redis' clock (ASVS 7.5.1,
     7.5.3). It answers 401 with the code `login_required` if nobody is logged in, and with
     `reauthentication_required` if the login is too old: then ask for the password, and call
-    `session.login` again.
+    `session.login` again. *cookie_name*: for OpenAPI, as in `user_dep`.
     """
     milliseconds("require_fresh(max_age)", max_age)
+    user = require_user if cookie_name is None else user_dep(cookie_name=cookie_name)
 
-    async def fresh_user(session: SessionDep, user_id: CurrentUser) -> str:
+    async def fresh_user(session: SessionDep, user_id: Annotated[str, Depends(user)]) -> str:
         if not session.is_fresh(max_age):
             raise _unauthorized("reauthentication_required", "Confirm your password first.")
         return user_id
 
     return fresh_user
+
+
+def session_dep(*, cookie_name: str) -> Callable[..., Awaitable[Session]]:
+    """
+    Return a dependency like that of `SessionDep`, which also documents the cookie in OpenAPI.
+
+        policy = CookiePolicy(name="sid")
+        SessionDep = Annotated[Session, Depends(session_dep(cookie_name=policy.name))]
+
+    There the cookie is an optional parameter, because a session may be new.
+    """
+    return _session_of(CookiePolicy(name=cookie_name).name)
+
+
+def user_dep(*, cookie_name: str) -> Callable[..., Awaitable[str]]:
+    """
+    Return a dependency like `require_user` that names the cookie in OpenAPI.
+
+        CurrentUser = Annotated[str, Depends(user_dep(cookie_name=policy.name))]
+
+    FastAPI makes that document without a look at the middleware, so `require_user` itself can't
+    know which name it has.
+    """
+    return _user_of(CookiePolicy(name=cookie_name).name)
+
+
+# Cached, so that `dependency_overrides` finds the same function, and a request calls it once.
+
+
+@cache
+def _session_of(name: str) -> Callable[..., Awaitable[Session]]:
+    async def session(
+        session: SessionDep, _: Annotated[str | None, Cookie(alias=name)] = None
+    ) -> Session:
+        return session
+
+    return session
+
+
+@cache
+def _user_of(name: str) -> Callable[..., Awaitable[str]]:
+    async def user(
+        session: SessionDep, _: Annotated[None, Security(_NamedCookie(name))] = None
+    ) -> str:
+        return await require_user(session)
+
+    return user
 
 
 def _unauthorized(code: str, message: str) -> HTTPException:

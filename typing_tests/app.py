@@ -8,7 +8,7 @@ An app that uses the library, for type checkers only: it is never run.
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
-from typing import Any, Literal, assert_type
+from typing import Annotated, Any, Literal, assert_type
 
 from fastapi import Depends, FastAPI, Request, WebSocket
 from redis.asyncio import Redis
@@ -36,7 +36,13 @@ from asgi_redis_session import (
     Text,
 )
 from asgi_redis_session.devserver import DevServer
-from asgi_redis_session.fastapi import CurrentUser, SessionDep, require_fresh
+from asgi_redis_session.fastapi import (
+    CurrentUser,
+    SessionDep,
+    require_fresh,
+    session_dep,
+    user_dep,
+)
 from asgi_redis_session.starlette import closing_when_revoked, load_session
 from asgi_redis_session.testing import SessionKit
 
@@ -201,6 +207,16 @@ async def cart(session: SessionDep, user: CurrentUser) -> list[str]:
 @api.post("/password", dependencies=[Depends(require_fresh(timedelta(minutes=5)))])
 async def password(request: Request) -> None:
     assert_type(await load_session(request), Session)
+
+
+NamedSession = Annotated[Session, Depends(session_dep(cookie_name="sid"))]
+NamedUser = Annotated[str, Depends(user_dep(cookie_name="sid"))]
+
+
+@api.get("/named")
+async def named(session: NamedSession, user: NamedUser) -> str:
+    assert_type(session, Session)
+    return assert_type(user, str)
 
 
 @api.websocket("/chat")

@@ -12,7 +12,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import httpx
 import pytest
@@ -30,6 +30,7 @@ from asgi_redis_session import (
     Lifetime,
     Limits,
     Num,
+    Session,
     SessionGone,
     SessionMiddleware,
     SessionStore,
@@ -38,7 +39,13 @@ from asgi_redis_session import (
     Text,
 )
 from asgi_redis_session.devserver import DevServer
-from asgi_redis_session.fastapi import CurrentUser, SessionDep, require_fresh
+from asgi_redis_session.fastapi import (
+    CurrentUser,
+    SessionDep,
+    require_fresh,
+    session_dep,
+    user_dep,
+)
 from asgi_redis_session.testing import SessionKit
 
 from ..support.documents import BLOCK, ROOT, blocks
@@ -65,7 +72,7 @@ BLOCKS = {
     ("CONTRIBUTING.md", "python"): 1,
     ("docs/durability.md", "python"): 1,
     ("docs/moving.md", "python"): 4,  # test_moving
-    ("docs/guide.md", "python"): 12,
+    ("docs/guide.md", "python"): 13,
     ("docs/performance.md", "python"): 1,
     ("benchmarks/README.md", "sh"): 2,
     ("docs/recipes.md", "python"): 13,  # tests/examples
@@ -330,6 +337,28 @@ def test_the_guides_account_page_works(sessions: SessionKit) -> None:
         assert one.delete(f"/devices/{devices[1]['handle']}").json() is True
         assert sessions.read(first, cookie=PLAIN) == {}
         assert one.post("/password").json() == {"ended": 0}
+
+
+def test_the_guides_openapi_names_the_cookie() -> None:
+    """The name of the policy, as the guide's dependencies say."""
+    namespace: dict[str, Any] = {
+        "Annotated": Annotated,
+        "CookiePolicy": CookiePolicy,
+        "Depends": Depends,
+        "Session": Session,
+        "session_dep": session_dep,
+        "user_dep": user_dep,
+    }
+    exec(guide("session_dep("), namespace)
+    app, user = FastAPI(), namespace["CurrentUser"]
+
+    async def me(user_id: Any) -> str:
+        return str(user_id)
+
+    me.__annotations__ = {"user_id": user}
+    app.get("/me")(me)
+    schemes = app.openapi()["components"]["securitySchemes"]
+    assert [scheme["name"] for scheme in schemes.values()] == ["__Host-sid"]
 
 
 def test_the_guides_options_may_depend_on_the_request(sessions: SessionKit) -> None:

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Annotated, Any
 
 import pytest
@@ -12,8 +13,21 @@ from fastapi.testclient import TestClient
 from starlette.testclient import WebSocketDenialResponse
 from starlette.websockets import WebSocketDisconnect
 
-from asgi_redis_session import Session, SessionMiddleware, SessionValueError
-from asgi_redis_session.fastapi import CurrentUser, SessionDep, require_fresh, require_user
+from asgi_redis_session import (
+    CookiePolicy,
+    Session,
+    SessionMiddleware,
+    SessionNotLoaded,
+    SessionValueError,
+)
+from asgi_redis_session.fastapi import (
+    CurrentUser,
+    SessionDep,
+    require_fresh,
+    require_user,
+    session_dep,
+    user_dep,
+)
 from asgi_redis_session.starlette import load_session
 from asgi_redis_session.testing import SessionKit
 
@@ -380,12 +394,99 @@ def test_an_unreadable_time_of_login_is_not_fresh(
 # --- OpenAPI ---
 
 
-def test_openapi_has_the_cookie(app: FastAPI) -> None:
-    """One security scheme, an API key in the cookie of the default policy."""
+def test_openapi_has_no_wrong_name(app: FastAPI) -> None:
+    """One scheme, that of our 401: FastAPI can't know how the middleware names its cookie."""
     schemes = app.openapi()["components"]["securitySchemes"]
     description = schemes["session"].pop("description")
-    assert schemes == {"session": {"type": "apiKey", "in": "cookie", "name": COOKIE}}
+    assert schemes == {"session": {"type": "http", "scheme": "Cookie"}}
     assert "cookie" in description
+
+
+SID = CookiePolicy(name="sid", secure=False)
+NamedSession = Annotated[Session, Depends(session_dep(cookie_name=SID.name))]
+NamedUser = Annotated[str, Depends(user_dep(cookie_name=SID.name))]
+FIVE_MINUTES = require_fresh(timedelta(minutes=5), cookie_name=SID.name)
+
+named = APIRouter()
+
+
+@named.post("/login/{user}")
+async def named_login(user: str, session: NamedSession) -> None:
+    await session.login(user)
+
+
+@named.get("/me")
+async def named_me(user: NamedUser, session: NamedSession) -> list[Any]:
+    return [user, session.user_id]
+
+
+@named.delete("/me", dependencies=[Depends(FIVE_MINUTES)])
+async def named_delete() -> str:
+    return "deleted"
+
+
+@named.websocket("/socket")
+async def named_socket(websocket: WebSocket, user: NamedUser, session: NamedSession) -> None:
+    await websocket.accept()
+    await websocket.send_json([user, session.user_id])
+    await websocket.close()
+
+
+@pytest.fixture
+def named_app(sessions: SessionKit) -> FastAPI:
+    app = FastAPI()
+    app.add_middleware(SessionMiddleware, store=sessions.store, cookie=SID)
+    app.include_router(named)
+    return app
+
+
+def test_openapi_can_name_the_cookie(named_app: FastAPI) -> None:
+    """Required where a user is, an optional parameter where a session is; nothing else."""
+    document = named_app.openapi()
+    schemes = document["components"]["securitySchemes"]
+    assert schemes["session_cookie"].pop("description")
+    assert schemes == {"session_cookie": {"type": "apiKey", "in": "cookie", "name": "sid"}}
+    paths = document["paths"]
+    (cookie,) = paths["/me"]["get"]["parameters"]
+    assert (cookie["in"], cookie["name"], cookie["required"]) == ("cookie", "sid", False)
+    assert {
+        (method, path)
+        for path, operations in paths.items()
+        for method, operation in operations.items()
+        if operation.get("security") == [{"session_cookie": []}]
+    } == {("get", "/me"), ("delete", "/me")}
+
+
+def test_named_dependencies_do_what_the_others_do(named_app: FastAPI) -> None:
+    """The session, the user, a fresh login, and 401 for nobody, also in a WebSocket."""
+    with TestClient(named_app) as client:
+        assert refusal(client.get("/me")) == "login_required"
+        assert refusal(client.delete("/me")) == "login_required"
+        client.post("/login/ann")
+        assert client.get("/me").json() == ["ann", "ann"]
+        assert client.delete("/me").json() == "deleted"
+        with client.websocket_connect("/socket") as connected:
+            assert connected.receive_json() == ["ann", "ann"]
+
+
+def test_named_dependencies_can_be_overridden(named_app: FastAPI, sessions: SessionKit) -> None:
+    """The same name makes the same function; and all follow the one behind `SessionDep`."""
+    named_app.dependency_overrides[user_dep(cookie_name="sid")] = lambda: "override"
+    named_app.dependency_overrides[load_session] = sessions.session
+    with TestClient(named_app) as client, pytest.raises(SessionNotLoaded):
+        client.get("/me")
+    named_app.dependency_overrides[session_dep(cookie_name="sid")] = lambda: SimpleNamespace(
+        user_id="fake"
+    )
+    with TestClient(named_app) as client:
+        assert client.get("/me").json() == ["override", "fake"]
+
+
+@pytest.mark.parametrize("make", [session_dep, user_dep])
+def test_an_impossible_cookie_name_is_refused(make: Any) -> None:
+    """When the dependency is made."""
+    with pytest.raises(ValueError, match="a cookie's name is made of letters"):
+        make(cookie_name="a b")
 
 
 def test_openapi_marks_exactly_the_protected_routes(app: FastAPI) -> None:
