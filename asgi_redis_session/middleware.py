@@ -52,8 +52,9 @@ class SessionMiddleware:
 
     It may wrap the app (`SessionMiddleware(app, …)`) or be added to it (`app.add_middleware(…)`).
     If it is installed twice, the outer one is used; *autoload* of the inner one still loads its
-    session. Raises `TypeError` or `ValueError` for unusable arguments, and at a request
-    `RuntimeError` if the inner one has another store or cookie.
+    session. An inner one whose cookie has another name makes a session of its own. Raises
+    `TypeError` or `ValueError` for unusable arguments, and at a request `RuntimeError` if an inner
+    one has another store.
     """
 
     # What the drop-in does in another way: how a session is loaded, and what the app sees of it.
@@ -92,11 +93,10 @@ class SessionMiddleware:
             await self._serve_without(scope, receive, send)
             return
         if "session" in scope:
-            if _MADE_BY in scope:
-                await self._serve_inside(scope[_MADE_BY], scope, receive, send)
+            if self._shares(scope):
+                await self._serve_inside(scope, receive, send)
                 return
-            warn_of_other(scope["session"], "outside")
-            scope = {**scope}  # so that the other one keeps its own
+            scope = {**scope}  # so that the middleware outside keeps its own session
         refresh = _ask_refresh(self.refresh, scope) if callable(self.refresh) else self.refresh
         state = self._new_state(scope, refresh)
         scope["session"], scope[_MADE_BY] = self._session_of(state), self
@@ -120,21 +120,25 @@ class SessionMiddleware:
         finally:
             state.is_over = True
 
-    async def _serve_inside(
-        self, outer: "SessionMiddleware", scope: Scope, receive: Receive, send: Send
-    ) -> None:
-        """Serve a connection that has a session of ours, from a middleware further out."""
-        for what, is_same in (
-            ("stores", outer._engine is self._engine),  # noqa: SLF001  (of the same class)
-            ("cookies", outer.cookie == self.cookie),
-        ):
-            if not is_same:
-                raise RuntimeError(
-                    f"Two SessionMiddleware with different {what} are around one app, and a "
-                    "request has one session. Remove the inner one, or give both the same "
-                    "SessionStore and CookiePolicy. For a mounted app with sessions of its own, "
-                    "put the outer one only around the other routes."
-                )
+    def _shares(self, scope: Scope) -> bool:
+        """Whether the session in the scope, from a middleware outside of this one, is used."""
+        outer = scope.get(_MADE_BY)
+        if outer is None:
+            warn_of_other(scope["session"], "outside")
+            return False
+        if outer._engine is self._engine:  # noqa: SLF001  (of the same class)
+            if outer.cookie == self.cookie:
+                return True
+            if outer.cookie.name != self.cookie.name:
+                return False
+        raise RuntimeError(
+            "Two SessionMiddleware, one inside the other, have different stores, or different "
+            f"cookies named {self.cookie.name!r}. Remove the inner one, or give both the same "
+            "SessionStore and CookiePolicy. For a mounted app with sessions of its own, give it "
+            "the same SessionStore and a cookie with another name."
+        )
+
+    async def _serve_inside(self, scope: Scope, receive: Receive, send: Send) -> None:
         session = scope["session"]
         if isinstance(session, Session) and await self._wants_load(scope):
             await actions.load(state_of(session))
