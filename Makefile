@@ -20,7 +20,7 @@ SHELL := /bin/sh
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .PHONY: help install demo demo-imports test check matrix matrix-server62 matrix-client801 matrix-resp2 matrix-cluster \
-	counts debian peers faults bench bench-quick coverage dist clean
+	counts debian peers faults mutants bench bench-quick coverage dist clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -82,6 +82,9 @@ bench: $(VENV)/.installed .bench/ready ## all contenders side by side, overload 
 
 bench-quick: $(VENV)/.installed .bench/ready ## the same in about a minute, to look at; publishes nothing
 	@$(VENV)/bin/python -m benchmarks.run --quick </dev/null
+
+mutants: $(VENV)/.installed ## whether the tests notice it when a module is wrong, one change at a time (an hour)
+	@$(VENV)/bin/python .ci/mutants.py $(ARGS) </dev/null
 
 coverage: $(VENV)/.installed ## run every test and show what none of them reaches
 	@$(VENV)/bin/coverage erase

@@ -60,6 +60,14 @@ def test_every_row_of_the_matrix_is_run_on_github() -> None:
     assert WORKFLOWS["ci.yml"]["jobs"]["servers"]["strategy"]["matrix"]["row"] == rows.split()
 
 
+def test_every_module_with_mutants_is_run_at_night() -> None:
+    """A table that is added to .ci/mutants.toml is added to the workflow too."""
+    declared = tomllib.loads((ROOT / ".ci/mutants.toml").read_text())
+    assert WORKFLOWS["nightly.yml"]["jobs"]["mutants"]["strategy"]["matrix"]["module"] == [
+        *declared
+    ]
+
+
 def test_the_last_thing_that_ci_runs_is_the_tests() -> None:
     """The summary of pytest ends the output of .ci/run."""
     assert (ROOT / ".ci/run").read_text().rstrip().endswith("make test")

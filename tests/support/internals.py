@@ -130,6 +130,12 @@ async def take_place(store: SessionStore, user_id: str, handle: str) -> None:
     await endings.reserve(engine_of(store), user_id, handle, None, ())
 
 
+async def give_place_back(store: SessionStore, user_id: str, handle: str) -> None:
+    """The last step of a logout: its place leaves the user's index."""
+    places = engine_of(store).places
+    await places.release(places.key_of(user_id), handle)
+
+
 async def write_shadows(store: SessionStore, handle: str) -> bool:
     """Write the shadows that a session lacks; whether it lacked any."""
     return await engine_of(store).outside.write_shadows(handle)

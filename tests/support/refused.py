@@ -165,6 +165,7 @@ ACCEPTED: dict[str, tuple[Any, Any]] = {
     "Counter": (Counter("aab"), {"a": 2, "b": 1}),
     "str subclass as a key": ({Text("a"): 1}, {"a": 1}),
     "StrEnum as a key": ({Word.YES: Word.YES}, {"yes": "yes"}),
+    "a subclass before such a key": ({"a": Text("b"), Text("c"): 1}, {"a": "b", "c": 1}),
     "everything in everything": (
         OrderedDict(a=Items([Level.LOW, {Word.YES: Real(0.5)}])),
         {"a": [1, {"yes": 0.5}]},

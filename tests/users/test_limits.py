@@ -142,3 +142,14 @@ async def test_eviction_takes_the_oldest_login(
         ids.append(await log_in(store, "ann"))
         assert await live_among(store, ids) == ids[-4:]
         assert await store.users.count("ann") == 4
+
+
+async def test_a_renewal_is_no_newer_login(session_redis_url: str, prefix: str) -> None:
+    """A session keeps its time of login under its new id, so it is the oldest all the same."""
+    async with opened(session_redis_url, prefix, max_sessions_per_user=2) as store:
+        first, second = [await log_in(store, "ann") for _ in range(2)]
+        session = await open_session(store, first).load()
+        session.renew()
+        await session.save()
+        third = await log_in(store, "ann")
+        assert await live_among(store, [new_id(session), second, third]) == [second, third]
