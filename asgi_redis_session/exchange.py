@@ -16,6 +16,7 @@ import anyio
 
 from . import caching
 from .cookie import CookiePolicy
+from .delivery import warn_if_lost
 from .engine import actions
 from .engine.state import SessionState
 from .errors import (
@@ -160,6 +161,8 @@ class Exchange:
         change = self._state.pop_cookie_change()
         if change is None and not self._state.conflicting:
             return _NO_COOKIES
+        if change is not None and change.session_id is not None:
+            warn_if_lost(self._cookie, self._scope)
         return self._cookie.headers_for(change)
 
 

@@ -100,6 +100,12 @@ class SessionStore:
         on_event: Callable[[SessionEvent], None] | None = None,
         insecure_tls: bool = False,
     ) -> None:
+        if type(redis).__module__.partition(".")[0] == "fakeredis":
+            raise TypeError(
+                "SessionStore needs a real Redis: fakeredis has none of the connections that it "
+                "uses. For tests, asgi_redis_session.testing starts a private server in 50 ms: "
+                'pytest_plugins = ["asgi_redis_session.testing"].'
+            )
         if not isinstance(redis, Redis | RedisCluster):
             raise TypeError(
                 f"SessionStore needs a redis.asyncio.Redis, not {type(redis).__module__}."

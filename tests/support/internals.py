@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import redis
 
-from asgi_redis_session import Session, SessionStore, exchange
+from asgi_redis_session import Session, SessionStore, delivery, exchange
 from asgi_redis_session.cookie import CookieChange
 from asgi_redis_session.engine import endings
 from asgi_redis_session.engine.engine import Engine
@@ -205,6 +205,11 @@ def forget_tls_warning(monkeypatch: pytest.MonkeyPatch) -> None:
 def forget_other_sessions(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if this process had not been warned yet of sessions of another middleware."""
     monkeypatch.setattr(exchange, "_warned_of", set())
+
+
+def forget_lost_cookies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if this process had not been warned yet of cookies that don't come back."""
+    monkeypatch.setattr(delivery, "_warned_of", set())
 
 
 class _NoBackground(Background):
