@@ -86,8 +86,8 @@ class SessionMiddleware:
         self._engine = engine_of(self.store)
         self._responder = None if isinstance(unavailable, str) else unavailable
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one connection (ASGI 3)."""
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Serve one connection (ASGI 3). Frameworks disagree on how to spell these types."""
         kind = scope["type"]
         if kind not in ("http", "websocket"):
             await self._serve_without(scope, receive, send)

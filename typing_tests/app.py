@@ -11,6 +11,8 @@ from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal, assert_type
 
 from fastapi import Depends, FastAPI, Request, WebSocket
+from litestar import Litestar, get
+from litestar.middleware import DefineMiddleware
 from redis.asyncio import Redis
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -43,6 +45,8 @@ from asgi_redis_session.fastapi import (
     session_dep,
     user_dep,
 )
+from asgi_redis_session.litestar import SessionDep as LitestarSession
+from asgi_redis_session.litestar import SessionPlugin
 from asgi_redis_session.starlette import closing_when_revoked, load_session
 from asgi_redis_session.testing import SessionKit
 
@@ -324,3 +328,24 @@ def test_cart(sessions: SessionKit) -> None:
         assert_type(commands.scripts, list[str])
     with DevServer() as server:
         assert_type(server.url, str)
+
+
+# --- Litestar ---
+
+
+@get("/cart")
+async def litestar_cart(session: LitestarSession) -> list[str]:
+    assert_type(session, Session)
+    await session.login(7)
+    return list(session)
+
+
+Litestar(
+    [litestar_cart],
+    plugins=[SessionPlugin(store="redis://localhost:6379/0", cookie=CookiePolicy())],
+)
+Litestar(
+    [litestar_cart],
+    middleware=[DefineMiddleware(SessionMiddleware, store="redis://localhost:6379/0")],
+)
+SessionPlugin(store=1)  # type: ignore[arg-type]

@@ -351,7 +351,7 @@ async def test_other_scopes_are_passed_through(
     async def app(scope: Any, receive: Any, send: Any) -> None:
         seen.append(dict(scope))
 
-    await SessionMiddleware(app, store=store)({"type": "other"}, None, None)  # type: ignore[arg-type]
+    await SessionMiddleware(app, store=store)({"type": "other"}, None, None)
     assert seen == [{"type": "other"}]
 
 

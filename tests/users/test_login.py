@@ -300,7 +300,7 @@ async def test_a_client_that_goes_away_does_not_stop_a_commit(
     scope: dict[str, Any] = {"type": "http", "headers": []}
     reached, go_on = Steps(store).pause_before("create")
     async with anyio.create_task_group() as group:
-        group.start_soon(middleware, scope, None, send)  # type: ignore[arg-type]
+        group.start_soon(middleware, scope, None, send)
         await reached.wait()
         group.cancel_scope.cancel()
         asyncio.get_running_loop().call_later(0.05, go_on.set)
@@ -324,7 +324,7 @@ async def test_a_request_that_never_answers_gives_the_place_back(
 
     middleware = SessionMiddleware(app, store=store, cookie=PLAIN)
     scope: dict[str, Any] = {"type": "http", "headers": []}
-    request = asyncio.ensure_future(middleware(scope, None, None))  # type: ignore[arg-type]
+    request = asyncio.ensure_future(middleware(scope, None, None))
     await placed.wait()
     if how == "cancelled":
         request.cancel()
