@@ -178,6 +178,9 @@ class SessionKit:
             server.close()
         self._portal.call(self._own.aclose)
         self._portal.call(self.store.aclose)
+        # A suite may have one loop for all its tests; it rests now, and would keep a connection.
+        for loop in engine_of(self.store).client.resting_loops():
+            loop.run_until_complete(self.store.aclose())
 
     async def _create(self, data: dict[str, Any], user: str | int | UUID | None) -> str:
         state = SessionState(engine_of(self._own))

@@ -325,6 +325,13 @@ class Client:
         loop = asyncio.get_running_loop()
         return await (self._routes.get(loop) or self._new_route(loop)).servers()
 
+    def resting_loops(self) -> Sequence[asyncio.AbstractEventLoop]:
+        """Return the loops that have routes and can be run by this thread, for the test kit."""
+        with suppress(RuntimeError):
+            asyncio.get_running_loop()
+            return []
+        return [loop for loop in self._routes if not (loop.is_running() or loop.is_closed())]
+
     def lanes(self, purpose: Purpose | None = None) -> Sequence[Lane]:
         """Return the open lanes of this event loop, for tests and diagnostics."""
         route = self._routes.get(asyncio.get_running_loop())

@@ -133,3 +133,25 @@ def test_a_users_suite_passes(
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "3 passed" in done.stdout
+
+
+def test_one_loop_for_all_tests(tmp_path: Path, session_redis_url: str) -> None:
+    """A hundred tests in it leave no connection open, which would be an error in a later one."""
+    conftest = CONFTEST.replace("FIXTURE", "pytest.fixture").replace("IMPORTS", "")
+    (tmp_path / "conftest.py").write_text(conftest)
+    test = 'assert (await client.get("/")).json() == {"n": 2}'
+    mark = 'import pytest\n\n\n@pytest.mark.parametrize("n", range(100))\n'
+    (tmp_path / "test_app.py").write_text(f"{mark}async def test_it(client, n):\n    {test}\n")
+    loops = LOOPS.replace("function", "session").format("auto")
+    (tmp_path / "pytest.ini").write_text(f"{INI}{loops}asyncio_default_test_loop_scope = session\n")
+    plugins = ["-p", "no:xdist", "-p", "no:cacheprovider", "-p", "no:anyio"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", *plugins],
+        check=False,
+        cwd=tmp_path,
+        env={**os.environ, "SESSION_REDIS_URL": session_redis_url},
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert "100 passed" in done.stdout, done.stdout + done.stderr
