@@ -35,7 +35,7 @@ ROOT = Path(__file__).parent.parent
 #: for a reason, writes the new figures here, in the same commit.
 REACHED = {
     "starlette": {"read": 122_500, "write": 131_500},
-    "ours": {"read": 318_500, "write": 524_300},
+    "ours": {"read": 368_000, "write": 562_500},
 }
 ALLOWED = 1.03
 AT_ONCE, SHORT, LONG = 64, 10, 60

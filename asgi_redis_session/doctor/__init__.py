@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from ..engine.engine import Engine
-from ..transport.lane import LaneBroken
+from ..transport.failures import LaneBroken
 from ..transport.route import Server
 from ..transport.tls import unchecked
 from .checks import CHECKS, Verdict, judge_client, judge_sentinel, judge_tls

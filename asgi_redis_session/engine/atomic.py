@@ -8,7 +8,7 @@ from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
 
-from ..transport.client import Written
+from ..transport.written import Written
 from . import scripts
 from .actions import load
 from .codec import CorruptValue, decode

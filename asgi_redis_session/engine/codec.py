@@ -283,22 +283,20 @@ def _decode_on_a_fresh_stack(raw: bytes) -> Any:
 
 class StoredHash:
     """
-    A hash as Redis returned it: *pairs* are its names and values in turn, as HGETALL lists them.
+    A hash as Redis returned it: *raws* are its fields as bytes, by name.
 
     *values*: the fields of the app, decoded. Raises `CorruptValue` if one can't be decoded. The
     fields of the library, whose names begin with `@`, are left as bytes.
     """
 
-    __slots__ = ("_pairs", "_raws", "values")
+    __slots__ = ("raws", "values")
 
-    def __init__(self, pairs: Sequence[bytes] = ()) -> None:
-        self._pairs = pairs
-        self._raws: dict[bytes, bytes] | None = None
+    def __init__(self, raws: dict[bytes, bytes] | None = None) -> None:
+        self.raws = raws = {} if raws is None else raws
         values: dict[str, Any] = {}
         self.values = values
-        parts = iter(pairs)
         try:
-            for name, raw in zip(parts, parts, strict=True):
+            for name, raw in raws.items():
                 if name[0] != _AT:
                     # Decoding is the most expensive part of a load. Most values are plain text, so
                     # that case is handled first.
@@ -307,13 +305,6 @@ class StoredHash:
             raise CorruptValue(
                 "a field's name or text is not UTF-8, or the name is empty"
             ) from None
-
-    @property
-    def raws(self) -> dict[bytes, bytes]:
-        """All fields as bytes, by name. Built when somebody asks: a request that reads does not."""
-        if self._raws is None:
-            self._raws = dict(zip(self._pairs[::2], self._pairs[1::2], strict=True))
-        return self._raws
 
 
 def check_name(name: object) -> str:

@@ -9,26 +9,32 @@ secret in use; *extend* says whether the command extends the TTL. All methods ra
 
 import asyncio
 from collections.abc import Sequence
+from time import monotonic
 from typing import Any, NamedTuple, cast, get_args
 
 from ..absence import Absence, AbsenceKind
 from ..errors import DurabilityNotReached, SessionUnavailable, SessionValueError
 from ..events import Events
 from ..options import Durability, Limits
-from ..transport.client import Client, Written
-from ..transport.scripts import Script
+from ..transport.client import Client
+from ..transport.written import Written
 from . import scripts
 from .codec import CorruptValue, StoredHash, decode
 from .fields import too_many_fields
+from .finding import find
 from .loads import Loads
+from .reads import SLIDE, Read
 from .record import Changes, Ended, Record, Span, instant, unconfirmed_ms
 from .reports import Reports
-from .scripts import CORRUPT, FULL, Began, Loaded, Taken
+from .scripts import FULL, Began, Taken
 from .shadows import Shadows
 
 #: How long a tombstone says that a session was replaced. Nobody needs it for longer: see
 #: `SessionState.is_straggler`.
 REPLACED_MS = 60_000
+
+#: So many names and values fit into one HSET of a script.
+_MOST_PARTS = 4000
 
 
 class Sum(NamedTuple):
@@ -77,20 +83,24 @@ class Hashes:
         *from_cookie*: whether a browser has sent the id, so that an unknown one is reported.
         """
         self._events.counted.loads += 1
-        script, handle = self._loads.all[extend], handles[0]
-        if len(handles) == 1:  # nearly always, so without the coroutine of `_find`
-            keys = (self._client.key(handle),)
-            reply = await self._client.call(script, keys, idempotent=True)
+        sent_at, handle, command = monotonic(), handles[0], self._loads.whole[extend]
+        if len(handles) == 1:  # nearly always, so without the coroutine of `find`
+            reply = await self._client.call(command, (self._client.key(handle),), idempotent=True)
         else:
-            handle, reply = await self._find(handles, script)
+            handle, reply = await find(self._client, handles, command)
+        if reply.idle_ms:
+            self._extend_to(handle, reply, sent_at)
         if reply.state <= 0:
+            if reply.fields:  # its deadline has passed, but there it is: the script deletes it
+                self._client.call_soon(self._loads.none[False], (self._client.key(handle),))
             if from_cookie:
                 self._reports.absent(handle, reply.state)
             else:
                 self._reports.is_there(handle, reply.state)
             return None
         try:
-            return Record(handle, reply.state, reply.now_ms, StoredHash(reply.fields))
+            stored, is_slid = StoredHash(reply.fields), reply.idle_ms > 0
+            return Record(handle, reply.state, reply.now_ms, stored, is_slid=is_slid)
         except CorruptValue as error:
             self._reports.corrupt(handle, str(error))
             return None
@@ -100,7 +110,7 @@ class Hashes:
     ) -> dict[str, Any] | None:
         """Read the named fields that exist; None if there is no session that can be read."""
         script, arguments = self._loads.some(names, extend=extend)
-        handle, reply = await self._find(handles, script, arguments)
+        handle, reply = await find(self._client, handles, script, arguments)
         if reply.state <= 0:
             self._reports.absent(handle, reply.state)
             return None
@@ -113,7 +123,7 @@ class Hashes:
 
     async def exists(self, handles: tuple[str, ...]) -> bool:
         """Whether there is a session. Leaves the TTL alone."""
-        handle, reply = await self._find(handles, self._loads.none[False])
+        handle, reply = await find(self._client, handles, self._loads.none[False])
         return self._reports.is_there(handle, reply.state)
 
     async def absence(self, handles: tuple[str, ...]) -> Ended:
@@ -140,21 +150,40 @@ class Hashes:
 
     # --- The TTL ---
 
-    def extend_soon(self, handles: tuple[str, ...]) -> None:
+    def _extend_to(self, handle: str, read: Read, sent_at: float) -> None:
         """
-        Extend the TTL without waiting for the reply (fire and forget).
+        Extend the TTL of what was read at *sent_at*, without waiting for the reply.
 
-        Nothing is sent if very many commands are queued already.
+        Not if that is late. Another request may have shortened the idle time meanwhile (see
+        `shortened`), and an instant in the past would delete the session.
         """
+        not_after = sent_at + min(self._client.timeout, read.idle_ms / 1000) / 2
+        key = self._client.key(handle)
+        if not self._client.ride(SLIDE, key, (read.state,), not_after=not_after):
+            self._events.counted.refreshes_dropped += 1
+
+    def shortened(self, handle: str) -> None:
+        """
+        A session's life was shortened: make sure that its TTL is no longer than that.
+
+        Another request may have read it before, and may extend its TTL now, by the old idle time.
+        It does so within half a timeout (see `_extend_to`), so that after two of them it is over.
+        """
+        look, keys = self._client.call_soon_if_open, (self._client.key(handle),)
+        later, loop = 2 * self._client.timeout, asyncio.get_running_loop()
+        loop.call_later(later, look, self._loads.none[False], keys)
+
+    def extend_soon(self, handles: tuple[str, ...]) -> None:
+        """Extend the TTL, fire and forget, unless very many commands are queued already."""
         for handle in handles:
-            if self._client.call_soon(self._loads.none[True], (self._client.key(handle),)):
+            if self._client.ride(self._loads.none[True], self._client.key(handle)):
                 self._events.counted.refreshes += 1
             else:
                 self._events.counted.refreshes_dropped += 1
 
     async def touch(self, handles: tuple[str, ...]) -> bool:
         """Extend the TTL now, whatever `refresh_after` says; returns whether there is a session."""
-        handle, reply = await self._find(handles, self._loads.touch)
+        handle, reply = await find(self._client, handles, self._loads.touch)
         return self._reports.is_there(handle, reply.state)
 
     # --- Writing ---
@@ -168,7 +197,7 @@ class Hashes:
         user_id = "" if login is None else login.user_id
         lives = "" if login is None else unconfirmed_ms(self._client.timeout, concern)
         sets, _ = self.field_args(handle, changes)
-        arguments = (lives, *_span_args(span), user_id, *described, *sets)
+        arguments = (lives, *span.arguments, user_id, *described, *sets)
         key = self._client.key(handle)
         return await self._client.write(scripts.CREATE, (key,), arguments, concern=concern)
 
@@ -183,7 +212,7 @@ class Hashes:
         there was one, FREE if there was none.
         """
         key, mark = self._client.key(handle), self._beside("imported", handle)
-        arguments = ("" if lasts_ms is None else lasts_ms, *_span_args(span), "", *fields)
+        arguments = ("" if lasts_ms is None else lasts_ms, *span.arguments, "", *fields)
         reply = await self._client.call(scripts.IMPORT, (key, mark), arguments)
         if reply.now_ms:  # only create.lua tells the time
             self._events.counted.commits += 1
@@ -198,6 +227,21 @@ class Hashes:
     def drop_soon(self, key: bytes) -> None:
         """Delete a key that is no session of ours, without waiting for the reply."""
         self._client.call_soon(scripts.DROP_FOREIGN, (key,))
+
+    def commit_args(self, record: Record, changes: Changes) -> list[Any] | None:
+        """
+        Return the arguments of commit.lua; None if save.lua has to decide by the clock of Redis.
+
+        This process knows the time for a while only: it may be suspended, or the session may end.
+        """
+        if not record.is_slid or changes.shortens or record.age > self._client.timeout:
+            return None
+        sets, removes = self.field_args(record.handle, changes)
+        now_ms = record.current_ms
+        if removes or len(sets) > _MOST_PARTS or now_ms >= record.expires_ms:
+            return None
+        raws = record.stored.raws
+        return [raws.get(b"@deadline", b""), raws.get(b"@idle", b""), "@seen", now_ms, *sets]
 
     def save_args(
         self, record: Record, changes: Changes, *, handle: str | None = None, extend: bool
@@ -219,7 +263,7 @@ class Hashes:
         # The address and user agent of the previous login go, if this one has none.
         names = ("@agent", "@ip", self._shadows.address_shadow)
         outdated = [name for name in names if name not in described[::2]]
-        lengths = (self._idle_ms, *_span_args(span))
+        lengths = (self._idle_ms, *span.arguments)
         return [*lengths, login.user_id, len(pairs), *pairs, *removes, *outdated]
 
     async def increment(
@@ -351,49 +395,3 @@ class Hashes:
         if login is None:
             return []
         return [*login.described(), *self._shadows.of_login(login.user_id, login.address)]
-
-    # --- Sending ---
-
-    async def _find(
-        self, handles: tuple[str, ...], script: Script[Loaded], arguments: Sequence[Any] = ()
-    ) -> tuple[str, Loaded]:
-        """Look for a session under each of its names; returns the name and reply that count."""
-        if len(handles) == 1:
-            (handle,) = handles
-            keys = (self._client.key(handle),)
-            return handle, await self._client.call(script, keys, arguments, idempotent=True)
-        replies = await self._find_any(handles, script, arguments)
-        # A session that exists, else one that can't be read, else the newest name.
-        return min(replies, key=lambda found: (found[1].state <= 0, found[1].state != CORRUPT))
-
-    async def _find_any(
-        self, handles: tuple[str, ...], script: Script[Loaded], arguments: Sequence[Any]
-    ) -> list[tuple[str, Loaded]]:
-        """
-        Look under all names at once.
-
-        A session that is found does not wait for the other names, which may belong to another node
-        of a Cluster.
-        """
-        tasks = {
-            asyncio.create_task(
-                self._client.call(script, (self._client.key(handle),), arguments, idempotent=True)
-            ): handle
-            for handle in handles
-        }
-        try:
-            waiting = set(tasks)
-            while waiting:
-                done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-                replies = [(tasks[one], one.result()) for one in done if one.exception() is None]
-                if found := [(handle, reply) for handle, reply in replies if reply.state > 0]:
-                    return found
-            return [(handle, one.result()) for one, handle in tasks.items()]
-        finally:
-            for one in tasks:
-                one.cancel()
-
-
-def _span_args(span: Span) -> tuple[int, int | str]:
-    """Return idle and absolute as scripts take them."""
-    return span.idle_ms, "" if span.absolute_ms is None else span.absolute_ms

@@ -1,11 +1,13 @@
-"""load.lua as commands that are packed once: packing is the most expensive part of sending."""
+"""What reads a session: load.lua, packed once for all, or HGETALL where that will do."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from ..options import Lifetime
+from ..transport.plain import Plain
 from ..transport.scripts import Script
 from . import scripts
+from .reads import WHOLE, Read, reading
 from .scripts import Loaded
 
 
@@ -14,9 +16,11 @@ class Loads:
     The ways to call load.lua. *extend*: whether the call extends the TTL.
 
     `all` and `none` read all fields or none; `touch` extends the TTL whatever `refresh_after` says.
+    `whole` reads all fields for a request: without a script, unless what happens to the TTL depends
+    on what it is now.
     """
 
-    __slots__ = ("_idle_ms", "_throttle", "all", "none", "touch")
+    __slots__ = ("_idle_ms", "_throttle", "all", "none", "touch", "whole")
 
     def __init__(self, lifetime: Lifetime) -> None:
         self._idle_ms = lifetime.idle_ms
@@ -26,6 +30,11 @@ class Loads:
         self.all = {extend: self._prepared(throttle, "all") for extend, throttle in throttles}
         self.none = {extend: self._prepared(throttle, "none") for extend, throttle in throttles}
         self.touch = self._prepared(0, "none")
+        self.whole: dict[bool, Script[Read] | Plain[Read]] = {
+            extend: WHOLE.prepare(self._idle_ms, throttle, "all") for extend, throttle in throttles
+        }
+        if not lifetime.refresh_after_ms:
+            self.whole[True] = reading(self._idle_ms)
 
     def some(self, names: Sequence[str], *, extend: bool) -> tuple[Script[Loaded], tuple[Any, ...]]:
         """Return the script and the arguments that read these fields."""

@@ -14,6 +14,7 @@ from ..transport.scripts import Script
 from . import scripts
 from .codec import CorruptValue, StoredHash
 from .loads import Loads
+from .reads import by_name
 from .record import Changes, Metadata, instant
 from .reports import Reports
 from .scripts import CHANGED, Loaded
@@ -57,9 +58,9 @@ class Outside:
         reply = await self._load(script, handle, arguments)
         if not self._reports.is_there(handle, reply.state):
             return None
-        pairs = reply.fields if names is None else _as_pairs(names, reply.fields)
+        raws = by_name(reply.fields) if names is None else _named(names, reply.fields)
         try:
-            stored = StoredHash(pairs)
+            stored = StoredHash(raws)
         except CorruptValue as error:
             self._reports.corrupt(handle, str(error))
             return None
@@ -119,8 +120,8 @@ class Outside:
         self, handle: str, expires_ms: int, values: dict[str, Any], metadata: Metadata
     ) -> SessionInfo:
         last_seen = expires_ms - (metadata.idle_ms or self._idle_ms)
-        if expires_ms == metadata.deadline_ms:  # capped, so the TTL does not tell
-            last_seen = max(last_seen, metadata.seen_ms or 0)
+        # The deadline may have capped the TTL, and a refresh may have been lost.
+        last_seen = max(last_seen, metadata.seen_ms or 0)
         auth_ms, agent = metadata.auth_ms, metadata.agent
         return SessionInfo(
             handle=handle,
@@ -136,7 +137,7 @@ class Outside:
         )
 
 
-def _as_pairs(names: Sequence[str], raws: Sequence[bytes | None]) -> list[bytes]:
-    """Return what HMGET answers in the form of HGETALL."""
+def _named(names: Sequence[str], raws: Sequence[bytes | None]) -> dict[bytes, bytes]:
+    """Return what HMGET has answered for these names, by name."""
     pairs = zip(names, raws, strict=True)
-    return [part for name, raw in pairs if raw is not None for part in (name.encode(), raw)]
+    return {name.encode(): raw for name, raw in pairs if raw is not None}

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from ..options import Durability
-from ..transport.client import Client, Written
+from ..transport.client import Client
+from ..transport.written import Written
 from . import scripts
 from .ids import check_user_id
 from .record import Record

@@ -31,6 +31,11 @@ class Span(NamedTuple):
     idle_ms: int
     absolute_ms: int | None
 
+    @property
+    def arguments(self) -> tuple[int, int | str]:
+        """Both as scripts take them."""
+        return self.idle_ms, "" if self.absolute_ms is None else self.absolute_ms
+
 
 #: A hash whose place is not confirmed yet lives for so many of the store's timeouts, and so long
 #: (ms) at least: its steps take three, if each of them is slow.
@@ -135,8 +140,8 @@ class Changes:
 
     def stored(self) -> StoredHash:
         """Return a hash that holds these changes and nothing else."""
-        parts = self.hset_args()
-        return StoredHash([part.encode() if isinstance(part, str) else part for part in parts])
+        fields = self.fields.items()
+        return StoredHash({name.encode(): raw for name, raw in fields if raw is not None})
 
     def hdel_args(self) -> list[str]:
         """Names to remove, as HDEL takes them."""
@@ -171,7 +176,7 @@ class Metadata(NamedTuple):
 
     @classmethod
     def parse(cls, raws: Mapping[bytes, bytes]) -> Self:
-        """Read them from a hash. The times were checked by load.lua already."""
+        """Read them from a hash. The times were checked when it was read."""
         times = (b"@created", b"@deadline", b"@idle", b"@auth", b"@seen")
         created, deadline, idle, auth, seen = [
             None if (raw := raws.get(name)) is None else int(raw) for name in times
@@ -186,13 +191,22 @@ class Metadata(NamedTuple):
 class Record:
     """
     What Redis holds of one session: *stored* is its hash, and `metadata` what the library itself
-    has stored in it.
+    has stored in it. *is_slid*: it was read by a request that extends the TTL, but not by a script.
     """
 
-    __slots__ = ("_metadata", "_seen_at", "expires_ms", "handle", "now_ms", "stored")
+    __slots__ = ("_metadata", "_seen_at", "expires_ms", "handle", "is_slid", "now_ms", "stored")
 
-    def __init__(self, handle: str, expires_ms: int, now_ms: int, stored: StoredHash) -> None:
+    def __init__(
+        self,
+        handle: str,
+        expires_ms: int,
+        now_ms: int,
+        stored: StoredHash,
+        *,
+        is_slid: bool = False,
+    ) -> None:
         self.handle = handle
+        self.is_slid = is_slid
         self.expires_ms = expires_ms
         self.now_ms = now_ms
         self._seen_at = monotonic()
@@ -223,9 +237,14 @@ class Record:
         self.expires_ms, self.now_ms, self._seen_at = expires_ms, now_ms, monotonic()
 
     @property
+    def age(self) -> float:
+        """Seconds since Redis has returned it."""
+        return monotonic() - self._seen_at
+
+    @property
     def current_ms(self) -> int:
         """What time it is: a socket or a stream may be open for hours after its last command."""
-        return self.now_ms + int((monotonic() - self._seen_at) * 1000)
+        return self.now_ms + int(self.age * 1000)
 
     def shorten(self, idle_ms: int, deadline_ms: int | None) -> None:
         """Take over a lifetime that was just written."""

@@ -11,6 +11,7 @@ from importlib.resources import files
 from typing import Any, NamedTuple, TypeVar
 
 from ..quiet import repr_without
+from ..transport.proof import PROVE
 from ..transport.scripts import Script
 
 #: The states of lua/common.lua, where their meanings are explained.
@@ -18,7 +19,7 @@ GONE, CORRUPT, TAKEN, FOREIGN, FULL, CHANGED, FREE = 0, -1, -2, -3, -4, -5, -6
 
 
 class State(NamedTuple):
-    """Only the state: write_shadows.lua, put_back.lua, bury.lua, keep.lua."""
+    """Only the state: commit.lua, write_shadows.lua, put_back.lua, bury.lua, keep.lua."""
 
     key: bytes
     state: int
@@ -189,6 +190,7 @@ def _script(result: Callable[..., _R], *names: str, called: str | None = None) -
 
 
 LOAD = _script(Loaded, "common.lua", "load.lua")
+COMMIT = _script(State, "commit.lua")
 SAVE = _script(Saved, "common.lua", "save.lua")
 RENEW = _script(Saved, "common.lua", "unlisted.lua", "save.lua", called="renew")
 CREATE = _script(Began, "common.lua", "unlisted.lua", "create.lua")
@@ -223,20 +225,9 @@ PLACE_FIND = _script(Found, "places_common.lua", "place_find.lua")
 
 #: All of them: to load them into a server beforehand, or to list what they do.
 SCRIPTS: tuple[Script[Any], ...] = (
-    *(
-        LOAD,
-        SAVE,
-        RENEW,
-        CREATE,
-        LOGIN,
-        INCREMENT,
-        SWAP,
-        TAKE_FIELD,
-        END,
-        BURY,
-        ABSENCE,
-        WRITE_SHADOWS,
-    ),
+    PROVE,
+    *(LOAD, COMMIT, SAVE, RENEW, CREATE, LOGIN, INCREMENT, SWAP, TAKE_FIELD, END),
+    *(BURY, ABSENCE, WRITE_SHADOWS),
     *(TAKE, RESTORE_SAVE, RESTORE_LOGIN, KEEP, PUT_BACK),
     *(IMPORT, READ_FOREIGN, DROP_FOREIGN),
     *(PLACE_RESERVE, PLACE_MOVE, PLACE_CONFIRM, PLACE_RELEASE, PLACE_LIST, PLACE_FIND),

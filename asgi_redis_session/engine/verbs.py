@@ -18,14 +18,14 @@ from ..events import EndReason
 from ..options import Durability
 from ..quiet import repr_without
 from ..transport.budget import one_budget
-from ..transport.client import Written
 from ..transport.scripts import Script
+from ..transport.written import Written
 from . import scripts
 from .endings import abandon, delete, reserve
 from .engine import Engine
 from .pruning import prune_some_soon
 from .record import Changes, Login, PeerInfo, Record, Span, unconfirmed_ms
-from .scripts import GONE, TAKEN
+from .scripts import CHANGED, GONE, TAKEN
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -106,15 +106,23 @@ async def save(
     engine: Engine, record: Record, changes: Changes, *, extend: bool, concern: Durability | None
 ) -> Outcome:
     """Write changes, if the session still exists."""
-    arguments = engine.hashes.save_args(record, changes, extend=extend)
-    # 1. save.lua.
-    reply, shortfall = await engine.client.write(
-        scripts.SAVE, (engine.client.key(record.handle),), arguments, concern=concern
-    )
+    hashes, write, keys = engine.hashes, engine.client.write, (engine.client.key(record.handle),)
+    arguments = None if extend else hashes.commit_args(record, changes)
+    if arguments is not None:
+        # 1. commit.lua, for a session that is as it was loaded.
+        written, shortfall = await write(scripts.COMMIT, keys, arguments, concern=concern)
+        if written.state != CHANGED:
+            engine.events.counted.commits += 1
+            return Outcome(record, None, shortfall)
+    # 2. save.lua, for one that is not, or that takes more than a few new values.
+    arguments = hashes.save_args(record, changes, extend=extend)
+    reply, shortfall = await write(scripts.SAVE, keys, arguments, concern=concern)
     if reply.state <= 0:
         engine.reports.gone(record.handle, reply.state, record.metadata.user_id)
         return Outcome(None)
     engine.events.counted.commits += 1
+    if changes.shortens:
+        engine.hashes.shortened(record.handle)
     return Outcome(_saved(record, reply, changes), None, shortfall)
 
 

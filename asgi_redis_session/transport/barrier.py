@@ -5,7 +5,7 @@ WAIT and WAITAOF report on the writes of the connection that they are sent on. S
 them on its own connection, right behind the batch.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 from redis.exceptions import ResponseError
 
@@ -18,6 +18,8 @@ class Barrier:
     """The last command of each batch; its reply says how far the writes of the batch have got."""
 
     __slots__ = ("_concern",)
+
+    has_asking: ClassVar = False
 
     def __init__(self, concern: Durability) -> None:
         self._concern = concern

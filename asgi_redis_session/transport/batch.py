@@ -1,16 +1,16 @@
-"""Calls and batches: what travels on a lane, and who waits for it."""
+"""Calls, riders and batches: what travels on a lane, and who waits for it."""
 
 import asyncio
 from copy import copy
-from typing import Any
+from typing import Any, NamedTuple
 
 from redis.exceptions import ResponseError
 
+from ..quiet import repr_without
 from .barrier import Barrier
+from .plain import Plain
 from .proof import Proof
-from .scripts import pack
-
-_ASKING = pack("ASKING")
+from .scripts import ASKING, Script
 
 
 class Call:
@@ -32,7 +32,7 @@ class Call:
         deadline: float,
         has_asking: bool,  # noqa: FBT001
     ) -> None:
-        self.packed = _ASKING + packed if has_asking else packed
+        self.packed = ASKING + packed if has_asking else packed
         self.key = key
         self.is_plain = is_plain
         self.reply = reply
@@ -49,6 +49,28 @@ class Call:
             self.reply.set_result(reply)
 
 
+class Rider(NamedTuple):
+    """
+    One command that nobody waits for; it travels in front of the calls.
+
+    *not_after*: it is not sent after this instant, in event-loop time. *command*: what was packed.
+    """
+
+    packed: bytes
+    key: bytes
+    not_after: float
+    command: "Script[Any] | Plain[Any]"
+
+    def __repr__(self) -> str:
+        return repr_without(self, "packed")
+
+    def fits(self, reply: Any) -> bool:
+        """Whether this may be its reply: an integer, or that of a script, which names the key."""
+        if self.command.is_plain:
+            return type(reply) is int
+        return type(reply) is list and reply[:1] == [self.key]
+
+
 class Batch:
     """
     Commands that travel together, with what is sent behind them: *ending*.
@@ -57,24 +79,35 @@ class Batch:
     *sent_at*: by the lane's clock; None: not yet.
     """
 
-    __slots__ = ("calls", "ending", "held", "sent_at")
+    __slots__ = ("calls", "ending", "held", "riders", "sent_at")
 
-    def __init__(self, calls: list[Call]) -> None:
+    def __init__(self, calls: list[Call], riders: list[Rider]) -> None:
         self.calls = calls
+        self.riders = riders
         self.ending: Proof | Barrier | None = None
         self.held: list[tuple[Call, Any]] = []
         self.sent_at: float | None = None
 
     def deliver(self) -> None:
-        """Deliver the replies that were held."""
+        """Deliver the replies that were held by a barrier."""
         for call, reply in self.held:
             call.answer(reply)
+
+    def deliver_plain(self, now_ms: int) -> None:
+        """Deliver the replies that were proven, each with the server's time."""
+        for call, reply in self.held:
+            if not isinstance(reply, Exception):
+                call.answer((reply, now_ms))
+            elif str(reply).startswith("WRONGTYPE"):  # that is about the key, not about the server
+                call.answer((None, now_ms))
+            else:
+                call.answer(reply)
 
     def fail(self, error: Exception) -> None:
         """Deliver this error to all who still wait."""
         for call in (*self.calls, *[call for call, _ in self.held]):
             call.answer(copy(error))  # each caller adds its own traceback
 
-    def good_keys(self) -> list[bytes]:
-        """Return the keys of the held replies that are no errors."""
-        return [call.key for call, reply in self.held if not isinstance(reply, ResponseError)]
+    def good_calls(self) -> list[Call]:
+        """Return the calls whose held replies are no errors."""
+        return [call for call, reply in self.held if not isinstance(reply, ResponseError)]

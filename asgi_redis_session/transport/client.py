@@ -7,13 +7,10 @@ redis-py's errors into `SessionUnavailable`. What the scripts mean is known to t
 """
 
 import asyncio
-import os
-import weakref
 from collections.abc import Coroutine, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from redis.asyncio import Redis, RedisCluster
 from redis.exceptions import NoScriptError, ResponseError
@@ -21,58 +18,23 @@ from redis.exceptions import NoScriptError, ResponseError
 from ..errors import DurabilityNotReached, SessionUnavailable
 from ..events import Events, Stats
 from ..options import Durability
-from . import budget
+from . import budget, forks
 from .background import Background
+from .batch import Rider
 from .cluster import ClusterRoute
-from .lane import BarrierNotReached, Lane, LaneBroken, LaneClosed, LaneFull, Purpose
+from .failures import BarrierNotReached, LaneBroken, LaneClosed, LaneFull
+from .lane import Lane, Purpose
 from .outages import Outages
+from .plain import Plain
+from .retry import Retry
 from .route import Hop, NodeUnknown, Route, Server, ServerRoute
 from .scripts import Script, pack
+from .written import Written
 
 R = TypeVar("R")
 
 #: The share of its time that a command must have left to be sent again.
 _LEAST_SHARE = 0.1
-
-#: All clients of this process. A forked child must not touch their connections, which are still in
-#: use by its parent.
-_clients: "weakref.WeakSet[Client]" = weakref.WeakSet()
-
-
-class Written(NamedTuple, Generic[R]):
-    """
-    The result of a write.
-
-    *shortfall*: None, or the error to raise if the write was committed but has not become as
-    durable as its write concern asked. It is returned, not raised, so that the caller can finish
-    the steps that follow.
-    """
-
-    reply: R
-    shortfall: DurabilityNotReached | None = None
-
-
-@dataclass(slots=True)
-class _Retry:
-    """A command whose first attempt failed, and what a further attempt needs to know."""
-
-    script: Script[Any]
-    keys: Sequence[bytes]
-    arguments: Sequence[Any] = field(repr=False)
-    packed: bytes = field(repr=False)
-    purpose: Purpose
-    deadline: float
-    #: Whether it may be executed twice. If so, it is sent once more after a broken connection.
-    idempotent: bool
-    #: Where the last attempt went; None if it could not be sent anywhere.
-    hop: Hop | None = None
-    #: Whether it was sent again after a broken connection.
-    resent: bool = False
-
-    @property
-    def lane(self) -> Lane | None:
-        """The lane of the last attempt."""
-        return None if self.hop is None else self.hop.lane
 
 
 _NO_LOOP = (
@@ -105,7 +67,7 @@ class Client:
         self._inherited: list[Route] = []
         # Retries of `call_soon`, which nobody awaits.
         self._background = Background()
-        _clients.add(self)
+        forks.in_child(self, Client.abandon_lanes)
 
     def key(self, name: str) -> bytes:
         """Return the key of this name: the prefix, a colon, the name."""
@@ -115,7 +77,7 @@ class Client:
 
     def call(
         self,
-        script: Script[R],
+        script: Script[R] | Plain[R],
         keys: Sequence[bytes],
         arguments: Sequence[Any] = (),
         *,
@@ -170,17 +132,17 @@ class Client:
         """
         Send a script without waiting for its reply (fire and forget).
 
-        Errors are only counted and reported. If very many commands are queued already, nothing is
-        sent, and the result is False.
+        Errors are counted and reported. If very many commands are queued already, nothing is sent,
+        and the result is False.
         """
         loop = asyncio.get_running_loop()
         route = self._routes.get(loop) or self._new_route(loop)
         packed, deadline = script.packed(keys, arguments), loop.time() + self.timeout
-        retry = _Retry(script, keys, arguments, packed, "requests", deadline, idempotent=False)
+        retry = Retry(script, keys, arguments, packed, "requests", deadline)
         try:
             lane = route.lane(keys[0], "requests")
         except NodeUnknown as error:
-            self._retry_in_background(route, retry, error)
+            self._after_failure(route, retry, error)
             return True
         if lane.is_busy:
             return False
@@ -188,6 +150,49 @@ class Client:
         reply = lane.submit(packed, keys[0], deadline)
         reply.add_done_callback(partial(self._after_call_soon, route, retry))
         return True
+
+    def call_soon_if_open(self, script: Script[Any], keys: Sequence[bytes]) -> None:
+        """As `call_soon`, but open no connections again if they have been closed."""
+        if asyncio.get_running_loop() in self._routes:
+            self.call_soon(script, keys)
+
+    def ride(
+        self,
+        command: Script[Any] | Plain[Any],
+        key: bytes,
+        arguments: Sequence[Any] = (),
+        *,
+        not_after: float | None = None,
+    ) -> bool:
+        """
+        Send a command that nobody waits for, in front of those that wait already.
+
+        Cheaper than `call_soon`, which else is the same. *not_after*: the instant, in event-loop
+        time, after which it is not sent. Errors of a plain command are only counted.
+        """
+        loop = asyncio.get_running_loop()
+        route = self._routes.get(loop) or self._new_route(loop)
+        if not_after is None:
+            not_after = loop.time() + self.timeout
+        rider = Rider(command.packed((key,), arguments), key, not_after, command)
+        try:
+            lane = route.lane(key, "requests")
+        except NodeUnknown as error:
+            self._after_ride(None, rider, error)
+            return True
+        if lane.is_busy:
+            return False
+        lane.submit_rider(rider)
+        return True
+
+    def _after_ride(self, lane: Lane | None, rider: Rider, error: Exception) -> None:
+        command = rider.command
+        if not isinstance(command, Script):
+            self.events.counted.errors += 1
+            return
+        keys, hop = (rider.key,), None if lane is None else Hop(lane)
+        retry = Retry(command, keys, (), rider.packed, "requests", rider.not_after, hop=hop)
+        self._after_failure(self._routes[asyncio.get_running_loop()], retry, error)
 
     async def commands(self, *commands: Sequence[Any]) -> list[Any]:
         """
@@ -198,10 +203,8 @@ class Client:
         Returns the replies in order, with a `ResponseError` in the place of a command that Redis
         refused. Raises `SessionUnavailable` if Redis does not answer.
         """
-        loop = asyncio.get_running_loop()
-        route = self._routes.get(loop) or self._new_route(loop)
         key = self.key("idx")
-        lane = route.lane(key, "queries")
+        lane = self._route().lane(key, "queries")
         waiting = [lane.submit(pack(*command), key, is_plain=True) for command in commands]
         replies = await asyncio.gather(*waiting, return_exceptions=True)
         for reply in replies:
@@ -209,11 +212,11 @@ class Client:
                 raise self._outages.report(lane, "commands", reply)
         if self._outages.is_any:
             self._outages.note_answer(lane, "commands")
-        return replies
+        return [reply if isinstance(reply, BaseException) else reply[0] for reply in replies]
 
     async def _send(
         self,
-        script: Script[R],
+        script: Script[R] | Plain[R],
         keys: Sequence[bytes],
         arguments: Sequence[Any],
         purpose: Purpose,
@@ -242,10 +245,10 @@ class Client:
             if shared is not None:
                 blocked = lane.blocked
                 self._require_time(lane, given)
-            reply = await lane.submit(packed, key, deadline)
+            reply = await lane.submit(packed, key, deadline, is_plain=script.is_plain)
         except (LaneBroken, ResponseError) as error:
             hop = None if lane is None else Hop(lane)
-            retry = _Retry(script, keys, arguments, packed, purpose, deadline, idempotent, hop)
+            retry = Retry(script, keys, arguments, packed, purpose, deadline, idempotent, hop)
             reply = await self._retry_until_deadline(route, retry, error)
         finally:
             if shared is not None and lane is not None:
@@ -263,8 +266,8 @@ class Client:
     # --- Retries ---
 
     async def _retry_until_deadline(
-        self, route: Route, retry: _Retry, error: Exception
-    ) -> list[Any]:
+        self, route: Route, retry: Retry, error: Exception
+    ) -> Sequence[Any]:
         """Send a command again, as its last error asks, until that is of no use or time is up."""
         attempts = 0
         while True:
@@ -273,15 +276,19 @@ class Client:
             except (LaneBroken, ResponseError) as final:
                 raise self._outages.report(retry.lane, retry.script.name, final) from None
             try:
-                reply: list[Any] = await hop.lane.submit(
-                    retry.packed, retry.keys[0], retry.deadline, asking=hop.asking
+                reply: Sequence[Any] = await hop.lane.submit(
+                    retry.packed,
+                    retry.keys[0],
+                    retry.deadline,
+                    is_plain=retry.script.is_plain,
+                    asking=hop.asking,
                 )
             except (LaneBroken, ResponseError) as again:
                 error, attempts = again, attempts + 1
             else:
                 return reply
 
-    async def _next_hop(self, route: Route, retry: _Retry, error: Exception, attempts: int) -> Hop:
+    async def _next_hop(self, route: Route, retry: Retry, error: Exception, attempts: int) -> Hop:
         """Return where to send a command again after *error*; raises it if that is of no use."""
         if isinstance(error, NoScriptError) and retry.hop is not None:
             retry.packed = retry.script.in_full(retry.keys, retry.arguments)
@@ -302,16 +309,18 @@ class Client:
         return hop
 
     def _after_call_soon(
-        self, route: Route, retry: _Retry, reply: "asyncio.Future[list[Any]]"
+        self, route: Route, retry: Retry, reply: "asyncio.Future[list[Any]]"
     ) -> None:
-        error = None if reply.cancelled() else reply.exception()
-        if isinstance(error, LaneBroken):
+        if not reply.cancelled() and (error := reply.exception()) is not None:
+            self._after_failure(route, retry, error)
+
+    def _after_failure(self, route: Route, retry: Retry, error: Any) -> None:
+        """What nobody waits for has failed: report that, or try again in the background."""
+        if isinstance(error, LaneBroken) and not isinstance(error, NodeUnknown):
             route.suspect_topology()
             self._outages.report(retry.lane, retry.script.name, error)
-        elif isinstance(error, ResponseError):
-            self._retry_in_background(route, retry, error)
+            return
 
-    def _retry_in_background(self, route: Route, retry: _Retry, error: Exception) -> None:
         async def run() -> None:
             with suppress(SessionUnavailable):  # it has been counted and reported
                 await self._retry_until_deadline(route, retry, error)
@@ -322,8 +331,7 @@ class Client:
 
     async def servers(self) -> Sequence[Server]:
         """Return all servers that hold keys. Raises `LaneBroken` if they can't be found out."""
-        loop = asyncio.get_running_loop()
-        return await (self._routes.get(loop) or self._new_route(loop)).servers()
+        return await self._route().servers()
 
     def resting_loops(self) -> Sequence[asyncio.AbstractEventLoop]:
         """Return the loops that have routes and can be run by this thread, for the test kit."""
@@ -339,9 +347,8 @@ class Client:
 
     async def drain(self) -> None:
         """Wait until every command of this event loop has been answered."""
-        loop = asyncio.get_running_loop()
-        if loop in self._routes:
-            await self._routes[loop].drain()
+        if route := self._routes.get(asyncio.get_running_loop()):
+            await route.drain()
         await self._background.drain()
 
     async def aclose(self) -> None:
@@ -366,13 +373,17 @@ class Client:
         self._routes = {}
         self._background.abandon()
 
+    def _route(self) -> Route:
+        loop = asyncio.get_running_loop()
+        return self._routes.get(loop) or self._new_route(loop)
+
     def _new_route(self, loop: asyncio.AbstractEventLoop) -> Route:
         self._forget([known for known in self._routes if known.is_closed()])
         route: Route
         if isinstance(self.redis, RedisCluster):
-            route = ClusterRoute(self.redis, self.timeout)
+            route = ClusterRoute(self.redis, self.timeout, self._after_ride)
         else:
-            route = ServerRoute(self.redis, self.timeout)
+            route = ServerRoute(self.redis, self.timeout, self._after_ride)
         self._routes[loop] = route
         return route
 
@@ -387,12 +398,3 @@ def _count(route: Route, stats: Stats) -> None:
     batches, commands = route.counts()
     stats.batches += batches
     stats.commands += commands
-
-
-def _abandon_all_lanes() -> None:
-    for client in list(_clients):
-        client.abandon_lanes()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_abandon_all_lanes)

@@ -26,7 +26,8 @@ from redis.exceptions import (
 )
 
 from .connection import address_of
-from .lane import Lane, LaneBroken, Purpose
+from .failures import LaneBroken
+from .lane import Lane, OnFailed, Purpose
 from .pool import node_pool
 from .route import Hop, NodeUnknown, Route, Server
 
@@ -48,8 +49,8 @@ class ClusterRoute(Route):
     *client* says which nodes to ask first, and how to connect. It is never used itself.
     """
 
-    def __init__(self, client: RedisCluster, timeout: float) -> None:
-        super().__init__(timeout)
+    def __init__(self, client: RedisCluster, timeout: float, on_failed: OnFailed) -> None:
+        super().__init__(timeout, on_failed)
         self._client = client
         self._loop = asyncio.get_running_loop()
         self._startup_nodes = [(node.host, int(node.port)) for node in client.startup_nodes]

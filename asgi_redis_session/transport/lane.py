@@ -2,8 +2,7 @@
 A lane: one connection that all callers of an event loop share.
 
 While one batch of commands is on its way, the lane collects those of other callers. When the
-replies are in, it sends them together as the next batch. With one caller, a batch is one command,
-and nothing waits; with five hundred callers it is large. So a process needs one connection, however
+replies are in, it sends them together as the next batch. So a process needs one connection, however
 many requests it serves. If a batch takes long, the next one leaves before it is answered.
 
 The rules of a lane:
@@ -31,17 +30,19 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from ..options import Durability
 from .barrier import Barrier
-from .batch import Batch, Call
+from .batch import Batch, Call, Rider
 from .connection import SharedConnection
+from .failures import BarrierNotReached, LaneBroken, LaneClosed, LaneFull
 from .parser import MISSING
 from .proof import Proof
 from .reasons import reason_of
 from .watch import Watch
 
-#: What a lane is for: the commands of requests; long lists and their like (see
-#: `Client.call(own_connection=True)`); search queries; or writes with this write concern. Each has
-#: a connection of its own, so that none of the others delays requests.
+#: What a lane is for: commands of requests; long lists and their like; search queries; or writes
+#: with this write concern. Each has a connection of its own, so that no other delays requests.
 Purpose = Literal["requests", "lists", "queries"] | Durability
+#: Called with a lane, a rider that was refused or lost there, and the error.
+OnFailed = Callable[["Lane", Rider, Exception], None]
 
 #: The part of a caller's remaining time that the barrier may take.
 _BARRIER_SHARE = 0.9
@@ -51,26 +52,8 @@ _LONGEST_QUEUE = 10_000
 _BUSY_QUEUE = 5_000
 
 _OUT_OF_STEP = "a reply belongs to another command"
-
-
-class LaneBroken(Exception):
-    """No reply: the connection could not be made, was lost or out of step, or the time was up."""
-
-
-class LaneFull(LaneBroken):
-    """Nothing was sent: too many commands wait already."""
-
-
-class LaneClosed(LaneBroken):
-    """No reply: the event loop is shutting down."""
-
-
-class BarrierNotReached(Exception):
-    """The command was executed, and *reply* is its reply, but its barrier was not reached."""
-
-    def __init__(self, reply: list[Any], reason: str) -> None:
-        super().__init__(reason)
-        self.reply = reply
+#: This master was demoted: connect to the new one.
+_DEMOTED = "READONLY"
 
 
 class Lane:
@@ -79,7 +62,8 @@ class Lane:
 
     *timeout*: if nothing arrives for so many seconds, the connection is given up. *purpose*: if it
     is a write concern, each batch ends with its barrier, and no reply is delivered before that is
-    answered. *on_new_master*: called when Sentinel may have appointed another master.
+    answered. *on_new_master*: called when Sentinel may have appointed another master. *on_failed*:
+    called with a rider that was refused, or lost.
     """
 
     def __init__(
@@ -89,6 +73,7 @@ class Lane:
         timeout: float,
         purpose: Purpose = "requests",
         on_new_master: Callable[[], None] = lambda: None,
+        on_failed: OnFailed = lambda *_: None,
     ) -> None:
         self.connection = SharedConnection(pool, timeout, on_new_master)
         self.purpose = purpose
@@ -96,7 +81,9 @@ class Lane:
         self._barrier = Barrier(purpose) if isinstance(purpose, Durability) else None
         self._loop = asyncio.get_running_loop()
         self._watch = Watch(timeout, self._look)
+        self._on_failed = on_failed
         self._pending: list[Call] = []
+        self._riders: list[Rider] = []
         self._flying: deque[Batch] = deque()
         self._runner: asyncio.Task[None] | None = None
         # Sends a batch while the one before it is still on its way.
@@ -124,7 +111,7 @@ class Lane:
     @property
     def is_busy(self) -> bool:
         """Whether so many commands wait that none should be added whose reply is not needed."""
-        return len(self._pending) >= _BUSY_QUEUE
+        return len(self._pending) + len(self._riders) >= _BUSY_QUEUE
 
     # --- Callers ---
 
@@ -164,6 +151,13 @@ class Lane:
             self._runner = self._loop.create_task(self._run())
         return reply
 
+    def submit_rider(self, rider: Rider) -> None:
+        """Queue a command that nobody waits for. If it fails, *on_failed* is called."""
+        self._riders.append(rider)
+        self._watch.start()
+        if self._runner is None:
+            self._runner = self._loop.create_task(self._run())
+
     async def drain(self) -> None:
         """Wait until all queued commands have been answered."""
         while self._runner is not None:
@@ -189,7 +183,7 @@ class Lane:
 
     async def _run(self) -> None:
         try:
-            while self._pending or self._flying:
+            while self._pending or self._riders or self._flying:
                 try:
                     async with asyncio.timeout(None) as self._reading:
                         await self._exchange()
@@ -205,7 +199,7 @@ class Lane:
 
     async def _exchange(self) -> None:
         """Send batches and read their replies until there is nothing left to do."""
-        while self._pending or self._flying:
+        while self._pending or self._riders or self._flying:
             if not self._flying:
                 batch = self._next_batch()
                 await self.connection.ready()
@@ -216,8 +210,8 @@ class Lane:
                 raise LaneBroken(f"{self.address} is not the master any more")
 
     def _next_batch(self) -> Batch:
-        batch = Batch(self._pending)
-        self._pending = []
+        batch = Batch(self._pending, self._riders)
+        self._pending, self._riders = [], []
         self._flying.append(batch)
         return batch
 
@@ -225,14 +219,17 @@ class Lane:
         now = self._watch.now()
         # Connecting may have taken a while: what nobody waits for any more is not sent.
         batch.calls = calls = [call for call in batch.calls if not call.reply.done()]
-        parts = [call.packed for call in calls]
+        batch.riders = [one for one in batch.riders if self._loop.time() <= one.not_after]
+        parts = [rider.packed for rider in batch.riders]
+        parts += [call.packed for call in calls]
         if self._barrier is not None:
             # Ends before the deadlines, so that the answer arrives even if it is a shortfall.
             left = min([call.deadline for call in calls], default=now) - now
             parts.append(self._barrier.command(max(1, int(left * _BARRIER_SHARE * 1000))))
             batch.ending = self._barrier
-        elif plain := [call.key for call in calls if call.is_plain]:
-            batch.ending = Proof(plain[-1], next(self._nonces))
+        elif plain := [call for call in calls if call.is_plain]:
+            key, asking = plain[-1].key, plain[-1].has_asking
+            batch.ending = Proof(key, next(self._nonces), has_asking=asking)
             parts.append(batch.ending.command())
         batch.sent_at = now
         if parts:
@@ -241,9 +238,9 @@ class Lane:
     async def _send_more(self) -> None:
         """Send what waits, although the batch before it has not been answered yet."""
         try:
-            # If that fails, redis-py closes the connection, and the runner notices.
-            with suppress(Exception):
-                if self._pending and self._flying and self.connection.raw is not None:
+            with suppress(Exception):  # then redis-py closes the connection, and the runner notices
+                waits = self._pending or self._riders
+                if waits and self._flying and self.connection.raw is not None:
                     await self._send(self._next_batch())
         finally:
             self._sender = None
@@ -253,6 +250,11 @@ class Lane:
     async def _read(self, batch: Batch) -> None:
         """Read the replies to a batch. Those of scripts are delivered at once."""
         take = self.connection.take
+        for rider in batch.riders:
+            while (reply := take()) is MISSING:
+                await self._hear()
+            if not rider.fits(reply):
+                self._refuse(rider, reply)
         for call in batch.calls:
             if call.has_asking:
                 await self._next_reply()
@@ -262,9 +264,11 @@ class Lane:
                 raise reply
             self._accept(call, reply, batch)
         if batch.ending is not None:
+            if batch.ending.has_asking:
+                await self._next_reply()
             await self._end(batch, batch.ending, await self._next_reply())
         self.batches += 1
-        self.commands += len(batch.calls)
+        self.commands += len(batch.calls) + len(batch.riders)
 
     async def _next_reply(self) -> Any:
         while (reply := self.connection.take()) is MISSING:
@@ -280,8 +284,7 @@ class Lane:
         if call.is_plain:
             batch.held.append((call, reply))
         elif isinstance(reply, ResponseError):
-            if "READONLY" in str(reply):  # this master was demoted: connect to the new one
-                self._must_drop = True
+            self._must_drop |= _DEMOTED in str(reply)
             call.answer(reply)
         elif type(reply) is not list or not reply or reply[0] != call.key:
             raise LaneBroken(_OUT_OF_STEP)
@@ -290,37 +293,44 @@ class Lane:
         else:
             call.answer(reply)
 
+    def _refuse(self, rider: Rider, reply: Any) -> None:
+        if not isinstance(reply, ResponseError):
+            raise reply if isinstance(reply, RedisConnectionError) else LaneBroken(_OUT_OF_STEP)
+        self._must_drop |= _DEMOTED in str(reply)
+        self._on_failed(self, rider, reply)
+
     async def _end(self, batch: Batch, ending: Proof | Barrier, answer: Any) -> None:
         """Deliver the replies that were held until the batch's ending was answered."""
         if isinstance(ending, Proof):
             if isinstance(answer, ResponseError):
                 await self._prove_again(batch, ending, answer)
                 return
-            if not ending.is_met(answer):
+            if (now_ms := ending.time_in(answer)) is None:
                 raise LaneBroken(_OUT_OF_STEP)
-        elif (missing := ending.shortfall(answer)) is not None:
+            batch.deliver_plain(now_ms)
+            return
+        if (missing := ending.shortfall(answer)) is not None:
             reason = f"{self.address} {missing}"
             batch.held = [(call, BarrierNotReached(reply, reason)) for call, reply in batch.held]
         batch.deliver()
 
     async def _prove_again(self, batch: Batch, proof: Proof, error: ResponseError) -> None:
         """
-        Send another proof for the replies that are held, behind what was sent meanwhile.
-
-        In full, if the server does not know the script; else on another key, because that of the
-        first one may have moved to another node of a Cluster.
+        Send another proof for the replies that are held, behind what was sent meanwhile: in full,
+        if the server does not know the script; else on another key, because that of the first one
+        may have moved to another node of a Cluster.
         """
-        key, tried, in_full = proof.key, proof.tried, isinstance(error, NoScriptError)
-        if not in_full:
+        key, asking, tried = proof.key, proof.has_asking, proof.tried
+        if not (in_full := isinstance(error, NoScriptError)):
             tried |= {key}
-            others = [key for key in batch.good_keys() if key not in tried]
+            others = [call for call in batch.good_calls() if call.key not in tried]
             if not others:
                 batch.fail(error)
                 return
-            key = others[-1]
-        again = Batch([])
+            key, asking = others[-1].key, others[-1].has_asking
+        again = Batch([], [])
         again.held, again.sent_at = batch.held, self._watch.now()
-        again.ending = proof = Proof(key, next(self._nonces), tried)
+        again.ending = proof = Proof(key, next(self._nonces), has_asking=asking, tried=tried)
         self._flying.append(again)
         await self.connection.send(proof.command(in_full=in_full))
 
@@ -334,11 +344,11 @@ class Lane:
         if self._flying and self._flying[-1].sent_at is not None:
             oldest, newest = self._flying[0].sent_at or now, self._flying[-1].sent_at
             silence = now - max(self._heard_at, oldest)
-            if silence >= self._timeout:
-                self._interrupt()
-            elif self._pending and now - newest >= self._watch.period:
+            if silence >= self._timeout and self._reading is not None:
+                self._reading.reschedule(self._loop.time())  # the runner gives the connection up
+            elif (self._pending or self._riders) and now - newest >= self._watch.period:
                 self._send_more_soon(silence)
-        return bool(self._pending or self._flying)
+        return bool(self._pending or self._riders or self._flying)
 
     def _fail_overdue(self, now: float) -> None:
         late = LaneBroken(self._reason(TimeoutError()))
@@ -368,11 +378,6 @@ class Lane:
         ):
             self._sender = self._loop.create_task(self._send_more())
 
-    def _interrupt(self) -> None:
-        """Let the runner give the connection up."""
-        if self._reading is not None and self._flying:
-            self._reading.reschedule(self._loop.time())
-
     async def _break(self, error: LaneBroken, *, and_pending: bool = False) -> None:
         """Give the connection up, and fail the calls that were sent on it."""
         self._must_drop = False
@@ -381,6 +386,8 @@ class Lane:
         broken, self._flying = self._flying, deque()
         for batch in broken:
             batch.fail(error)
+            for rider in batch.riders:
+                self._on_failed(self, rider, error)
         await self.connection.drop()
 
     def _reason(self, error: BaseException) -> str:

@@ -8,7 +8,8 @@ from redis.exceptions import ResponseError
 
 from ..errors import SessionUnavailable
 from ..events import Events
-from .lane import Lane, LaneClosed, LaneFull
+from .failures import LaneClosed, LaneFull
+from .lane import Lane
 from .reasons import reason_of
 
 logger = logging.getLogger("asgi_redis_session")

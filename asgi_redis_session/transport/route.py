@@ -14,7 +14,8 @@ from redis.asyncio import ConnectionPool, Redis
 
 from ..options import Durability
 from .connection import address_of
-from .lane import Lane, LaneBroken, Purpose
+from .failures import LaneBroken
+from .lane import Lane, OnFailed, Purpose
 from .pool import private_pool
 
 #: Seconds that a search query may take: some for itself, behind another one that takes as long.
@@ -41,10 +42,11 @@ class Server(NamedTuple):
 
 
 class Route(ABC):
-    """The lanes of one event loop."""
+    """The lanes of one event loop. *on_failed*: as for `Lane`."""
 
-    def __init__(self, timeout: float) -> None:
+    def __init__(self, timeout: float, on_failed: OnFailed) -> None:
         self._timeout = timeout
+        self._on_failed = on_failed
         # By purpose; in a Cluster by node and purpose.
         self._lanes: dict[Any, Lane] = {}
 
@@ -101,7 +103,11 @@ class Route(ABC):
         if isinstance(purpose, Durability):
             timeout += purpose.timeout_ms / 1000
         lane = self._lanes[place] = Lane(
-            pool, timeout=timeout, purpose=purpose, on_new_master=self._check_master_soon
+            pool,
+            timeout=timeout,
+            purpose=purpose,
+            on_new_master=self._check_master_soon,
+            on_failed=self._on_failed,
         )
         return lane
 
@@ -119,8 +125,8 @@ class Route(ABC):
 class ServerRoute(Route):
     """The route to one server, or to the one that Sentinel calls the master."""
 
-    def __init__(self, client: Redis, timeout: float) -> None:
-        super().__init__(timeout)
+    def __init__(self, client: Redis, timeout: float, on_failed: OnFailed) -> None:
+        super().__init__(timeout, on_failed)
         self._client = client
 
     def lane(self, _key: bytes, purpose: Purpose) -> Lane:

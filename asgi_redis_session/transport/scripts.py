@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from hiredis import pack_command
 
@@ -19,6 +19,8 @@ class Script(Generic[R]):
     """
 
     __slots__ = ("name", "result", "sha", "text")
+
+    is_plain: ClassVar = False
 
     def __init__(self, name: str, text: str, result: Callable[..., R]) -> None:
         self.name = name
@@ -76,3 +78,7 @@ def pack(*parts: Any) -> bytes:
     """Return one command as bytes, in the Redis protocol."""
     packed: bytes = pack_command(parts)
     return packed
+
+
+#: What a node of a Cluster wants to hear before a command on a key that is moving to it.
+ASKING = pack("ASKING")

@@ -236,6 +236,7 @@ async def test_a_session_that_ended_meanwhile_is_not_recreated(
 ) -> None:
     """`SessionGone` at the end of the block, and no key."""
     session_id = await log_in(store, "ann")
+    await store.drain()
     key = key_of(store, session_id)
     with pytest.raises(SessionGone):
         async with store.edit(handle_of(store, session_id)) as session:

@@ -33,7 +33,7 @@ def test_each_kind_of_excess_is_named() -> None:
         kind.__name__: {
             at_once: {
                 "commands": budget.commands,
-                "batches": budget.commands / int(at_once),
+                "batches": budget.trips / int(at_once),
                 "calls": budget.calls[at_once],
                 "left for the collector": 0.0,
             }
@@ -43,7 +43,7 @@ def test_each_kind_of_excess_is_named() -> None:
     }
     assert beyond(exact, 1) == []
     exact["read"]["1"]["commands"] += 1
-    exact["write"]["50"]["batches"] += 0.005
+    exact["write"]["50"]["batches"] += 0.03
     exact["login"]["50"]["left for the collector"] = 0.01
     exact["renew"]["1"]["calls"] *= 1.26
     assert [found.partition(":")[0] for found in beyond(exact, 1)] == [

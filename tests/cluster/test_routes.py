@@ -73,7 +73,8 @@ async def test_commands_of_all_callers_gather_for_each_node(store: SessionStore)
         await load(store, one)
     before = store.stats
     await asyncio.gather(*[load(store, one) for one in ids * 10])
-    assert store.stats.commands - before.commands == 300
+    await store.drain()
+    assert store.stats.commands - before.commands >= 2 * 300  # each with its PEXPIREAT
     assert store.stats.batches - before.batches <= 30
 
 

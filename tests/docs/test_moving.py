@@ -108,7 +108,9 @@ def test_the_move_of_a_litestar_app_works(session_redis_url: str) -> None:
     namespace: dict[str, Any] = {"secret_key": SECRET}
     code = blocks("docs/moving.md", "python")[2]
     exec(code.replace("redis://localhost:6379/0", session_redis_url), namespace)
-    with LitestarTestClient(Litestar([page], middleware=[namespace["middleware"]])) as client:
+    with LitestarTestClient(
+        Litestar([page], middleware=[namespace["middleware"]], logging_config=None)
+    ) as client:
         assert [client.get("/").json() for _ in "12"] == [{"n": 1}, {"n": 2}]
 
 

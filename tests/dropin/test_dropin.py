@@ -101,8 +101,10 @@ def test_what_has_not_changed_is_not_written(store: SessionStore, sessions: Sess
         assert commands.scripts == ["load"]
         with sessions.count() as commands:
             browser.respond(lambda session: session["list"].append(2))
-        assert commands.scripts == ["load", "save"]
-        assert commands.lines[-1].endswith(" 2 list [1,2]")
+        assert commands.scripts == ["load", "commit"]
+        assert commands.lines[-1].endswith(" list [1,2]")
+        assert " @seen " in commands.lines[-1]
+        assert " b " not in commands.lines[-1]
 
 
 LIKE_STARLETTE: dict[str, tuple[Any, Any]] = {

@@ -88,6 +88,7 @@ def by_litestar(url: str, prefix: str) -> str:
         [log_in],
         middleware=[ServerSideSessionConfig().middleware],
         stores={"sessions": RedisStore.with_client(url, namespace=prefix)},
+        logging_config=None,  # it would change the log of all tests that follow
     )
     with LitestarTestClient(app) as client:
         client.post("/")

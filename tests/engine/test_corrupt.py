@@ -246,6 +246,7 @@ async def test_what_turns_unreadable_under_a_request_is_not_overwritten(
         evidence.hash({"n": "1"})
         session = await open_session(store, evidence.id).load()
         session["note"] = "changed"
+        await store.drain()
         admin.delete(evidence.key)
         EVERYTHING[what](evidence)
         evidence.seal()

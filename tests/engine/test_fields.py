@@ -13,8 +13,8 @@ pytestmark = pytest.mark.anywhere
 
 def loaded(limits: Limits = Limits(), **values: Any) -> Fields:  # noqa: B008  (frozen)
     """Fields as Redis has returned them."""
-    pairs = [part for name, value in values.items() for part in (name.encode(), encode(value))]
-    return Fields(limits, {}, StoredHash(pairs))
+    stored = {name.encode(): encode(value) for name, value in values.items()}
+    return Fields(limits, {}, StoredHash(stored))
 
 
 def may_have_changes(fields: Fields) -> bool:

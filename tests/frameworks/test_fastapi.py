@@ -303,7 +303,7 @@ def test_a_guarded_request_loads_once(client: TestClient, sessions: SessionKit) 
     client.get("/members/bob")
     with sessions.count() as commands:
         client.get("/members/bob")
-    assert commands.names == ["EVALSHA"]
+    assert commands.names == ["HGETALL"]
 
 
 def test_sockets_can_require_a_user(client: TestClient) -> None:

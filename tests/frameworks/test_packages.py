@@ -284,6 +284,7 @@ def test_litestar(store: SessionStore, sessions: SessionKit) -> None:
     app = Litestar(
         [home, login, replace, logout],
         middleware=[DefineMiddleware(middleware, secret_key=SECRET, store=store)],
+        logging_config=None,  # it would change the log of all tests that follow
     )
     with serve(app) as url, browser_at(url) as browser:
         assert browser.get("/").json() == {}

@@ -172,7 +172,7 @@ def test_the_backend_asks_redis_once(client: TestClient, sessions: SessionKit) -
     client.get("/show")
     with sessions.count() as commands:
         assert client.get("/show").json() == [{"n": 1}, True, True]
-    assert commands.names == ["EVALSHA"]
+    assert commands.names == ["HGETALL"]
 
 
 def test_sockets_have_a_user_too(client: TestClient) -> None:

@@ -93,7 +93,7 @@ async def test_round_trips_are_as_the_design_says(
             response = await c.get(path)
             await kit.store.drain()
     assert response.status_code == 200
-    assert counted.names == ["EVALSHA"] * commands
+    assert len(counted) == commands
     assert ("set-cookie" in response.headers) is sets_cookie
 
 
@@ -315,7 +315,7 @@ async def test_concurrent_loads_of_one_request_are_one_command(kit: SessionKit) 
     async with client_of(kit.store, gather, cookies=cookies) as client:
         with kit.count() as counted:
             assert (await client.get("/gather")).json() == 1
-    assert counted.names == ["EVALSHA"]
+    assert counted.names == ["HGETALL"]
 
 
 async def test_autoload_may_depend_on_the_request(kit: SessionKit) -> None:

@@ -1,5 +1,6 @@
 """The tests of fastapi-redis-sdk 0.9 on a real server, by their names."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -137,7 +138,8 @@ async def test_a_reading_user_stays_signed_in(login: Page, prefix: str, admin: A
         response = await login(lambda session: session.user_id)
         assert login.seen == "42"
         assert "set-cookie" not in response.headers
-        assert admin.ttl(key) > 60
+        while admin.ttl(key) <= 60:  # extended by a command that nobody waits for
+            await asyncio.sleep(0.005)
 
 
 async def test_control_a_writing_user_stays_signed_in(login: Page) -> None:

@@ -33,3 +33,11 @@ def new(store: SessionStore) -> New:
         return await open_session(store, change.session_id).load(), change.session_id
 
     return make
+
+
+@pytest.fixture
+def store_with(session_redis_url: str, prefix: str) -> Any:
+    def make(**options: Any) -> SessionStore:
+        return SessionStore.from_url(session_redis_url, prefix=prefix, **options)
+
+    return make

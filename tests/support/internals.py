@@ -227,6 +227,7 @@ _NAMES = {
     "end": "end",
     "write_shadows": "shade",
     "take": "take_hash",
+    "commit": "save",
     "renew": "save",
     "restore+save": "save",
     "restore+login": "login",

@@ -14,7 +14,8 @@ from asgi_redis_session import (
     SessionStore,
     SessionUnavailable,
 )
-from asgi_redis_session.transport.lane import Lane, LaneBroken, LaneClosed
+from asgi_redis_session.transport.failures import LaneBroken, LaneClosed
+from asgi_redis_session.transport.lane import Lane
 from asgi_redis_session.transport.pool import private_pool
 
 from ..support.gate import Gate, gate_to

@@ -25,8 +25,10 @@ end
 local expires = expiry(idle, deadline)
 if refresh_after ~= 0 then
   local current = current_expiry(KEY)
-  if refresh_after < 0 or (current > 0 and expires - current < refresh_after) then
-    return {KEY, current > 0 and current or expires, now, fields}
+  -- A TTL that is too long is mended: the idle time was shortened, and another request has extended it since.
+  local is_right = current > 0 and current <= expires
+  if is_right and (refresh_after < 0 or expires - current < refresh_after) then
+    return {KEY, current, now, fields}
   end
 end
 -- A server that refuses writes (out of memory, read-only) may still be read.
