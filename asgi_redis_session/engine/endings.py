@@ -176,7 +176,6 @@ def abandon(engine: Engine, index: bytes, handle: str) -> None:
     """
     engine.hashes.delete_soon(handle)
     engine.places.release_soon(index, handle)
-    loop = asyncio.get_running_loop()
 
     async def try_again(times_left: int) -> None:
         try:
@@ -188,7 +187,7 @@ def abandon(engine: Engine, index: bytes, handle: str) -> None:
 
     # A timer and no task that sleeps: a shutdown waits for tasks.
     def later(times_left: int) -> None:
-        loop.call_later(
+        engine.client.later(
             engine.client.timeout, lambda: engine.background.start(try_again(times_left))
         )
 

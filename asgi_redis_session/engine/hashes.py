@@ -7,8 +7,8 @@ secret in use; *extend* says whether the command extends the TTL. All methods ra
 `SessionUnavailable` if Redis can't be reached in time, or refuses.
 """
 
-import asyncio
 from collections.abc import Sequence
+from functools import partial
 from time import monotonic
 from typing import Any, NamedTuple, cast, get_args
 
@@ -84,15 +84,17 @@ class Hashes:
         """
         self._events.counted.loads += 1
         sent_at, handle, command = monotonic(), handles[0], self._loads.whole[extend]
+        key = self._client.key(handle)
         if len(handles) == 1:  # nearly always, so without the coroutine of `find`
-            reply = await self._client.call(command, (self._client.key(handle),), idempotent=True)
+            reply = await self._client.call(command, (key,), idempotent=True)
         else:
             handle, reply = await find(self._client, handles, command)
+            key = self._client.key(handle)
         if reply.idle_ms:
-            self._extend_to(handle, reply, sent_at)
+            self._extend_to(key, reply, sent_at)
         if reply.state <= 0:
             if reply.fields:  # its deadline has passed, but there it is: the script deletes it
-                self._client.call_soon(self._loads.none[False], (self._client.key(handle),))
+                self._client.call_soon(self._loads.none[False], (key,))
             if from_cookie:
                 self._reports.absent(handle, reply.state)
             else:
@@ -150,7 +152,7 @@ class Hashes:
 
     # --- The TTL ---
 
-    def _extend_to(self, handle: str, read: Read, sent_at: float) -> None:
+    def _extend_to(self, key: bytes, read: Read, sent_at: float) -> None:
         """
         Extend the TTL of what was read at *sent_at*, without waiting for the reply.
 
@@ -158,7 +160,6 @@ class Hashes:
         `shortened`), and an instant in the past would delete the session.
         """
         not_after = sent_at + min(self._client.timeout, read.idle_ms / 1000) / 2
-        key = self._client.key(handle)
         if not self._client.ride(SLIDE, key, (read.state,), not_after=not_after):
             self._events.counted.refreshes_dropped += 1
 
@@ -169,9 +170,8 @@ class Hashes:
         Another request may have read it before, and may extend its TTL now, by the old idle time.
         It does so within half a timeout (see `_extend_to`), so that after two of them it is over.
         """
-        look, keys = self._client.call_soon_if_open, (self._client.key(handle),)
-        later, loop = 2 * self._client.timeout, asyncio.get_running_loop()
-        loop.call_later(later, look, self._loads.none[False], keys)
+        look = partial(self._client.call_soon, self._loads.none[False], (self._client.key(handle),))
+        self._client.later(2 * self._client.timeout, look)
 
     def extend_soon(self, handles: tuple[str, ...]) -> None:
         """Extend the TTL, fire and forget, unless very many commands are queued already."""

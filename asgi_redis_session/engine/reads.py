@@ -2,7 +2,7 @@
 Reading a session without a script, at a fifth of what that costs Redis.
 
 HGETALL brings the fields, and the lane brings the server's time. What load.lua would decide is
-decided here, by the same rules. Extending the TTL takes a second command, for which nobody waits.
+decided here, by the same rules. Extending the TTL takes a second command, fire-and-forget.
 """
 
 from collections.abc import Sequence

@@ -20,7 +20,7 @@ class Background:
         """Run *work* on the running event loop. It reports its own errors."""
         loop = asyncio.get_running_loop()
         context = copy_context()
-        context.run(budget.current.set, None)  # nobody waits for it
+        context.run(budget.current.set, None)  # no caller waits for it
         task = loop.create_task(work, context=context)
         self._tasks[task] = loop
         task.add_done_callback(self._tasks.pop)

@@ -51,7 +51,7 @@ class Call:
 
 class Rider(NamedTuple):
     """
-    One command that nobody waits for; it travels in front of the calls.
+    One command without a caller (fire and forget); it travels in front of the calls.
 
     *not_after*: it is not sent after this instant, in event-loop time. *command*: what was packed.
     """

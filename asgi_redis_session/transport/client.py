@@ -7,7 +7,7 @@ redis-py's errors into `SessionUnavailable`. What the scripts mean is known to t
 """
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
@@ -151,10 +151,10 @@ class Client:
         reply.add_done_callback(partial(self._after_call_soon, route, retry))
         return True
 
-    def call_soon_if_open(self, script: Script[Any], keys: Sequence[bytes]) -> None:
-        """As `call_soon`, but open no connections again if they have been closed."""
-        if asyncio.get_running_loop() in self._routes:
-            self.call_soon(script, keys)
+    def later(self, seconds: float, action: Callable[[], object]) -> None:
+        """Call *action* after so many seconds, unless the connections were closed by then."""
+        loop = asyncio.get_running_loop()
+        loop.call_later(seconds, lambda: loop in self._routes and action())
 
     def ride(
         self,
@@ -165,7 +165,7 @@ class Client:
         not_after: float | None = None,
     ) -> bool:
         """
-        Send a command that nobody waits for, in front of those that wait already.
+        Send a command, fire-and-forget, in front of those that are queued already.
 
         Cheaper than `call_soon`, which else is the same. *not_after*: the instant, in event-loop
         time, after which it is not sent. Errors of a plain command are only counted.
@@ -315,7 +315,7 @@ class Client:
             self._after_failure(route, retry, error)
 
     def _after_failure(self, route: Route, retry: Retry, error: Any) -> None:
-        """What nobody waits for has failed: report that, or try again in the background."""
+        """A fire-and-forget command has failed: report that, or retry it in the background."""
         if isinstance(error, LaneBroken) and not isinstance(error, NodeUnknown):
             route.suspect_topology()
             self._outages.report(retry.lane, retry.script.name, error)

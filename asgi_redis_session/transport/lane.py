@@ -152,7 +152,7 @@ class Lane:
         return reply
 
     def submit_rider(self, rider: Rider) -> None:
-        """Queue a command that nobody waits for. If it fails, *on_failed* is called."""
+        """Queue a fire-and-forget command. If it fails, *on_failed* is called."""
         self._riders.append(rider)
         self._watch.start()
         if self._runner is None:

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -122,17 +123,24 @@ def test_a_users_suite_passes(
     (tmp_path / "test_app.py").write_text(SUITE.replace("MARK", parts.get("mark", "")))
     (tmp_path / "pytest.ini").write_text(INI + parts.get("ini", ""))
     plugins = ["-p", "no:xdist", "-p", "no:cacheprovider", *options]
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", *plugins],
+    done = run_pytest(tmp_path, session_redis_url, plugins)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "3 passed" in done.stdout
+
+
+def run_pytest(
+    folder: Path, redis_url: str, options: Sequence[str]
+) -> subprocess.CompletedProcess[str]:
+    """Run the suite in a folder, in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", *options],
         check=False,
-        cwd=tmp_path,
-        env={**os.environ, "SESSION_REDIS_URL": session_redis_url},
+        cwd=folder,
+        env={**os.environ, "SESSION_REDIS_URL": redis_url},
         capture_output=True,
         text=True,
         timeout=200,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "3 passed" in done.stdout
 
 
 def test_one_loop_for_all_tests(tmp_path: Path, session_redis_url: str) -> None:
@@ -145,13 +153,5 @@ def test_one_loop_for_all_tests(tmp_path: Path, session_redis_url: str) -> None:
     loops = LOOPS.replace("function", "session").format("auto")
     (tmp_path / "pytest.ini").write_text(f"{INI}{loops}asyncio_default_test_loop_scope = session\n")
     plugins = ["-p", "no:xdist", "-p", "no:cacheprovider", "-p", "no:anyio"]
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", *plugins],
-        check=False,
-        cwd=tmp_path,
-        env={**os.environ, "SESSION_REDIS_URL": session_redis_url},
-        capture_output=True,
-        text=True,
-        timeout=200,
-    )
+    done = run_pytest(tmp_path, session_redis_url, plugins)
     assert "100 passed" in done.stdout, done.stdout + done.stderr
