@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import Literal, NamedTuple, Self
 
 from .arguments import shown
-from .quiet import repr_without
+from .quiet import hiding
 
 __all__ = ["CookieChange", "CookiePolicy", "SentCookies", "cookie_pattern", "is_id"]
 
@@ -48,6 +48,7 @@ def _is_domain(text: str) -> bool:
     return bool(_DOMAIN.fullmatch(text)) and len(text) <= _DOMAIN_LENGTH and not is_address
 
 
+@hiding("session_id")
 class CookieChange(NamedTuple):
     """
     What the browser must be told: the id to send from now on, or None to forget its cookie.
@@ -59,10 +60,8 @@ class CookieChange(NamedTuple):
     max_age_ms: int | None = None
     is_new: bool = True
 
-    def __repr__(self) -> str:
-        return repr_without(self, "session_id")
 
-
+@hiding("session_id", "conflicting")
 class SentCookies(NamedTuple):
     """
     What a request says of its session.
@@ -74,9 +73,6 @@ class SentCookies(NamedTuple):
     session_id: str | None = None
     conflicting: tuple[str, ...] = ()
     is_former: bool = False
-
-    def __repr__(self) -> str:
-        return repr_without(self, "session_id", "conflicting")
 
 
 _NOTHING_SENT = SentCookies()

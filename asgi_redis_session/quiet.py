@@ -1,12 +1,23 @@
 """What `repr` shows of objects that hold ids or values: error reports show local variables."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
-__all__ = ["repr_without"]
+__all__ = ["hiding"]
+
+T = TypeVar("T", bound=type[tuple[Any, ...]])
 
 
-def repr_without(one: Any, *hidden: str) -> str:
-    """Return the `repr` of a named tuple, with `…` in place of the *hidden* fields."""
-    fields = zip(one._fields, one, strict=True)
-    shown = [f"{name}={'…' if name in hidden else repr(value)}" for name, value in fields]
-    return f"{type(one).__name__}({', '.join(shown)})"
+def hiding(*hidden: str) -> Callable[[T], T]:
+    """Give a named tuple a `repr` with `…` in place of these fields."""
+
+    def text_of(one: Any) -> str:
+        fields = zip(one._fields, one, strict=True)
+        shown = [f"{name}={'…' if name in hidden else repr(value)}" for name, value in fields]
+        return f"{type(one).__name__}({', '.join(shown)})"
+
+    def hide(kind: T) -> T:
+        kind.__repr__ = text_of  # type: ignore[method-assign]
+        return kind
+
+    return hide

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from ..cookie import cookie_pattern
 from ..engine.engine import Engine
-from ..quiet import repr_without
+from ..quiet import hiding
 
 __all__ = [
     "FastAPIRedisSDK",
@@ -45,6 +45,7 @@ _ID = re.compile(rb"[\w-]{16,256}", re.ASCII)
 _Headers = Iterable[tuple[bytes, bytes]]
 
 
+@hiding("session_id", "fields", "key")
 class Found(NamedTuple):
     """
     A session that can be taken over.
@@ -59,9 +60,6 @@ class Found(NamedTuple):
     lasts_ms: int = _400_DAYS_MS
     #: The key that is deleted afterwards.
     key: bytes | None = None
-
-    def __repr__(self) -> str:
-        return repr_without(self, "session_id", "fields", "key")
 
 
 class SignedCookies:

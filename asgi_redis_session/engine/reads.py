@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from ..quiet import repr_without
+from ..quiet import hiding
 from ..transport.plain import Plain
 from ..transport.scripts import Script
 from .scripts import CORRUPT, GONE, LOAD
@@ -24,6 +24,7 @@ _DIGITS = 14
 _NEVER = 10**_DIGITS
 
 
+@hiding("fields")
 class Read(NamedTuple):
     """
     What there is under a key. *state* is when the session expires, or a code of `scripts`.
@@ -35,9 +36,6 @@ class Read(NamedTuple):
     now_ms: int = 0
     fields: dict[bytes, bytes] = {}  # noqa: RUF012  (nobody changes it)
     idle_ms: int = 0
-
-    def __repr__(self) -> str:
-        return repr_without(self, "fields")
 
 
 def _as_read(_key: bytes, state: int, now_ms: int = 0, fields: Sequence[bytes] = ()) -> Read:

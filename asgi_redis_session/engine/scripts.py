@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from importlib.resources import files
 from typing import Any, NamedTuple, TypeVar
 
-from ..quiet import repr_without
+from ..quiet import hiding
 from ..transport.proof import PROVE
 from ..transport.scripts import Script
 
@@ -25,6 +25,7 @@ class State(NamedTuple):
     state: int
 
 
+@hiding("fields")
 class Loaded(NamedTuple):
     """load.lua: *state* is when the session expires; *fields* as HGETALL or HMGET answers."""
 
@@ -32,9 +33,6 @@ class Loaded(NamedTuple):
     state: int
     now_ms: int = 0
     fields: Sequence[Any] = ()
-
-    def __repr__(self) -> str:
-        return repr_without(self, "fields")
 
 
 class Began(NamedTuple):
@@ -55,6 +53,7 @@ class Saved(NamedTuple):
     deadline_ms: int = 0
 
 
+@hiding("digits")
 class Incremented(NamedTuple):
     """increment.lua: *digits* is the sum; None if the field holds no integer or would overflow."""
 
@@ -63,10 +62,8 @@ class Incremented(NamedTuple):
     now_ms: int = 0
     digits: bytes | None = None
 
-    def __repr__(self) -> str:
-        return repr_without(self, "digits")
 
-
+@hiding("raw")
 class Field(NamedTuple):
     """swap.lua, take_field.lua: *raw* is what the field holds, or held; None if it is not there."""
 
@@ -74,9 +71,6 @@ class Field(NamedTuple):
     state: int
     now_ms: int = 0
     raw: bytes | None = None
-
-    def __repr__(self) -> str:
-        return repr_without(self, "raw")
 
 
 class Ended(NamedTuple):
@@ -97,6 +91,7 @@ class Missing(NamedTuple):
     since: bytes | None = None
 
 
+@hiding("packed")
 class Taken(NamedTuple):
     """take.lua: *packed* is the session, for restore.lua."""
 
@@ -105,18 +100,13 @@ class Taken(NamedTuple):
     now_ms: int = 0
     packed: bytes = b""
 
-    def __repr__(self) -> str:
-        return repr_without(self, "packed")
 
-
+@hiding("raw")
 class Foreign(NamedTuple):
     """read_foreign.lua: *raw* is the session of another library; None if there is none."""
 
     key: bytes
     raw: bytes | None = None
-
-    def __repr__(self) -> str:
-        return repr_without(self, "raw")
 
 
 class Dropped(NamedTuple):

@@ -16,7 +16,7 @@ from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 from ..errors import DurabilityNotReached, SessionUnavailable
 from ..events import EndReason
 from ..options import Durability
-from ..quiet import repr_without
+from ..quiet import hiding
 from ..transport.budget import one_budget
 from ..transport.scripts import Script
 from ..transport.written import Written
@@ -33,6 +33,7 @@ R = TypeVar("R")
 _AGENT_LENGTH = 512
 
 
+@hiding("session_id")
 class Outcome(NamedTuple):
     """
     What a verb has made of a session.

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from redis.exceptions import ResponseError
 
-from ..quiet import repr_without
+from ..quiet import hiding
 from .barrier import Barrier
 from .plain import Plain
 from .proof import Proof
@@ -49,6 +49,7 @@ class Call:
             self.reply.set_result(reply)
 
 
+@hiding("packed")
 class Rider(NamedTuple):
     """
     One command without a caller (fire and forget); it travels in front of the calls.
@@ -60,9 +61,6 @@ class Rider(NamedTuple):
     key: bytes
     not_after: float
     command: "Script[Any] | Plain[Any]"
-
-    def __repr__(self) -> str:
-        return repr_without(self, "packed")
 
     def fits(self, reply: Any) -> bool:
         """Whether this may be its reply: an integer, or that of a script, which names the key."""
