@@ -9,6 +9,8 @@ import logging
 import re
 from collections.abc import Sequence
 
+from .once import first_time
+
 __all__ = ["Headers", "mark"]
 
 logger = logging.getLogger("asgi_redis_session")
@@ -32,10 +34,7 @@ _INVITES = re.compile(rb"\b(?:public|(?:s-maxage|max-age)=\"?0*[1-9])")
 _FORBIDS = re.compile(rb"\b(?:private|no-store)\b")
 _IS_OPEN = re.compile(rb"\b(?:public|s-maxage=\"?0*[1-9])")
 
-#: Each path is warned about once, and no more than so many.
-_MOST_WARNINGS = 100
 _PATH_LENGTH = 200
-_warned: set[str] = set()
 
 
 def mark(headers: Headers, path: str, cookies: Sequence[bytes]) -> None:
@@ -91,6 +90,5 @@ def _judge(said: bytes, path: str, *, has_cookie: bool) -> None:
 
 
 def _warn(path: str, sentence: str) -> None:
-    if path not in _warned and len(_warned) < _MOST_WARNINGS:
-        _warned.add(path)
+    if first_time("caches", path):
         logger.warning(sentence, path[:_PATH_LENGTH])

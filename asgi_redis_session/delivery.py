@@ -5,30 +5,26 @@ from collections.abc import Mapping
 from typing import Any
 
 from .cookie import CookiePolicy
+from .once import first_time
 
 __all__ = ["warn_if_lost"]
 
 logger = logging.getLogger("asgi_redis_session")
 
-#: What was warned about in this process: the name of a cookie, and what is wrong.
-_warned_of: set[tuple[str, str]] = set()
-
 
 def warn_if_lost(cookie: CookiePolicy, scope: Mapping[str, Any]) -> None:
     """Warn once of a cookie that this response sets, and that the next request will lack."""
-    if cookie.secure and scope.get("scheme") in ("http", "ws") and not _is_trustworthy(scope):
-        _warn_once(
-            cookie,
-            "secure",
+    over_http = cookie.secure and scope.get("scheme") in ("http", "ws")
+    if over_http and not _is_trustworthy(scope) and first_time("Secure", cookie.name):
+        logger.warning(
             "The session cookie %r is Secure, but this request came over plain HTTP: it will not "
             "be sent back. For development use CookiePolicy.for_development(). If a proxy ends "
             "TLS, let it send X-Forwarded-Proto, and the server trust it.",
             cookie.name,
         )
-    if cookie.path != "/" and not _covers(cookie.path, scope):
-        _warn_once(
-            cookie,
-            "path",
+    is_covered = cookie.path == "/" or _covers(cookie.path, scope)
+    if not is_covered and first_time("path", cookie.name):
+        logger.warning(
             "The session cookie %r has the path %r, which does not cover this request's own path: "
             "browsers will not send it back there. Give CookiePolicy(path=...) a path that all "
             "pages with a session have in common. If a proxy removes a prefix, set root_path.",
@@ -52,9 +48,3 @@ def _covers(path: str, scope: Mapping[str, Any]) -> bool:
     root: str = scope.get("root_path", "")
     prefix = path.rstrip("/") + "/"
     return any(each == path or each.startswith(prefix) for each in (own, root.rstrip("/") + own))
-
-
-def _warn_once(cookie: CookiePolicy, what: str, message: str, *arguments: str) -> None:
-    if (cookie.name, what) not in _warned_of:
-        _warned_of.add((cookie.name, what))
-        logger.warning(message, *arguments)

@@ -26,6 +26,7 @@ from .errors import (
     SessionUnavailable,
     SessionValueError,
 )
+from .once import first_time
 
 __all__ = [
     "ASGIApp",
@@ -350,14 +351,10 @@ class WebSocketExchange(Exchange):
         await self._send({"type": "websocket.close", "code": code, "reason": ""})
 
 
-_warned_of: set[str] = set()
-
-
 def warn_of_other(found: object, where: Literal["inside", "outside"]) -> None:
     """Say once per process that another middleware has its own session in the scope."""
     name = f"{type(found).__module__}.{type(found).__qualname__}"
-    if name not in _warned_of:
-        _warned_of.add(name)
+    if first_time("other middleware", name):
         logger.warning(
             "Another session middleware, %s of the one of asgi_redis_session, has put a %s into "
             "the scope. Each is left alone, and the app sees that of the inner one. Remove one of "

@@ -6,10 +6,8 @@ from typing import Any
 
 from redis.asyncio import Redis, RedisCluster
 
+from ..once import first_time
 from .pool import node_pool, private_pool
-
-#: Whether this process has been warned.
-_is_warned = False
 
 
 def unchecked(redis: Redis | RedisCluster) -> str | None:
@@ -29,9 +27,8 @@ def unchecked(redis: Redis | RedisCluster) -> str | None:
 
 def warn_once(redis: Redis | RedisCluster) -> None:
     """Warn, once per process, if TLS does not check all."""
-    global _is_warned  # noqa: PLW0603  (once per process is what it says)
-    if not _is_warned and (what := unchecked(redis)) is not None:
-        _is_warned = True
+    what = unchecked(redis)
+    if what is not None and first_time("TLS"):
         warnings.warn(
             f"TLS to Redis does not protect from somebody who pretends to be Redis: {what}. Give "
             "ssl_ca_certs=... instead. If your hosting service leaves no other way, say "

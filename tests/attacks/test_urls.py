@@ -6,7 +6,7 @@ import pytest
 
 from asgi_redis_session import SessionStore
 
-from ..support.internals import forget_tls_warning
+from ..support.internals import forget_warnings
 from .conftest import Cases
 
 pytestmark = pytest.mark.anywhere
@@ -121,7 +121,7 @@ async def test_tls_that_checks_nothing_is_known(
 ) -> None:
     """One warning per process, and a problem for the doctor, unless the store says so itself."""
     for url in INSECURE:
-        forget_tls_warning(monkeypatch)
+        forget_warnings(monkeypatch)
         with pytest.warns(UserWarning, match="not checked"):
             store = SessionStore.from_url(url, timeout=0.01)
         with warnings.catch_warnings():

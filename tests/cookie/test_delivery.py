@@ -6,13 +6,13 @@ import pytest
 
 from asgi_redis_session import CookiePolicy, SessionStore
 
-from ..support.internals import forget_lost_cookies
+from ..support.internals import forget_warnings
 from ..support.page import Page
 
 
 @pytest.fixture(autouse=True)
 def _forget(monkeypatch: pytest.MonkeyPatch) -> None:
-    forget_lost_cookies(monkeypatch)
+    forget_warnings(monkeypatch)
 
 
 async def warnings_of(

@@ -16,7 +16,7 @@ from starlette.testclient import TestClient
 from asgi_redis_session import SessionMiddleware
 from asgi_redis_session.testing import SessionKit
 
-from ..support.internals import forget_other_sessions
+from ..support.internals import forget_warnings
 from ..support.serving import serve
 from ..support.sessions import PLAIN
 
@@ -72,7 +72,7 @@ def test_a_mounted_apps_own_session_is_left_alone(
     sessions: SessionKit, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each keeps its data under its own cookie; one warning names both."""
-    forget_other_sessions(monkeypatch)
+    forget_warnings(monkeypatch)
 
     def page(request: StarletteRequest) -> Response:
         request.session["n"] = request.session.get("n", 0) + 1

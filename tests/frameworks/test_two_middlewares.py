@@ -16,7 +16,7 @@ from asgi_redis_session import CookiePolicy, SessionMiddleware
 from asgi_redis_session.dropin import SessionMiddleware as DropIn
 from asgi_redis_session.testing import SessionKit
 
-from ..support.internals import forget_other_sessions
+from ..support.internals import forget_warnings
 from ..support.sessions import PLAIN
 
 ADMIN = CookiePolicy(name="admin", secure=False)
@@ -103,7 +103,7 @@ def test_another_libraries_outside_is_left_alone(
     sessions: SessionKit, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its cookie gets nothing of ours, not even where ours is a dict; one warning names both."""
-    forget_other_sessions(monkeypatch)
+    forget_warnings(monkeypatch)
     theirs = Middleware(StarlettesMiddleware, secret_key="x" * 16, session_cookie="theirs")
     for ours in (
         Middleware(SessionMiddleware, store=sessions.store, cookie=ADMIN, autoload=True),

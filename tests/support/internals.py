@@ -7,13 +7,14 @@ them. A change inside the library changes this file and no test.
 
 import asyncio
 import weakref
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 import pytest
 import redis
 
-from asgi_redis_session import Session, SessionStore, delivery, exchange
+from asgi_redis_session import Session, SessionStore, once
 from asgi_redis_session.cookie import CookieChange
 from asgi_redis_session.engine import endings
 from asgi_redis_session.engine.engine import Engine
@@ -24,7 +25,7 @@ from asgi_redis_session.search import queries
 from asgi_redis_session.session import state_of
 from asgi_redis_session.store import engine_of
 from asgi_redis_session.testing import SessionKit
-from asgi_redis_session.transport import connection, lane, tls
+from asgi_redis_session.transport import connection, lane
 from asgi_redis_session.transport.background import Background
 from asgi_redis_session.transport.lane import Lane
 from asgi_redis_session.transport.scripts import Script
@@ -197,19 +198,9 @@ def never_look_for_a_master(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "_MASTER_CHECK", 60)
 
 
-def forget_tls_warning(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if this process had not been warned yet that TLS does not check all."""
-    monkeypatch.setattr(tls, "_is_warned", False)
-
-
-def forget_other_sessions(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if this process had not been warned yet of sessions of another middleware."""
-    monkeypatch.setattr(exchange, "_warned_of", set())
-
-
-def forget_lost_cookies(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if this process had not been warned yet of cookies that don't come back."""
-    monkeypatch.setattr(delivery, "_warned_of", set())
+def forget_warnings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if this process had not warned of anything yet."""
+    monkeypatch.setattr(once, "_said", defaultdict(set))
 
 
 class _NoBackground(Background):
