@@ -99,6 +99,12 @@ class Field:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r})"
 
+    def __eq__(self, value: object) -> Filter:  # type: ignore[override]
+        return self._is(value)
+
+    def __ne__(self, value: object) -> Filter:  # type: ignore[override]
+        return ~self._is(value)
+
     def __hash__(self) -> int:
         return hash((type(self), self.name))
 
@@ -132,6 +138,9 @@ class Field:
             return None
         return SEPARATOR.join(self._tags(raw, value)).encode() or None
 
+    def _is(self, value: object) -> Filter:
+        raise NotImplementedError
+
     def _accepts(self, value: Any) -> bool:
         raise NotImplementedError
 
@@ -154,13 +163,8 @@ class Tag(Field):
     kind = ("TAG", "SEPARATOR", SEPARATOR, "CASESENSITIVE")
     takes = "a str, int, float, bool or None, or a list of these"
 
-    __hash__ = Field.__hash__
-
-    def __eq__(self, value: object) -> Filter:  # type: ignore[override]
+    def _is(self, value: object) -> Filter:
         return self._has((value,), "==", value)
-
-    def __ne__(self, value: object) -> Filter:  # type: ignore[override]
-        return ~(self == value)
 
     def in_(self, values: Iterable[Any]) -> Filter:
         """Match sessions that have one of these values, of which there may be 1,000."""
@@ -211,14 +215,9 @@ class Num(Field):
     takes = "an int of less than 2^53, a float, or None"
     largest = _LARGEST_EXACT
 
-    __hash__ = Field.__hash__
-
-    def __eq__(self, value: object) -> Filter:  # type: ignore[override]
+    def _is(self, value: object) -> Filter:
         number = self._number(value)
         return Within(self, ((number, number),), "==", (value,))
-
-    def __ne__(self, value: object) -> Filter:  # type: ignore[override]
-        return ~(self == value)
 
     def __lt__(self, value: object) -> Filter:
         return Within(self, (("-inf", f"({self._number(value)}"),), "<", (value,))
@@ -283,13 +282,8 @@ class Text(Field):
     kind = ("TAG", "SEPARATOR", SEPARATOR, "CASESENSITIVE")
     takes = "a str or None"
 
-    __hash__ = Field.__hash__
-
-    def __eq__(self, value: object) -> Filter:  # type: ignore[override]
+    def _is(self, value: object) -> Filter:
         return Has(self, (self._words(value),), "==", (value,))
-
-    def __ne__(self, value: object) -> Filter:  # type: ignore[override]
-        return ~(self == value)
 
     def contains_any(self, texts: Iterable[str]) -> Filter:
         """Match sessions whose text has all words of at least one of these texts."""

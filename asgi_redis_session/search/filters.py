@@ -46,10 +46,10 @@ class Filter:
         raise NotImplementedError
 
     def __and__(self, other: object) -> "Filter":
-        return _combined(_And, self, other)
+        return _combined("&", self, other)
 
     def __or__(self, other: object) -> "Filter":
-        return _combined(_Or, self, other)
+        return _combined("|", self, other)
 
     def __invert__(self) -> "Filter":
         return self.part if isinstance(self, _Not) else _Not(self)
@@ -122,25 +122,18 @@ def _end(end: str, query: Query) -> str:
 
 
 @dataclass(frozen=True, slots=True, repr=False, eq=False)
-class _And(Filter):
+class _Combined(Filter):
+    """Filters joined by *operator*: `&`, or `|`."""
+
+    operator: str
     parts: tuple[Filter, ...]
 
     def text(self, query: Query) -> str:
-        return f"({' '.join(part.text(query) for part in self.parts)})"
+        between = " " if self.operator == "&" else "|"
+        return f"({between.join(part.text(query) for part in self.parts)})"
 
     def __repr__(self) -> str:
-        return " & ".join(f"({part!r})" for part in self.parts)
-
-
-@dataclass(frozen=True, slots=True, repr=False, eq=False)
-class _Or(Filter):
-    parts: tuple[Filter, ...]
-
-    def text(self, query: Query) -> str:
-        return f"({'|'.join(part.text(query) for part in self.parts)})"
-
-    def __repr__(self) -> str:
-        return " | ".join(f"({part!r})" for part in self.parts)
+        return f" {self.operator} ".join(f"({part!r})" for part in self.parts)
 
 
 @dataclass(frozen=True, slots=True, repr=False, eq=False)
@@ -154,12 +147,17 @@ class _Not(Filter):
         return f"~({self.part!r})"
 
 
-def _combined(kind: type[_And] | type[_Or], left: Filter, right: object) -> Filter:
+def _combined(operator: str, left: Filter, right: object) -> Filter:
     """Combine two filters. A chain of any length stays flat, so that nothing recurses into it."""
     if not isinstance(right, Filter):
         raise TypeError(
             f"A filter can't be combined with {type(right).__name__}. Put each comparison in "
             'parentheses, as in (Tag("tenant") == "acme") & (Num("total") > 9).'
         )
-    parts = [part.parts if isinstance(part, kind) else (part,) for part in (left, right)]
-    return kind(tuple(part for group in parts for part in group))
+    parts: list[Filter] = []
+    for each in (left, right):
+        if isinstance(each, _Combined) and each.operator == operator:
+            parts += each.parts
+        else:
+            parts.append(each)
+    return _Combined(operator, tuple(parts))
