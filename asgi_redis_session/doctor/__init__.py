@@ -16,7 +16,7 @@ from ..engine.engine import Engine
 from ..transport.failures import LaneBroken
 from ..transport.route import Server
 from ..transport.tls import unchecked
-from .checks import CHECKS, Verdict, judge_client, judge_sentinel, judge_tls
+from .checks import CHECKS, Verdict, judge_client, judge_sentinel, judge_tls, problem
 from .facts import ask_sentinels, ask_server, client_options
 from .report import CheckReport, Finding, Level
 from .trial import try_out
@@ -81,7 +81,7 @@ def _unreached(server: str, reason: str) -> Finding:
         f"It can't be reached: {reason.rstrip('.')}. Check its state, the address, the "
         "database, the credentials and the network."
     )
-    return _finding("reach", Verdict("problem", message), server)
+    return _finding("reach", problem(message), server)
 
 
 def _finding(name: str, verdict: Verdict, server: str | None = None) -> Finding:

@@ -27,16 +27,29 @@ class Verdict(NamedTuple):
     message: str
 
 
+def problem(message: str) -> Verdict:
+    """Sessions fail or get lost."""
+    return Verdict("problem", message)
+
+
+def advice(message: str) -> Verdict:
+    """It works, but could be better."""
+    return Verdict("advice", message)
+
+
+def ok(message: str) -> Verdict:
+    """Nothing has to be done."""
+    return Verdict("ok", message)
+
+
 def _role(facts: Facts) -> Iterator[Verdict]:
     if facts.info.get("role") == "slave":
-        yield Verdict(
-            "problem",
-            "It is a replica, so it refuses writes. Connect to the master, or use Sentinel.",
+        yield problem(
+            "It is a replica, so it refuses writes. Connect to the master, or use Sentinel."
         )
     if facts.number("cluster_enabled") and not facts.is_node:
-        yield Verdict(
-            "problem",
-            "It is a node of a Cluster and has only some of the sessions: use redis+cluster://.",
+        yield problem(
+            "It is a node of a Cluster and has only some of the sessions: use redis+cluster://."
         )
 
 
@@ -46,14 +59,13 @@ def _version(facts: Facts) -> Iterator[Verdict]:
         return
     version = tuple(int(part) for part in str(reported).split(".")[:2])
     if version < _OLDEST:
-        yield Verdict("problem", f"Redis {reported} is too old. Use 6.2 or newer.")
+        yield problem(f"Redis {reported} is too old. Use 6.2 or newer.")
     elif version < _RECOMMENDED:
-        yield Verdict(
-            "advice",
-            f"Redis {reported} works. Use 7.2 or newer if writes should wait for the disk.",
+        yield advice(
+            f"Redis {reported} works. Use 7.2 or newer if writes should wait for the disk."
         )
     else:
-        yield Verdict("ok", f"Redis {reported}.")
+        yield ok(f"Redis {reported}.")
 
 
 def _persistence(facts: Facts) -> Iterator[Verdict]:
@@ -61,22 +73,18 @@ def _persistence(facts: Facts) -> Iterator[Verdict]:
         return
     for name, what in (("rdb_last_bgsave_status", "snapshot"), ("aof_last_write_status", "AOF")):
         if facts.info.get(name, "ok") != "ok":
-            yield Verdict(
-                "problem",
-                f"The last {what} failed, so Redis may refuse writes. Look at its disk and log.",
+            yield problem(
+                f"The last {what} failed, so Redis may refuse writes. Look at its disk and log."
             )
     if facts.number("aof_enabled"):
-        yield Verdict(
-            "ok", f"AOF is on (appendfsync {facts.settings.get('appendfsync', 'unknown')})."
-        )
+        yield ok(f"AOF is on (appendfsync {facts.settings.get('appendfsync', 'unknown')}).")
         return
     if any(level.fsync for level in facts.concerns):
-        yield Verdict("problem", "Durability(fsync=True) can't be reached: set `appendonly yes`.")
+        yield problem("Durability(fsync=True) can't be reached: set `appendonly yes`.")
     snapshots = "are the only copy on disk" if facts.settings.get("save") else "may be off as well"
-    yield Verdict(
-        "advice",
+    yield advice(
         f"AOF is off and snapshots {snapshots}: a restart loses sessions and brings back sessions "
-        "that had ended. Set `appendonly yes`.",
+        "that had ended. Set `appendonly yes`."
     )
 
 
@@ -86,18 +94,16 @@ def _replicas(facts: Facts) -> Iterator[Verdict]:
     wanted = max((level.replicas for level in facts.concerns), default=0)
     connected = facts.number("connected_slaves")
     if connected < wanted:
-        yield Verdict(
-            "problem",
+        yield problem(
             f"Durability(replicas={wanted}) can't be reached: {connected} are connected. Connect "
-            "more replicas, or ask for fewer.",
+            "more replicas, or ask for fewer."
         )
     else:
-        yield Verdict("ok", f"Connected replicas: {connected}.")
+        yield ok(f"Connected replicas: {connected}.")
     if connected and facts.settings.get("min-replicas-to-write") == "0":
-        yield Verdict(
-            "advice",
+        yield advice(
             "A master that is cut off still accepts writes, which a failover then loses. Set "
-            "`min-replicas-to-write 1` and `min-replicas-max-lag 10`.",
+            "`min-replicas-to-write 1` and `min-replicas-max-lag 10`."
         )
 
 
@@ -106,7 +112,7 @@ def _eviction(facts: Facts) -> Iterator[Verdict]:
     if policy is None:
         return
     if policy == "noeviction":
-        yield Verdict("ok", "maxmemory-policy is noeviction.")
+        yield ok("maxmemory-policy is noeviction.")
         return
     yield Verdict(
         "problem" if facts.number("maxmemory") else "advice",
@@ -118,20 +124,19 @@ def _eviction(facts: Facts) -> Iterator[Verdict]:
 def _permissions(facts: Facts) -> Iterator[Verdict]:
     if facts.missing:
         allow = " ".join(f"+{name.lower()}" for name in facts.missing)
-        yield Verdict(
-            "problem",
+        yield problem(
             f"The store's user may not run {', '.join(facts.missing)} on the store's keys. Allow "
-            f"it by `ACL SETUSER … {allow}`, and include the prefix in its key patterns.",
+            f"it by `ACL SETUSER … {allow}`, and include the prefix in its key patterns."
         )
     else:
-        yield Verdict("ok", "The store's user may run every command that the store needs.")
+        yield ok("The store's user may run every command that the store needs.")
 
 
 def _search(facts: Facts) -> Iterator[Verdict]:
     if facts.search:
-        yield Verdict("ok", "Redis Search is available.")
+        yield ok("Redis Search is available.")
     elif facts.search is not None:
-        yield Verdict("ok", "Redis Search is not available. Only SessionStore(index=...) needs it.")
+        yield ok("Redis Search is not available. Only SessionStore(index=...) needs it.")
 
 
 def _clock(facts: Facts) -> Iterator[Verdict]:
@@ -139,12 +144,11 @@ def _clock(facts: Facts) -> Iterator[Verdict]:
         return
     difference = f"Its clock differs by {abs(facts.offset):.1f} s from this machine's."
     if abs(facts.offset) <= _CLOCK:
-        yield Verdict("ok", difference)
+        yield ok(difference)
     else:
-        yield Verdict(
-            "advice",
+        yield advice(
             f"{difference} Use NTP: sessions depend on the clock of their server alone, so a "
-            "server that takes over must have the same time.",
+            "server that takes over must have the same time."
         )
 
 
@@ -152,10 +156,9 @@ def _memory(facts: Facts) -> Iterator[Verdict]:
     settings = facts.settings
     limit = settings.get("hash-max-listpack-value") or settings.get("hash-max-ziplist-value")
     if limit is not None and int(limit) < _LISTPACK_VALUE:
-        yield Verdict(
-            "advice",
+        yield advice(
             f"A session with a value of more than {limit} bytes, such as a user agent, takes twice "
-            f"the memory. Set `hash-max-listpack-value {_LISTPACK_VALUE}` or more.",
+            f"the memory. Set `hash-max-listpack-value {_LISTPACK_VALUE}` or more."
         )
 
 
@@ -164,22 +167,19 @@ def _cluster(facts: Facts) -> Iterator[Verdict]:
     if state is None:
         return
     if state != "ok":
-        yield Verdict(
-            "problem",
+        yield problem(
             f"cluster_state is {state}: {facts.info.get('cluster_slots_ok')} of 16384 slots are "
-            "served. Look for the failed masters in CLUSTER NODES.",
+            "served. Look for the failed masters in CLUSTER NODES."
         )
     else:
-        yield Verdict("ok", "All slots are served.")
+        yield ok("All slots are served.")
     if not facts.number("connected_slaves"):
-        yield Verdict(
-            "advice",
-            "It has no replica, so its sessions are unavailable while it is down. Add a replica.",
+        yield advice(
+            "It has no replica, so its sessions are unavailable while it is down. Add a replica."
         )
     if facts.settings.get("cluster-require-full-coverage") == "yes":
-        yield Verdict(
-            "advice",
-            "While a master is down, all refuse commands. Set `cluster-require-full-coverage no`.",
+        yield advice(
+            "While a master is down, all refuse commands. Set `cluster-require-full-coverage no`."
         )
 
 
@@ -226,11 +226,10 @@ def judge_client(options: Mapping[str, Any]) -> Verdict:
     if getattr(options.get("maint_notifications_config"), "enabled", False):
         unsafe.append("maintenance notifications, which may let a reply reach the wrong caller")
     if not unsafe:
-        return Verdict("ok", "The client that was passed in is safe.")
-    return Verdict(
-        "advice",
+        return ok("The client that was passed in is safe.")
+    return advice(
         f"The client that was passed in has {'; '.join(unsafe)}. The store's own connections "
-        "don't, but don't use that client for sessions yourself.",
+        "don't, but don't use that client for sessions yourself."
     )
 
 
@@ -239,11 +238,10 @@ def judge_tls(what: str | None, *, is_known: bool) -> Verdict | None:
     if what is None:
         return None
     if is_known:
-        return Verdict("ok", f"By TLS, {what}, as SessionStore(insecure_tls=True) says.")
-    return Verdict(
-        "problem",
+        return ok(f"By TLS, {what}, as SessionStore(insecure_tls=True) says.")
+    return problem(
         f"By TLS, {what}, so somebody else may pretend to be Redis. Give ssl_ca_certs=..., or say "
-        "SessionStore(insecure_tls=True).",
+        "SessionStore(insecure_tls=True)."
     )
 
 
@@ -251,8 +249,7 @@ def judge_sentinel(sentinel: Sentinel) -> Verdict:
     """Judge whether the Sentinels could agree on a failover."""
     answer = sentinel.answer.rstrip(".")
     if sentinel.is_error:
-        return Verdict(
-            "problem",
-            f"A failover may not happen ({answer}). Start enough Sentinels to reach the quorum.",
+        return problem(
+            f"A failover may not happen ({answer}). Start enough Sentinels to reach the quorum."
         )
-    return Verdict("ok", f"{answer}.")
+    return ok(f"{answer}.")

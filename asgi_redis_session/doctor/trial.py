@@ -11,7 +11,7 @@ from ..engine.engine import Engine
 from ..engine.record import Changes, Span
 from ..errors import DurabilityNotReached, SessionUnavailable
 from ..transport.route import Server
-from .checks import Verdict
+from .checks import Verdict, ok, problem
 
 #: It has no user, and lives this long (ms) should it not be ended.
 _LIVES = Span(10_000, None)
@@ -22,10 +22,10 @@ async def try_out(engine: Engine, server: Server) -> Verdict:
     try:
         shortfall = await _live(engine, server)
     except SessionUnavailable as error:
-        return Verdict("problem", f"A session could not be written, read and ended: {error}")
+        return problem(f"A session could not be written, read and ended: {error}")
     if shortfall is not None:
-        return Verdict("problem", f"A session was written, but: {shortfall}")
-    return Verdict("ok", "A session was written, read and ended.")
+        return problem(f"A session was written, but: {shortfall}")
+    return ok("A session was written, read and ended.")
 
 
 async def _live(engine: Engine, server: Server) -> DurabilityNotReached | None:
