@@ -146,7 +146,7 @@ async def commit(state: SessionState, durability: Durability | None = None) -> N
         state.is_marked = False
         if state.is_emptied(changes):
             state.withdraw_login()
-            await _end(state, durability)
+            await _end(state, state.handles(), durability=durability)
         elif changes and state.is_straggler and not changes.is_login:
             state.drop_straggler()
         elif changes and (state.phase is STORED or changes.fields or changes.login):
@@ -211,11 +211,12 @@ async def logout(state: SessionState) -> None:
     """End the session."""
     async with state.turn:
         if state.conflicting and not state.record:
-            await _end_conflicting(state)
+            # Nobody knows which of them is the browser's own.
+            await _end(state, *[state.engine.ids.handles(each) for each in state.conflicting])
         elif state.is_absent():
             state.adopt(None)
         else:
-            await _end(state, None)
+            await _end(state, state.handles())
 
 
 async def still_valid(state: SessionState) -> bool:
@@ -292,32 +293,19 @@ async def _identify(
     )
 
 
-async def _end(state: SessionState, durability: Durability | None) -> None:
-    ending = await verbs.end_session(
-        state.engine,
-        state.handles(),
-        reason="logout",
-        concern=durability or state.engine.end_durability,
-    )
-    # A browser that sent an id which Redis does not know may hold a newer cookie by now.
-    is_known = ending.existed and state.had_cookie
-    state.cookie_change = CookieChange(None) if is_known else None
-    state.adopt(None, Ended(Absence("logged_out")))
-    state.raise_shortfall(ending.shortfall)
-
-
-async def _end_conflicting(state: SessionState) -> None:
-    """End every session that the browser has sent: nobody knows which one is its own."""
-    engine, shortfall = state.engine, None
-    for session_id in state.conflicting:
+async def _end(
+    state: SessionState, *sessions: tuple[str, ...], durability: Durability | None = None
+) -> None:
+    """End these sessions: the request's own, or all of which the browser has sent the ids."""
+    engine, shortfall, is_known = state.engine, None, len(sessions) > 1
+    for handles in sessions:
         ending = await verbs.end_session(
-            engine,
-            engine.ids.handles(session_id),
-            reason="logout",
-            concern=engine.end_durability,
+            engine, handles, reason="logout", concern=durability or engine.end_durability
         )
         shortfall = ending.shortfall or shortfall
-    state.cookie_change = CookieChange(None)
+        # A browser that sent an id which Redis does not know may hold a newer cookie by now.
+        is_known = is_known or (ending.existed and state.had_cookie)
+    state.cookie_change = CookieChange(None) if is_known else None
     state.adopt(None, Ended(Absence("logged_out")))
     state.raise_shortfall(shortfall)
 

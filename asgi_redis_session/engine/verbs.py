@@ -47,9 +47,6 @@ class Outcome(NamedTuple):
     shortfall: DurabilityNotReached | None = None
     is_fresh: bool = False
 
-    def __repr__(self) -> str:
-        return repr_without(self, "session_id")
-
 
 class Ending(NamedTuple):
     """Whether there was a session to end."""
@@ -80,7 +77,7 @@ async def create(
     """Create an anonymous session that lives as long as *span* says."""
     while True:
         session_id, handle = engine.ids.new()
-        # 1. create.lua under a new key. If there is a session under it, draw another id.
+        # 1. create.lua under a new key. TAKEN: there is a session under it, so draw another id.
         reply, shortfall = await engine.hashes.create(handle, changes, span, concern)
         if reply.state != TAKEN:
             break
@@ -106,19 +103,19 @@ async def begin_again(
 async def save(
     engine: Engine, record: Record, changes: Changes, *, extend: bool, concern: Durability | None
 ) -> Outcome:
-    """Write changes, if the session still exists."""
+    """Write changes, if the session still exists; if not, they are dropped."""
     hashes, write, keys = engine.hashes, engine.client.write, (engine.client.key(record.handle),)
     arguments = None if extend else hashes.commit_args(record, changes)
     if arguments is not None:
-        # 1. commit.lua, for a session that is as it was loaded.
+        # 1. commit.lua, which takes half as long: compare what was loaded, then HSET.
         written, shortfall = await write(scripts.COMMIT, keys, arguments, concern=concern)
         if written.state != CHANGED:
             engine.events.counted.commits += 1
             return Outcome(record, None, shortfall)
-    # 2. save.lua, for one that is not, or that takes more than a few new values.
+    # 2. save.lua, if that was CHANGED, or is not enough: look whether it exists, then write.
     arguments = hashes.save_args(record, changes, extend=extend)
     reply, shortfall = await write(scripts.SAVE, keys, arguments, concern=concern)
-    if reply.state <= 0:
+    if reply.state <= 0:  # GONE: revoked meanwhile, for instance. The caller raises `SessionGone`
         engine.reports.gone(record.handle, reply.state, record.metadata.user_id)
         return Outcome(None)
     engine.events.counted.commits += 1
@@ -290,7 +287,7 @@ async def end_session(
     """
     shortfall = None
     for handle in handles:
-        # 1. end.lua.
+        # 1. end.lua: delete the hash, and leave a tombstone that says why.
         user_id, missed, _ = await delete(
             engine, handle, reason, concern=concern, own_connection=own_connection
         )

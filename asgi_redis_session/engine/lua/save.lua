@@ -1,4 +1,5 @@
--- Write what a request changed, if the session still exists. With a second key, move it there.
+-- Write what a request changed, if the session still exists. With a second key, move it there. Most commits need less,
+-- and are made by commit.lua.
 -- KEYS: session[, its new key, the session's tombstone].
 -- ARGV: the store's idle, whether to extend the TTL (1 or 0), a shorter idle or '', an earlier deadline or '',
 -- how many of the next ARGV are names and values, those, then names to remove.
