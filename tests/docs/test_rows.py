@@ -1,4 +1,4 @@
-"""Every row of docs/outcomes.md and docs/verbs.md names the tests that show it."""
+"""Every row of outcomes.md, verbs.md and SECURITY.md names the tests that show it."""
 
 import ast
 import re
@@ -13,7 +13,7 @@ from ..support.documents import ROOT
 pytestmark = pytest.mark.anywhere
 
 #: How many rows and "Tests:" lines each page has: a table that is no longer read shows here.
-PAGES = {"docs/outcomes.md": 37, "docs/security.md": 17, "docs/verbs.md": 102}
+PAGES = {"SECURITY.md": 9, "docs/outcomes.md": 37, "docs/security.md": 17, "docs/verbs.md": 102}
 #: A test by its name, or by its path below tests/ if several have that name.
 NAMED = re.compile(r"`(?:([\w/]+\.py)::)?(test_\w+)`")
 
