@@ -35,8 +35,9 @@ class SessionEvent:
 
     *name*: what happened. `created`, `logged_in`, `renewed`, `ended`; `gone` (a commit found that
     its session had ended); `unknown_id` (a well-formed cookie that Redis does not know);
-    `conflict` (two different session cookies in one request); `corrupt` (a session that can't be
-    read); `unavailable` (Redis did not answer, or refused).
+    `conflict` (two different session cookies in one request); `corrupt` (a session, or something in
+    a user's list or the search index, that can't be read); `unavailable` (Redis did not answer, or
+    refused).
     *user_id*: whose session it is, where that is known.
     *reason*: why it ended. `logout`; `revoked` (from outside); `limit` (the user logged in
     elsewhere, and had as many sessions as allowed); `replaced` (another user logged in on it);
@@ -63,6 +64,7 @@ class Stats:
     refused: int = 0
     commits: int = 0
     gone: int = 0
+    corrupt: int = 0
     errors: int = 0
     batches: int = 0
     commands: int = 0

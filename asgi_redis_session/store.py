@@ -203,8 +203,9 @@ class SessionStore:
         Check the deployment, for a start-up log, an alert, or `asgi-redis-session doctor`.
 
         It looks at version, persistence, eviction, replicas, permissions, Search and its index, the
-        clock, Cluster and Sentinels, and the client that was handed in. It takes at most *timeout*
-        for each server, and raises nothing for what it finds.
+        clock, Cluster and Sentinels, and the client that was handed in. It reads a sample of at
+        most 100 sessions and 100 users' lists, to see whether another program writes to them. It
+        takes at most *timeout* for each server, and raises nothing for what it finds.
 
         *write*: also write, read and end a session on each server, as a request does. It has no
         user, and lives for ten seconds at most. That finds full memory, or a write concern that is

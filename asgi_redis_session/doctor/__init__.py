@@ -3,7 +3,7 @@ The doctor: `await store.check()` looks at the deployment and reports what it fi
 
 It looks at each server that holds sessions, with the permissions of the store's user, and reports
 what it had no permission to see. It writes one key, under the store's prefix, and deletes it.
-`facts` asks, `checks` judges, `trial` lets a session live and end.
+`facts` asks, `contents` reads a sample, `checks` judges, `trial` lets a session live and end.
 """
 
 import asyncio
@@ -16,7 +16,15 @@ from ..engine.engine import Engine
 from ..transport.failures import LaneBroken
 from ..transport.route import Server
 from ..transport.tls import unchecked
-from .checks import CHECKS, Verdict, judge_client, judge_sentinel, judge_tls, problem
+from .checks import (
+    CHECKS,
+    Verdict,
+    judge_client,
+    judge_counted,
+    judge_sentinel,
+    judge_tls,
+    problem,
+)
 from .facts import ask_sentinels, ask_server, client_options
 from .report import CheckReport, Finding, Level
 from .trial import try_out
@@ -44,6 +52,8 @@ async def examine(
         findings.append(_finding("client", judge_client(client_options(client.redis))))
     if (verdict := judge_tls(unchecked(client.redis), is_known=insecure_tls)) is not None:
         findings.append(_finding("tls", verdict))
+    if (verdict := judge_counted(engine.events.counted.corrupt)) is not None:
+        findings.append(_finding("contents", verdict))
     try:
         servers = await client.servers()
     except LaneBroken as error:

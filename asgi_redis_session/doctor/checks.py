@@ -183,6 +183,23 @@ def _cluster(facts: Facts) -> Iterator[Verdict]:
         )
 
 
+def _contents(facts: Facts) -> Iterator[Verdict]:
+    sample = facts.sample
+    if sample is None:
+        return
+    looked_at = f"{sample.sessions} sessions and {sample.lists} users' lists"
+    if not sample.bad_sessions and not sample.bad_lists:
+        yield ok(f"All of a sample of {looked_at} can be read.")
+        return
+    bad = [f"{sample.bad_lists} lists"] if sample.bad_lists else []
+    if sample.bad_sessions:
+        bad.append(f"{len(sample.bad_sessions)} sessions, such as {sample.bad_sessions[0]},")
+    yield problem(
+        f"In a sample of {looked_at}, {' and '.join(bad)} hold what this version does not write. "
+        "Find out which other program, or which later version, writes to the keys of the prefix.",
+    )
+
+
 def _unseen(facts: Facts) -> Iterator[Verdict]:
     rules = {"CONFIG GET": "config|get", "CLUSTER INFO": "cluster|info"}
     for command in dict.fromkeys(facts.unseen):
@@ -211,6 +228,7 @@ CHECKS = (
     Check("clock", _clock),
     Check("memory", _memory),
     Check("cluster", _cluster),
+    Check("contents", _contents),
     Check("unseen", _unseen),
 )
 
@@ -230,6 +248,17 @@ def judge_client(options: Mapping[str, Any]) -> Verdict:
     return advice(
         f"The client that was passed in has {'; '.join(unsafe)}. The store's own connections "
         "don't, but don't use that client for sessions yourself."
+    )
+
+
+def judge_counted(times: int) -> Verdict | None:
+    """Judge how often this process could not read what Redis holds; None if it always could."""
+    if not times:
+        return None
+    return advice(
+        f"This process has passed over what it could not read, {times} times since the store was "
+        "made. The log and the event `corrupt` say what it was: find out which other program, or "
+        "which later version, writes to the keys of the prefix.",
     )
 
 

@@ -18,6 +18,7 @@ from ..options import Durability
 from ..transport.client import Client
 from ..transport.pool import address_in, private_pool
 from ..transport.route import Server
+from .contents import Sample, take_sample
 
 #: Settings that INFO does not contain.
 _SETTINGS = (
@@ -90,6 +91,8 @@ class Facts:
     search: bool | None = None
     #: Commands that the store needs and its user may not run.
     missing: Sequence[str] = ()
+    #: What it holds, as far as a sample shows; None if that may not be looked at.
+    sample: Sample | None = None
     #: Commands that only the doctor needs and the store's user may not run.
     unseen: list[str] = field(default_factory=list)
 
@@ -116,6 +119,9 @@ async def ask_server(
         facts.offset = seconds + micros / 1e6 - (before + time.time()) / 2
     facts.search = await _has_search(facts, redis)
     facts.missing = await _missing(redis, server, client, concerns)
+    facts.sample = await take_sample(redis, client.key(""))
+    if facts.sample is None:
+        facts.unseen.append("SCAN")
     return facts
 
 

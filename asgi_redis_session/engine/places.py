@@ -16,7 +16,7 @@ from ..options import Durability
 from ..transport.client import Client
 from ..transport.written import Written
 from . import scripts
-from .ids import check_user_id
+from .ids import check_user_id, is_handle
 from .record import Record
 from .reports import Reports
 from .scripts import Confirmed
@@ -40,6 +40,11 @@ class Place(NamedTuple):
         """When it was reserved, by the clock of Redis."""
         score = abs(float(self.score))
         return int(score) if score < _LAST else 0  # else another program has written it
+
+    @property
+    def is_possible(self) -> bool:
+        """Whether this library may have written it: a handle, and a time of login."""
+        return is_handle(self.handle) and abs(float(self.score)) < _LAST
 
     @property
     def is_confirmed(self) -> bool:
@@ -88,7 +93,7 @@ class Places:
         arguments = (handle, limit, when_full, lifetime_ms or _CENTURY_MS, *replaced)
         reply = await self._client.call(scripts.PLACE_RESERVE, (key,), arguments)
         self._report(reply.was_foreign)
-        return Reservation(bool(reply.is_granted), int(reply.now_ms), _places(reply.victims))
+        return Reservation(bool(reply.is_granted), int(reply.now_ms), self._seen(reply.victims))
 
     async def move(self, key: bytes, record: Record, handle: str) -> int:
         """Reserve a place under a new handle for a session; returns its login time."""
@@ -177,7 +182,7 @@ class Places:
             scripts.PLACE_FIND, (key,), (handle,), idempotent=True, own_connection=True
         )
         self._report(reply.was_foreign)
-        return _places(reply.place)
+        return self._seen(reply.place)
 
     async def _page(
         self, key: bytes, which: str, offset: int | str, limit: int, *spared: str
@@ -190,17 +195,19 @@ class Places:
             own_connection=True,
         )
         self._report(reply.was_foreign)
-        return int(reply.now_ms), _places(reply.places)
+        return int(reply.now_ms), self._seen(reply.places)
 
     def _report(self, was_foreign: int) -> None:
         if was_foreign:
             self._reports.garbage()
 
-
-def _places(pairs: Sequence[bytes]) -> list[Place]:
-    parts = iter(pairs)
-    # What is no handle, because another program has written it, is a place without a session.
-    return [
-        Place(handle.decode(errors="surrogateescape"), score)
-        for handle, score in zip(parts, parts, strict=True)
-    ]
+    def _seen(self, pairs: Sequence[bytes]) -> list[Place]:
+        parts = iter(pairs)
+        # What is no handle, because another program has written it, is a place without a session.
+        places = [
+            Place(handle.decode(errors="surrogateescape"), score)
+            for handle, score in zip(parts, parts, strict=True)
+        ]
+        if any(is_handle(place.handle) and not place.is_possible for place in places):
+            self._reports.misdated()
+        return places

@@ -48,10 +48,10 @@ WHOLE: Script[Read] = Script(LOAD.name, LOAD.text, _as_read)
 
 def reading(store_idle_ms: int) -> Plain[Read]:
     """Return the command that reads a session, in a store with this idle time."""
-    return Plain(LOAD.name, READ_ALL, partial(_judge, store_idle_ms))
+    return Plain(LOAD.name, READ_ALL, partial(judge, store_idle_ms))
 
 
-def _judge(store_idle_ms: int, raws: Any, now_ms: int) -> Read:
+def judge(store_idle_ms: int, raws: Any, now_ms: int) -> Read:
     """Say what load.lua would say of this hash, at this time of the server."""
     if not raws:  # None: something else than a hash
         return Read(CORRUPT if raws is None else GONE)

@@ -66,7 +66,25 @@ class Reports:
             "out which other program writes to the keys of the prefix %r.",
             self._prefix,
         )
-        self._events.emit("corrupt", detail="a user's index holds what is no handle, or is none")
+        self._passed_over(None, "a user's index holds what is no handle, or is none")
+
+    def misdated(self) -> None:
+        """A user's index holds a session with a time of login that can't be one."""
+        logger.warning(
+            "A user's index holds a time of login that can't be one. Its session stays listed; "
+            "find out which other program writes to the keys of the prefix %r.",
+            self._prefix,
+        )
+        self._passed_over(None, "a user's index holds a time of login that can't be one")
+
+    def odd_tag(self) -> None:
+        """Redis Search knows a tag that this library does not write."""
+        logger.warning(
+            "The index holds a tag that can't be read, which is not counted; find out which other "
+            "program writes to the keys of the prefix %r.",
+            self._prefix,
+        )
+        self._passed_over(None, "the index holds a tag that can't be read")
 
     def oversized(self, handle: str, name: str) -> None:
         """A field is larger than allowed, so that a backfill has passed it over."""
@@ -76,7 +94,7 @@ class Reports:
             name,
             handle,
         )
-        self._events.emit("corrupt", handle, detail=f"the field {name!r} is too large to index")
+        self._passed_over(handle, f"the field {name!r} is too large to index")
 
     def corrupt(self, handle: str, reason: str) -> None:
         """There is something under the key that is no session of this library."""
@@ -87,4 +105,8 @@ class Reports:
             reason,
             f"{self._prefix}:{handle}",
         )
-        self._events.emit("corrupt", handle, detail=reason)
+        self._passed_over(handle, reason)
+
+    def _passed_over(self, handle: str | None, detail: str) -> None:
+        self._events.counted.corrupt += 1
+        self._events.emit("corrupt", handle, detail=detail)

@@ -289,12 +289,13 @@ class Search:
         _refuse_too_many(rows)
         groups: dict[Any, float] = {}
         for row in rows:
-            encoded = row.get("_w", b"").decode(errors="replace")
+            raw = row.get("_w", b"")
             try:
-                value = decode_tag(encoded)
+                value = decode_tag(raw.decode())
             except LookupError:
-                value = await self._value_of_digest(tag, encoded)
-            except CorruptValue:  # another program has written it
+                value = await self._value_of_digest(tag, raw.decode())
+            except (CorruptValue, UnicodeDecodeError):  # another program has written it
+                self._engine.reports.odd_tag()
                 continue
             # In a dict, 1, 1.0 and True are the same key.
             groups[value] = groups.get(value, 0) + float(row["_n"])

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from asgi_redis_session import SessionStore, Tag
+from asgi_redis_session import SessionEvent, SessionStore, Tag
 
 from ..support.internals import key_of
 from ..support.sessions import create
@@ -16,6 +16,7 @@ DAMAGE = [
     ("@#tenant", b"\xff\xfe"),
     ("@#tenant", b"%ff"),
     ("@#tenant", b'"x'),
+    ("@#tenant", b"\xff"),
     ("@created", b"inf"),
     ("@created", b"-inf"),
     ("@created", b"1e300"),
@@ -25,9 +26,14 @@ DAMAGE = [
 async def test_damaged_shadows_stop_no_question(
     session_redis_url: str, prefix: str, admin: Any, cases: Cases
 ) -> None:
-    """The other session is found, counted and ended."""
+    """The other session is found, counted and ended; what can't be read is reported."""
+    events: list[SessionEvent] = []
     async with SessionStore.from_url(
-        session_redis_url, prefix=prefix, timeout=20, index=[Tag("tenant")]
+        session_redis_url,
+        prefix=prefix,
+        timeout=20,
+        index=[Tag("tenant")],
+        on_event=events.append,
     ) as store:
         await store.search.create_index()
         for name, value in DAMAGE:
@@ -38,6 +44,8 @@ async def test_damaged_shadows_stop_no_question(
             assert len(found) >= 1
             assert (await store.search.count_by("tenant"))["acme"] >= 1
             assert (await store.search.count_by("tenant", exact=False))["acme"] >= 1
+            assert "corrupt" in {event.name for event in events}, (name, value)
+            events.clear()
             assert await store.search.revoke(Tag("tenant") == "acme") >= 1
             admin.delete(key_of(store, bad))
             cases()

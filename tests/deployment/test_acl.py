@@ -47,7 +47,7 @@ async def test_the_least_rights_are_enough() -> None:
             report = await store.check()
             assert problems(report) == []
             unseen = " ".join(finding.message for finding in report.of("unseen"))
-            assert re.findall(r"\+([\w|.]+)", unseen) == ["info", "config|get", "ft._list"]
+            assert re.findall(r"\+([\w|.]+)", unseen) == ["info", "config|get", "ft._list", "scan"]
         with client_of(server) as client:
             assert session_keys(client) == []
         async with acl_store(server, prefix="other") as store:
