@@ -17,7 +17,14 @@ from typing import Literal, NamedTuple, Self
 from .arguments import shown
 from .quiet import hiding
 
-__all__ = ["CookieChange", "CookiePolicy", "SentCookies", "cookie_pattern", "is_id"]
+__all__ = [
+    "CookieChange",
+    "CookiePolicy",
+    "SentCookies",
+    "cookie_pattern",
+    "is_cookie_name",
+    "is_id",
+]
 
 #: 256 random bits as base64url without padding.
 _ID_LENGTH = 43
@@ -35,6 +42,11 @@ _MAX_AGE = 400 * 24 * 3600  # and cap the lifetime at 400 days (section 5.5)
 def cookie_pattern(name: str) -> re.Pattern[bytes]:
     """Return what finds the values of a cookie in a `cookie` header."""
     return re.compile(rb"(?:^|;)[ \t]*" + re.escape(name.encode()) + rb"=([^;]*)")
+
+
+def is_cookie_name(name: object) -> bool:
+    """Whether a cookie may have this name."""
+    return isinstance(name, str) and _TOKEN.fullmatch(name) is not None
 
 
 def is_id(value: bytes) -> bool:
@@ -231,7 +243,7 @@ class CookiePolicy:
         )
 
     def _refuse_nonsense(self) -> None:
-        if not isinstance(self.name, str) or not _TOKEN.fullmatch(self.name):
+        if not is_cookie_name(self.name):
             raise ValueError(
                 f"CookiePolicy(name={shown(self.name)}): a cookie's name is made of letters, "
                 "digits and !#$%&'*+-.^_`|~ (RFC 6265)."

@@ -9,6 +9,7 @@ from litestar.middleware import DefineMiddleware
 from litestar.plugins import InitPlugin
 from litestar.types import Scope
 
+from .arguments import shown
 from .cookie import CookiePolicy
 from .exchange import ASGIApp, Refresh
 from .middleware import SessionMiddleware
@@ -57,6 +58,10 @@ class SessionPlugin(InitPlugin):
         }
         # Made once here, so that a wrong argument is refused, and a URL makes one store.
         self.store = SessionMiddleware(_nothing, store=store, **self._options).store
+        if not (isinstance(dependency, str) and dependency.isidentifier()):
+            raise ValueError(
+                f"SessionPlugin(dependency={shown(dependency)}): give the name of a parameter."
+            )
         self._dependency = dependency
 
     def on_app_init(self, app_config: AppConfig) -> AppConfig:

@@ -18,7 +18,8 @@ from datetime import UTC, datetime
 from operator import itemgetter
 from typing import Any, NamedTuple
 
-from ..cookie import cookie_pattern
+from ..arguments import shown
+from ..cookie import cookie_pattern, is_cookie_name
 from ..engine.engine import Engine
 from ..quiet import hiding
 
@@ -36,6 +37,7 @@ _LONGEST = 8192
 #: How long it is remembered that a session was taken over. A signed cookie without an end is
 #: accepted for as long as browsers keep cookies (RFC 6265bis, section 5.5).
 _400_DAYS_MS = 400 * 24 * 3600 * 1000
+_LONGEST_PREFIX = 200
 #: Clocks of processes and of Redis may differ.
 _MARGIN_MS = 60_000
 
@@ -110,6 +112,19 @@ class SignedCookies:
         return Found(session_id, fields, limit_ms - age_ms + _MARGIN_MS)
 
 
+def _refuse_nonsense(library: "Library") -> None:
+    called, cookie, prefix = type(library).__name__, library.cookie, library.prefix
+    if not is_cookie_name(cookie):
+        raise ValueError(f"{called}(cookie={shown(cookie)}): give the name of its cookie.")
+    # Without a prefix, a cookie could name any key of the database.
+    if not (isinstance(prefix, str) and prefix.isprintable() and prefix.strip()):
+        raise ValueError(f"{called}(prefix={shown(prefix)}): give what its keys begin with.")
+    if len(prefix) > _LONGEST_PREFIX:
+        raise ValueError(
+            f"{called}(prefix={shown(prefix)}): give at most {_LONGEST_PREFIX} characters."
+        )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Starsessions:
     """
@@ -120,6 +135,9 @@ class Starsessions:
 
     cookie: str = "session"
     prefix: str = "starsessions."
+
+    def __post_init__(self) -> None:
+        _refuse_nonsense(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,6 +151,9 @@ class FastAPIRedisSDK:
     cookie: str = "session"
     prefix: str = "redis:fastapi:session:"
 
+    def __post_init__(self) -> None:
+        _refuse_nonsense(self)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LitestarSessions:
@@ -145,6 +166,9 @@ class LitestarSessions:
 
     cookie: str = "session"
     prefix: str = "LITESTAR:"
+
+    def __post_init__(self) -> None:
+        _refuse_nonsense(self)
 
 
 Library = Starsessions | FastAPIRedisSDK | LitestarSessions

@@ -1,8 +1,9 @@
 """Every option of every public callable with every nonsense: refused, and named."""
 
 import inspect
+import math
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -10,6 +11,7 @@ from uuid import UUID
 import pytest
 from starlette.websockets import WebSocket
 
+import asgi_redis_session
 from asgi_redis_session import (
     CookiePolicy,
     Durability,
@@ -22,9 +24,13 @@ from asgi_redis_session import (
     Tag,
     Text,
 )
+from asgi_redis_session.dropin import FastAPIRedisSDK, LitestarSessions, Starsessions
 from asgi_redis_session.dropin import SessionMiddleware as DropIn
-from asgi_redis_session.fastapi import require_fresh
+from asgi_redis_session.fastapi import require_fresh, session_dep, user_dep
+from asgi_redis_session.litestar import SessionPlugin
+from asgi_redis_session.search.queries import Search
 from asgi_redis_session.starlette import closing_when_revoked
+from asgi_redis_session.users import Users
 
 from ..support.internals import open_session
 from .conftest import Cases
@@ -57,6 +63,10 @@ def _is_duration(value: Any) -> bool:
 
 def _is_integer(least: int, most: int) -> Callable[[Any], bool]:
     return lambda value: type(value) is int and least <= value <= most
+
+
+def _is_number(value: Any) -> bool:
+    return math.isfinite(value) if type(value) is float else _is_integer(-(2**53), 2**53)(value)
 
 
 def _is_name(value: Any) -> bool:
@@ -114,6 +124,14 @@ async def _close(world: World, **options: Any) -> None:
 
     async with closing_when_revoked(WebSocket(scope, nothing, nothing), **options):
         pass
+
+
+def _plugged_in(option: str) -> Callable[[World, Any], Any]:
+    return lambda world, value: SessionPlugin(**{"store": world.store, option: value})
+
+
+def _library(library: type, option: str) -> Callable[[World, Any], Any]:
+    return lambda _, value: library(**{option: value})
 
 
 def _policy(option: str) -> Callable[[World, Any], Any]:
@@ -178,7 +196,7 @@ OPTIONS: dict[str, Option] = {
     ),
     "CookiePolicy(max_age)": Option("max_age", _policy("max_age")),
     "SessionStore(redis)": Option("SessionStore", lambda _, v: SessionStore(v)),
-    "SessionStore.from_url": Option("from_url", lambda _, v: SessionStore.from_url(v)),
+    "store.from_url": Option("from_url", lambda _, v: SessionStore.from_url(v)),
     "SessionStore(lifetime)": Option("lifetime", lambda _, v: _new(lifetime=v)),
     "SessionStore(prefix)": Option(
         "prefix",
@@ -208,6 +226,9 @@ OPTIONS: dict[str, Option] = {
     ),
     "SessionStore(limits)": Option("limits", lambda _, v: _new(limits=v)),
     "SessionStore(timeout)": Option("timeout", lambda _, v: _new(timeout=v), takes=_is_duration),
+    "SessionStore(remember_ended)": Option(
+        "remember_ended", lambda _, v: _new(remember_ended=v), takes=_is_duration
+    ),
     "SessionStore(on_event)": Option(
         "on_event", lambda _, v: _new(on_event=v), "None class function"
     ),
@@ -227,6 +248,9 @@ OPTIONS: dict[str, Option] = {
     ),
     "SessionMiddleware(unavailable)": Option(
         "unavailable", lambda w, v: _served(w, unavailable=v), takes=_is_callable
+    ),
+    "dropin(app)": Option(
+        "app", lambda w, v: DropIn(v, "k" * 32, store=w.store), takes=_is_callable
     ),
     "dropin(store)": Option("store|Redis URL", _dropped_in("store")),
     "dropin(session_cookie)": Option(
@@ -313,6 +337,17 @@ OPTIONS: dict[str, Option] = {
         "user id", lambda w, v: w.store.users.revoke_all(v), takes=_is_user
     ),
     "users.revoke_others(session)": Option("session", lambda w, v: w.store.users.revoke_others(v)),
+    **{
+        f"{library.__name__}({option})": Option(option, _library(library, option), valid)
+        for library in (Starsessions, FastAPIRedisSDK, LitestarSessions)
+        for option, valid in (
+            ("cookie", "word yes none 16_times_a star"),
+            (
+                "prefix",
+                "word yes none 16_times_a braces star path semicolon blank_inside umlaut",
+            ),
+        )
+    },
     "search.count(where)": Option("filter", lambda w, v: w.store.search.count(v), "None"),
     "search.count(exact)": Option(
         "exact", lambda w, v: w.store.search.count(exact=v), takes=_is_bool
@@ -323,6 +358,13 @@ OPTIONS: dict[str, Option] = {
         lambda w, v: w.store.search.find(fields=v),
         "None empty_tuple empty_list list_of_words empty_dict dict empty_set set_of_secrets "
         "generator",
+    ),
+    "search.count_by(where)": Option(
+        "filter", lambda w, v: w.store.search.count_by("@user", v), "None"
+    ),
+    "search.sum_by(field)": Option("Tag|index", lambda w, v: w.store.search.sum_by(v, "n"), "word"),
+    "search.sum_by(where)": Option(
+        "filter", lambda w, v: w.store.search.sum_by("x", "@created", v), "None"
     ),
     "search.count_by(field)": Option("Tag|index", lambda w, v: w.store.search.count_by(v), "word"),
     "search.count_by(exact)": Option(
@@ -350,6 +392,36 @@ OPTIONS: dict[str, Option] = {
     "Num(name)": Option("Num", lambda _, v: Num(v), takes=_is_name),
     "Text(name)": Option("Text", lambda _, v: Text(v), takes=_is_name),
     "Tag.in_": Option("in_", lambda _, v: Tag("x").in_(v), LISTS),
+    "Tag.contains_any": Option("contains_any|Tag", lambda _, v: Tag("x").contains_any(v), LISTS),
+    "Num.in_": Option("in_|Num", lambda _, v: Num("x").in_(v), LISTS),
+    "Num.between(low)": Option("Num", lambda _, v: Num("x").between(v, 2**50), takes=_is_number),
+    "Num.between(high)": Option("Num", lambda _, v: Num("x").between(0, v), takes=_is_number),
+    "Text.contains_any": Option("contains_any|Text", lambda _, v: Text("x").contains_any(v), LISTS),
+    "SessionPlugin(store)": Option("store|Redis URL", lambda w, v: SessionPlugin(store=v)),
+    "SessionPlugin(cookie)": Option("cookie", _plugged_in("cookie")),
+    "SessionPlugin(autoload)": Option(
+        "autoload", _plugged_in("autoload"), "True False", takes=_is_callable
+    ),
+    "SessionPlugin(refresh)": Option("refresh", _plugged_in("refresh"), "class function"),
+    "SessionPlugin(unavailable)": Option(
+        "unavailable", _plugged_in("unavailable"), takes=_is_callable
+    ),
+    "SessionPlugin(dependency)": Option(
+        "dependency",
+        _plugged_in("dependency"),
+        "word yes none 16_times_a umlaut long long_and_various",
+    ),
+    "session_dep(cookie_name)": Option(
+        "cookie_name|name", lambda _, v: session_dep(cookie_name=v), "word yes none 16_times_a star"
+    ),
+    "user_dep(cookie_name)": Option(
+        "cookie_name|name", lambda _, v: user_dep(cookie_name=v), "word yes none 16_times_a star"
+    ),
+    "require_fresh(cookie_name)": Option(
+        "cookie_name|name",
+        lambda _, v: require_fresh(60, cookie_name=v),
+        "None word yes none 16_times_a star",
+    ),
     "require_fresh(max_age)": Option("max_age", lambda _, v: require_fresh(v), takes=_is_duration),
     "closing_when_revoked(every)": Option(
         "every", lambda w, v: _close(w, every=v), takes=_is_duration
@@ -393,3 +465,66 @@ async def test_nonsense_is_refused_by_its_option(world: World, cases: Cases) -> 
             else:
                 wrong.append(f"{name} = {label}: accepted")
     assert not wrong, "\n".join(wrong)
+
+
+#: What takes anything, or is no option of an app: by name of a parameter.
+FREE = {
+    "handle": "it may come from a form: what is none leads to no session",
+    **dict.fromkeys(("key", "default", "value", "other", "kwds"), "as in a dict"),
+    "secret_key": "Starlette takes anything; the drop-in needs it for `import_cookies` alone",
+    "options": "those of SessionStore",
+    "names": "those of session.fetch, which has a row",
+    "websocket": "Starlette's",
+}
+#: What the library makes, and apps only look at; or what a framework calls.
+MADE = {
+    *("Absence", "Backfill", "CheckReport", "Filter", "Finding", "IndexStatus", "OpenedSession"),
+    *("SessionEvent", "SessionInfo", "Stats", "Session", "Users", "Search", "SessionUser"),
+    *("CheckReport.of", "Filter.text", "SessionAuthBackend.authenticate", "require_user"),
+    *("SessionPlugin.on_app_init", "load_session", "CookiePolicy.headers_for"),
+    *("CookiePolicy.read", "CookiePolicy.render", "CookiePolicy.values"),
+    *(f"{kind}.{method}" for kind in ("Tag", "Num", "Text") for method in ("check", "shadow_of")),
+}
+#: How the table calls them, where that is shorter.
+SHORT = {
+    "SessionStore.": "store.",
+    "Session.": "session.",
+    "Users.": "users.",
+    "Search.": "search.",
+}
+MODULES = (
+    *(asgi_redis_session, asgi_redis_session.fastapi, asgi_redis_session.starlette),
+    *(asgi_redis_session.litestar, asgi_redis_session.dropin),
+)
+
+
+def _callables() -> Iterator[tuple[str, Any]]:
+    """All public functions, classes and methods, by name."""
+    found = {f"{m.__name__}.{n}": getattr(m, n) for m in MODULES for n in m.__all__}
+    for path, one in [*found.items(), ("Users", Users), ("Search", Search)]:
+        name = path.rpartition(".")[2]
+        if path == "asgi_redis_session.dropin.SessionMiddleware":
+            name = "dropin"
+        if path == "asgi_redis_session.dropin.Session":  # a dict, which the drop-in makes
+            continue
+        if inspect.isclass(one) and not issubclass(one, Exception):
+            yield name, one
+            for method, function in inspect.getmembers(one, callable):
+                if not method.startswith("_"):
+                    yield f"{name}.{method}", function
+        elif inspect.isfunction(one):
+            yield name, one
+
+
+def test_no_option_is_left_out() -> None:
+    """Each parameter of what is public has its row, or takes anything."""
+    missing = []
+    for name, one in _callables():
+        short = name
+        for long, instead in SHORT.items():
+            short = instead + name.removeprefix(long) if name.startswith(long) else short
+        for parameter in {} if name in MADE else inspect.signature(one).parameters:
+            rows = {short, f"{short}({parameter})"}
+            if parameter not in FREE and parameter != "self" and not rows & OPTIONS.keys():
+                missing.append(f"{short}({parameter})")
+    assert missing == []

@@ -40,6 +40,19 @@ def test_refresh_after_must_be_shorter_than_idle() -> None:
         Lifetime(idle=60, refresh_after=60)
 
 
+def test_an_idle_time_beyond_the_deadline_is_refused() -> None:
+    """It has no effect. Of what is given alone, the other half is the default, and no mistake."""
+    with pytest.raises(ValueError, match=r"Lifetime\(idle=..., absolute=...\)"):
+        Lifetime(idle=120, absolute=60)
+    halves: tuple[dict[str, Any], ...] = (
+        {"idle": 60, "absolute": 60},
+        {"absolute": 60},
+        {"idle": timedelta(days=8)},
+    )
+    for given in halves:
+        Lifetime(**given)
+
+
 @pytest.mark.parametrize("nonsense", [0, -1, True, 1.5, None])
 def test_unusable_limits_are_refused(nonsense: Any) -> None:
     """Limits are integers of at least 1."""
