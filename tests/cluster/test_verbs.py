@@ -6,9 +6,16 @@ from typing import Any
 
 import pytest
 
-from asgi_redis_session import Session, SessionGone, SessionStore, SessionUnavailable
+from asgi_redis_session import (
+    Durability,
+    DurabilityNotReached,
+    Session,
+    SessionGone,
+    SessionStore,
+    SessionUnavailable,
+)
 
-from ..support.internals import cookie_change, discard, key_of, new_id, open_session
+from ..support.internals import cookie_change, discard, key_of, load_scripts, new_id, open_session
 from ..support.keyspace import index_key, look
 from ..support.nodes import on
 from ..support.servers import Cluster, ask
@@ -160,3 +167,29 @@ async def test_verbs_a_move_keeps_everything(store: SessionStore, admin: Any) ->
     assert after.pop(b"@seen")
     assert after == before | {b"field 1": b"new"}
     assert 0 < admin.pttl(key) <= store.lifetime.idle_ms
+
+
+@pytest.mark.parametrize("row", [(_renew, "", 2), (_renew, "ann", 4), (_log_in, "", 4)])
+async def test_verbs_each_step_of_a_move_has_its_concern(
+    store: SessionStore, healthy: Cluster, admin: Any, row: tuple[Verb, str, int]
+) -> None:
+    """Taken, put back, and for a user confirmed and kept: each waits, and falls short of it."""
+    verb, user, waits = row
+    load_scripts(admin)  # else the first use of each is sent twice, with its WAIT
+    session_id = await (log_in(store, user) if user else create(store, cart="tea"))
+    concern = Durability(replicas=2, timeout=0.01)  # of one replica each
+    async with SessionStore.from_url(
+        healthy.url, prefix=store.prefix, timeout=20, durability=concern
+    ) as strict:
+        session = await open_session(strict, session_id).load()
+        await verb(session)
+        before = _waits(healthy)
+        with pytest.raises(DurabilityNotReached):
+            await session.save()
+        assert _waits(healthy) - before == waits
+        assert await is_live(store, new_id(session))
+
+
+def _waits(cluster: Cluster) -> int:
+    told = [ask(node, "INFO", "commandstats").get("cmdstat_wait") for node in cluster.nodes]
+    return sum(one["calls"] for one in told if one is not None)
