@@ -23,6 +23,7 @@ from .search.fields import Field
 from .search.index import Index
 from .search.queries import Search
 from .session import Session
+from .transport.background import has_loop
 from .transport.tls import warn_once
 from .transport.url import client_from_url
 from .users import Users
@@ -185,13 +186,16 @@ class SessionStore:
 
         A client that was handed in stays open. The store can be used again: it reconnects.
         """
+        if not has_loop():
+            return
         await self._engine.aclose()
         if self._owns_redis:
             await self._engine.client.redis.aclose()
 
     async def drain(self) -> None:
         """Wait until every command of this event loop has been answered, also those sent soon."""
-        await self._engine.drain()
+        if has_loop():
+            await self._engine.drain()
 
     @property
     def stats(self) -> Stats:

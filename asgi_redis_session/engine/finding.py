@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
+from ..transport.background import running_loop
 from ..transport.client import Client
 from ..transport.plain import Plain
 from ..transport.scripts import Script
@@ -40,6 +41,7 @@ async def _find_any(
     A session that is found does not wait for the other names, which may belong to another node of a
     Cluster.
     """
+    running_loop()
     tasks = {
         asyncio.create_task(
             client.call(command, (client.key(handle),), arguments, idempotent=True)

@@ -1,4 +1,4 @@
-"""Tasks that nobody awaits, by event loop, so that a shutdown can wait for them."""
+"""The event loop, and tasks that nobody awaits, so that a shutdown can wait for them."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -6,6 +6,28 @@ from contextvars import copy_context
 from typing import Any
 
 from . import budget
+
+NO_LOOP = (
+    "Sessions need an asyncio event loop, because redis-py has no connections for Trio. Serve the "
+    "app with asyncio or uvloop (Hypercorn: `--worker-class asyncio`)."
+)
+
+
+def running_loop() -> asyncio.AbstractEventLoop:
+    """Return the running event loop. Raises `RuntimeError` with the cure, such as under Trio."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        raise RuntimeError(NO_LOOP) from None
+
+
+def has_loop() -> bool:
+    """Whether an asyncio loop runs here: without one, nothing was ever opened."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 class Background:

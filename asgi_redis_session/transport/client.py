@@ -19,7 +19,7 @@ from ..errors import DurabilityNotReached, SessionUnavailable
 from ..events import Events, Stats
 from ..options import Durability
 from . import budget, forks
-from .background import Background
+from .background import NO_LOOP, Background, running_loop
 from .batch import Rider
 from .cluster import ClusterRoute
 from .failures import BarrierNotReached, LaneBroken, LaneClosed, LaneFull
@@ -35,12 +35,6 @@ R = TypeVar("R")
 
 #: The share of its time that a command must have left to be sent again.
 _LEAST_SHARE = 0.1
-
-
-_NO_LOOP = (
-    "Sessions need an asyncio event loop, because redis-py has no connections for Trio. Serve the "
-    "app with asyncio or uvloop (Hypercorn: `--worker-class asyncio`)."
-)
 
 
 class Client:
@@ -135,7 +129,7 @@ class Client:
         Errors are counted and reported. If very many commands are queued already, nothing is sent,
         and the result is False.
         """
-        loop = asyncio.get_running_loop()
+        loop = running_loop()
         route = self._routes.get(loop) or self._new_route(loop)
         packed, deadline = script.packed(keys, arguments), loop.time() + self.timeout
         retry = Retry(script, keys, arguments, packed, "requests", deadline)
@@ -170,7 +164,10 @@ class Client:
         Cheaper than `call_soon`, which else is the same. *not_after*: the instant, in event-loop
         time, after which it is not sent. Errors of a plain command are only counted.
         """
-        loop = asyncio.get_running_loop()
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise RuntimeError(NO_LOOP) from None
         route = self._routes.get(loop) or self._new_route(loop)
         if not_after is None:
             not_after = loop.time() + self.timeout
@@ -232,7 +229,7 @@ class Client:
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
-            raise RuntimeError(_NO_LOOP) from None
+            raise RuntimeError(NO_LOOP) from None
         route = self._routes.get(loop) or self._new_route(loop)
         key, packed = keys[0], script.packed(keys, arguments)
         if (shared := budget.current.get()) is not None:
@@ -374,7 +371,7 @@ class Client:
         self._background.abandon()
 
     def _route(self) -> Route:
-        loop = asyncio.get_running_loop()
+        loop = running_loop()
         return self._routes.get(loop) or self._new_route(loop)
 
     def _new_route(self, loop: asyncio.AbstractEventLoop) -> Route:

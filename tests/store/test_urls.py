@@ -9,7 +9,7 @@ import redis
 from asgi_redis_session import SessionMiddleware, SessionStore
 from asgi_redis_session.dropin import SessionMiddleware as DropIn
 
-from ..support.internals import open_session
+from ..support.internals import open_session, refresh
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -33,8 +33,14 @@ def test_what_is_no_url_is_refused(client: Any) -> None:
         SessionMiddleware(app, store=client)
 
 
-def test_trio_gets_one_sentence() -> None:
-    """Where no asyncio loop runs, the error says what is needed."""
-    session = open_session(SessionStore.from_url("redis://localhost:1/0"), "x" * 43)
+@pytest.mark.parametrize("secret", [None, ["n" * 32, "o" * 32]])
+def test_trio_gets_one_sentence(secret: Any) -> None:
+    """Where no asyncio loop runs, the error says what is needed, and closing is no error."""
+    store = SessionStore.from_url("redis://localhost:1/0", secret=secret)
+    session = open_session(store, "x" * 43)
     with pytest.raises(RuntimeError, match="no connections for Trio"):
         session.load().send(None)
+    with pytest.raises(RuntimeError, match="no connections for Trio"):
+        refresh(store, "0" * 32)
+    with pytest.raises(StopIteration):
+        store.aclose().send(None)
