@@ -180,3 +180,30 @@ async def test_a_replaced_name_outside_of_a_request(sessions: SessionKit) -> Non
         async with store.open(header, cookie=policy) as other:
             other.session.renew()
     assert opened.set_cookie is None
+
+
+def test_a_login_whose_session_has_ended_meanwhile_begins_another(
+    store: SessionStore, sessions: SessionKit
+) -> None:
+    """It is not lost, and holds what the login has written: nothing of the session that ended."""
+    with browsing(store) as browser:
+        browser(write)
+        before = dict(browser.client.cookies)
+    (ended,) = hashes(sessions)
+
+    def end() -> None:
+        sessions.revoke(ended.rpartition(":")[2])
+
+    commits = store.stats.commits
+    with browsing(store, before) as browser:
+        response = browser.respond(around(log_in, end))
+        assert response.status_code == 200
+        assert dict(browser.client.cookies) != before
+        assert browser(dict) == {"user": "eve"}
+    (begun,) = hashes(sessions)
+    assert begun != ended
+    assert store.stats.commits == commits + 1
+    info = sessions.info(begun.rpartition(":")[2])
+    assert info is not None
+    assert info.fields == {"user": "eve"}
+    assert info.expires_at - info.last_seen == timedelta(days=14)  # as max_age says
