@@ -97,6 +97,21 @@ async def fill(request: Request) -> Response:
     return Response()
 
 
+async def renew(request: Request) -> Response:
+    (await load_session(request)).renew()
+    return Response()
+
+
+async def log_in(request: Request) -> Response:
+    await (await load_session(request)).login("ann")
+    return Response()
+
+
+async def log_out(request: Request) -> Response:
+    await (await load_session(request)).logout()
+    return Response()
+
+
 async def tasks(request: Request) -> Response:
     """How many tasks this server has."""
     return JSONResponse(len(asyncio.all_tasks()))
@@ -140,6 +155,7 @@ def world_of(store: SessionStore, **options: Any) -> Iterator[World]:
     ]
     routes = [
         Route("/fill", fill),
+        *[Route(f"/{verb.__name__}", verb) for verb in (renew, log_in, log_out)],
         Route("/tasks", tasks),
         *[WebSocketRoute(f"/{socket.__name__}", socket) for socket in sockets],
     ]
@@ -158,10 +174,16 @@ def world(sessions: SessionKit) -> Iterator[World]:
 
 async def close_code(connection: ClientConnection) -> int | None:
     """With which code the server closes this socket."""
+    return (await close_of(connection))[0]
+
+
+async def close_of(connection: ClientConnection) -> tuple[int | None, str]:
+    """With which code and reason the server closes this socket."""
     with anyio.fail_after(100), pytest.raises(ConnectionClosed) as closed:
         while True:
             await connection.recv()
-    return None if closed.value.rcvd is None else closed.value.rcvd.code
+    frame = closed.value.rcvd
+    return (None, "") if frame is None else (frame.code, frame.reason)
 
 
 async def works(connection: ClientConnection) -> bool:
@@ -232,6 +254,17 @@ async def test_a_socket_without_a_session_is_closed(world: World) -> None:
         assert handle == ""
         assert await close_code(connection) == 1008
     assert world.over()[-1] == "after"
+
+
+@pytest.mark.parametrize(
+    ("verb", "reason"), [("renew", "replaced"), ("log_in", "replaced"), ("log_out", "logged_out")]
+)
+async def test_the_close_says_why(world: World, verb: str, reason: str) -> None:
+    """A new id in another tab is no logout: a script may connect again, with the new cookie."""
+    async with world.socket("echo") as (connection, _):
+        async with httpx.AsyncClient(cookies=world.cookies, timeout=PATIENCE) as browser:
+            await browser.get(f"{world.url}/{verb}")
+        assert await close_of(connection) == (1008, reason)
 
 
 async def test_asking_does_not_keep_a_session_alive(

@@ -469,6 +469,20 @@ def test_named_dependencies_do_what_the_others_do(named_app: FastAPI) -> None:
             assert connected.receive_json() == ["ann", "ann"]
 
 
+def test_the_session_of_a_test_can_be_overridden(sessions: SessionKit) -> None:
+    """`SessionDep` follows the function that FastAPI knows it by: `load_session`."""
+    app = FastAPI()
+
+    @app.get("/")
+    async def show(session: SessionDep) -> str | None:
+        return session.user_id
+
+    app.add_middleware(SessionMiddleware, store=sessions.store)
+    app.dependency_overrides[load_session] = lambda: SimpleNamespace(user_id="fake")
+    with TestClient(app) as client:
+        assert client.get("/").json() == "fake"
+
+
 def test_named_dependencies_can_be_overridden(named_app: FastAPI, sessions: SessionKit) -> None:
     """The same name makes the same function; and all follow the one behind `SessionDep`."""
     named_app.dependency_overrides[user_dep(cookie_name="sid")] = lambda: "override"
