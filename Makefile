@@ -6,6 +6,7 @@ ARGS ?=
 VENV := .venv
 DEMO := .venv-demo
 OLDEST := .venv-redis801
+OLD_STARLETTE := .venv-starlette049
 # Tests run in so many processes, each with servers of its own; 0: in this one, as with plain pytest.
 WORKERS ?= 3
 PYTEST := -m pytest -n $(WORKERS) --dist loadfile $(ARGS) </dev/null
@@ -16,10 +17,11 @@ OWN_SERVERS := $(addprefix --ignore=tests/,cluster transport/test_sentinel.py en
 ON_CLUSTER := -m pytest -q -n $(WORKERS) --dist loadfile -m "not long and on_cluster" $(ARGS) </dev/null
 
 SHELL := /bin/sh
+comma := ,
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help install demo demo-imports test check matrix matrix-server62 matrix-client801 matrix-resp2 matrix-cluster \
+.PHONY: help install demo demo-imports test check matrix matrix-server62 matrix-client801 matrix-resp2 matrix-cluster matrix-starlette049 \
 	counts debian peers faults mutants bench bench-quick coverage dist clean
 
 help: ## show this list
@@ -45,7 +47,7 @@ check: $(VENV)/.installed ## lint, format, types, import layers
 	@$(VENV)/bin/pyright --pythonpath $(VENV)/bin/python </dev/null
 	@$(VENV)/bin/lint-imports </dev/null
 
-matrix: matrix-server62 matrix-client801 matrix-resp2 matrix-cluster ## run the tests on old and new servers, clients and protocols
+matrix: matrix-server62 matrix-client801 matrix-resp2 matrix-cluster matrix-starlette049 ## run the tests on old and new servers, clients and protocols
 
 matrix-server62: $(VENV)/.installed
 	@echo "== Redis 6.2, newest redis-py, RESP3"
@@ -62,6 +64,13 @@ matrix-resp2: $(VENV)/.installed
 matrix-cluster: $(VENV)/.installed
 	@echo "== a Cluster of three Redis 7.4, newest redis-py, RESP3"
 	@SESSION_TEST_SERVER=cluster SESSION_TEST_PROTOCOL=3 $(VENV)/bin/python $(ON_CLUSTER)
+
+# What Starlette has a part in. Its own test client warns of a newer anyio.
+matrix-starlette049: $(OLD_STARLETTE)/.installed
+	@echo "== Starlette 0.49.1"
+	@$(OLD_STARLETTE)/bin/python -m pytest -q -n $(WORKERS) -W "ignore:The anyio:DeprecationWarning" \
+		$(addprefix tests/dropin/test_,headers.py dropin.py life.py use.py renew_on.py) tests/api/test_modified.py \
+		tests/frameworks/test_closing_when_revoked.py tests/middleware/test_stragglers.py $(ARGS) </dev/null
 
 peers: $(VENV)/.installed ## what of the tests of Starlette, starsessions and fastapi-redis-sdk passes here
 	@$(VENV)/bin/python -m tests.peers </dev/null
@@ -101,7 +110,7 @@ dist: $(VENV)/.installed ## build the sdist and the wheel, check both, and try t
 	@.venv-dist/bin/python .ci/try_wheel.py </dev/null
 
 clean: ## remove the virtual environments and everything else that was made here
-	@rm -rf $(VENV) $(DEMO) $(OLDEST) .venv-bench .venv-bench-old .venv-dist .bench .sources build dist htmlcov .coverage \
+	@rm -rf $(VENV) $(DEMO) $(OLDEST) $(OLD_STARLETTE) .venv-bench .venv-bench-old .venv-dist .bench .sources build dist htmlcov .coverage \
 		.coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	@find asgi_redis_session tests examples benchmarks .ci -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
@@ -114,6 +123,11 @@ $(VENV)/.installed: pyproject.toml
 $(OLDEST)/.installed: pyproject.toml
 	$(call environment,-e '.[test]' 'redis[hiredis]==8.0.1')
 	$(call redis_stack)
+	@touch $@
+
+$(OLD_STARLETTE)/.installed: pyproject.toml
+	$(call environment,-e '.[dropin$(comma)demo]' starlette==0.49.1 fakeredis httpx hypothesis litestar pydantic pytest \
+		pytest-asyncio pytest-timeout pytest-xdist trustme websockets)
 	@touch $@
 
 # The demo needs a tenth of what the tests need.

@@ -280,6 +280,7 @@ class Session(SessionMapping):
         `"unknown"` (`SessionStore(remember_ended=...)`). In a WebSocket or a stream, it also says
         why `touch` or `still_valid` has returned False.
         """
+        self._state.accessed = True  # what is shown because of it varies with the cookie
         return self._state.absence
 
     @property

@@ -1,8 +1,13 @@
 """An app of Starlette's own sessions: Set-Cookie, Vary and Cache-Control."""
 
+from collections.abc import Callable
+from operator import attrgetter
+from typing import Any
+
 import pytest
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
+from starlette.middleware import sessions as starlettes
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Mount, Route
@@ -134,6 +139,10 @@ def test_vary_is_sent_only_if_the_session_was_used(client: TestClient) -> None:
     assert client.get("/view").headers["vary"] == "Cookie"
 
 
+@pytest.mark.skipif(
+    not hasattr(starlettes, "Session"),
+    reason="before Starlette 1.0, `request.session` alone says nothing to the middleware",
+)
 def test_asking_for_the_session_is_using_it(store: SessionStore) -> None:
     """`request.session` alone counts, as with Starlette's; so does a response without content."""
 
@@ -142,6 +151,40 @@ def test_asking_for_the_session_is_using_it(store: SessionStore) -> None:
         return Response(status_code=204)
 
     with browser(Starlette(routes=[Route("/", ask)]), store) as client:
+        assert client.get("/").headers["vary"] == "Cookie"
+
+
+USES: dict[str, Callable[[Any], object]] = {
+    "len": len,
+    "bool": bool,
+    "dict": dict,
+    "in": lambda session: "a" in session,
+    "get": lambda session: session.get("a"),
+    "equal": lambda session: session == {},
+    "is_fresh": lambda session: session.is_fresh(60),
+    **{
+        name: attrgetter(name)
+        for name in [
+            *("absence", "authenticated_at", "created_at"),
+            *("expires_at", "handle", "is_new", "user_id"),
+        ]
+    },
+}
+
+
+@pytest.mark.parametrize("use", USES.values(), ids=list(USES))
+def test_whatever_is_read_of_the_session_is_using_it(
+    store: SessionStore, use: Callable[[Any], object]
+) -> None:
+    """Also where no framework says so: Starlette before 1.0, Litestar, an app without either."""
+
+    def endpoint(request: Request) -> Response:
+        use(request.scope["session"])
+        return PlainTextResponse("used")
+
+    with browser(Starlette(routes=[*ROUTES, Route("/", endpoint)]), store) as client:
+        assert client.get("/").headers["vary"] == "Cookie"
+        client.post("/update", json={"a": 1})
         assert client.get("/").headers["vary"] == "Cookie"
 
 
