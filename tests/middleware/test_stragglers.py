@@ -12,10 +12,12 @@ from asgi_redis_session import (
     SessionStore,
     SessionTooLate,
 )
+from asgi_redis_session.devserver import DevServer
 from asgi_redis_session.dropin import SessionMiddleware as DropIn
 
-from ..support.internals import handle_of
+from ..support.internals import handle_of, is_cluster, key_of
 from ..support.page import Page
+from ..support.servers import client_of
 from ..support.sessions import PLAIN, is_live
 
 pytestmark = pytest.mark.on_cluster
@@ -145,6 +147,25 @@ async def test_absence_says_why(store: SessionStore, prefix: str) -> None:
     assert page.seen.kind == "revoked"
     assert page.seen.at is not None
     assert page.seen.reason.endswith(".")
+
+
+async def test_what_can_not_be_read_is_a_reason(store: SessionStore, admin: Any) -> None:
+    """A later layout, say. In a Cluster only the tombstone is asked, which says nothing."""
+    session_id = await begin(store, n=1)
+    admin.hset(key_of(store, session_id), "@v", "2")
+    wanted = "unknown" if is_cluster(store) else "unreadable"
+    assert await kind_of(store, session_id) == wanted
+
+
+async def test_a_reason_that_may_not_be_asked_for_is_unknown() -> None:
+    """A missing right to read tombstones is no failure."""
+    with DevServer(search=False) as server, client_of(server) as client:
+        client.execute_command("ACL", "SETUSER", "app", "on", ">pw", "~*", "+@all", "-zrange")
+        url = server.url.replace("redis://", "redis://app:pw@")
+        async with SessionStore.from_url(url, timeout=20) as store:
+            out = await begin(store, n=1)
+            await Page(store)(lambda session: session.logout(), sent(out))
+            assert await kind_of(store, out) == "unknown"
 
 
 async def test_a_revoked_browser_can_begin_again(store: SessionStore) -> None:
