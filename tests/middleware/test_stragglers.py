@@ -72,8 +72,9 @@ async def test_a_straggler_cannot_undo_a_login(secret_store: SessionStore) -> No
     assert (await straggler(save, sent(old))).status_code == 200
 
 
-async def test_a_straggler_cannot_undo_a_renewal(store: SessionStore) -> None:
+async def test_a_straggler_cannot_undo_a_renewal(secret_store: SessionStore) -> None:
     """The same while the renewal happens: it finds the session gone at its commit."""
+    store = secret_store
     old = await begin(store, n=1)
     loaded, renewed = asyncio.Event(), asyncio.Event()
 
@@ -207,8 +208,9 @@ async def test_tombstones_when_redis_is_full(store: SessionStore, admin: Any) ->
         admin.config_set("maxmemory", 0)
 
 
-async def test_two_logins_at_once_both_work(store: SessionStore) -> None:
+async def test_two_logins_at_once_both_work(secret_store: SessionStore) -> None:
     """A double click: both answers have a cookie that works; the data is in the first session."""
+    store = secret_store
     old = await begin(store, cart=["tea"])
     ready, pages = asyncio.Barrier(2), [Page(store), Page(store)]
 
