@@ -172,3 +172,13 @@ async def test_an_idle_time_that_was_written_counts_at_once(store: SessionStore)
     assert info.expires_at - info.last_seen <= timedelta(seconds=60)
     with pytest.raises(SessionValueError, match="longer than its 60 s"):
         session.set_lifetime(idle=120)
+
+
+async def test_a_new_session_of_nobody_lives_as_long_as_it_may(
+    store: SessionStore, admin: Any
+) -> None:
+    """It has no place to confirm, so that its life is not short at first."""
+    session = await open_session(store).load()
+    session["n"] = 1
+    await session.save()
+    assert HOUR_MS - 60_000 < admin.pttl(f"session:{session.handle}") <= HOUR_MS
