@@ -29,8 +29,6 @@ HERE = Path(__file__).parent
 @pytest.fixture(scope="session")
 def old_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The package as version 0.1 had it, out of the history of this repository."""
-    if not (ROOT / ".git").exists():
-        pytest.skip("version 0.1 is in the git history, which is not here: clone the repository")
     archived = subprocess.run(
         ["git", "archive", "--format=zip", VERSION_0_1, "asgi_redis_session"],
         cwd=ROOT,
@@ -38,10 +36,10 @@ def old_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
         stdin=subprocess.DEVNULL,
         capture_output=True,
     )
-    assert archived.returncode == 0, (
-        f"version 0.1 ({VERSION_0_1[:7]}) is not in the git history: git fetch --unshallow\n"
-        f"{archived.stderr.decode()}"
-    )
+    if archived.returncode != 0:
+        missing = f"version 0.1 ({VERSION_0_1[:7]}) is not in a git history here: clone all of it"
+        # Where every change is checked, a clone without it is a mistake.
+        (pytest.fail if "GITHUB_ACTIONS" in os.environ else pytest.skip)(missing)
     tree = tmp_path_factory.mktemp("version-0.1")
     zipfile.ZipFile(io.BytesIO(archived.stdout)).extractall(tree)
     return tree
