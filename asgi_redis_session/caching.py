@@ -30,6 +30,7 @@ _RULES = frozenset(
         b"x-accel-expires",
     }
 )
+_HEEDED = _RULES | {b"vary"}
 _INVITES = re.compile(rb"\b(?:public|(?:s-maxage|max-age)=\"?0*[1-9])")
 _FORBIDS = re.compile(rb"\b(?:private|no-store)\b")
 _IS_OPEN = re.compile(rb"\b(?:public|s-maxage=\"?0*[1-9])")
@@ -45,6 +46,20 @@ def mark(headers: Headers, path: str, cookies: Sequence[bytes]) -> None:
     these are added, and `Cache-Control: no-store` replaces what the app has said. *path*: of the
     request, for a warning if the app has offered the response to shared caches.
     """
+    if _HEEDED.isdisjoint([name.lower() for name, _ in headers]):  # nearly always
+        headers.append((b"vary", b"Cookie"))
+        rules: list[int] = []
+    else:
+        rules = _heed(headers, path, has_cookie=bool(cookies))
+    if cookies:
+        for index in reversed(rules):
+            del headers[index]
+        headers += [(b"set-cookie", cookie) for cookie in cookies]
+        headers.append((b"cache-control", b"no-store"))
+
+
+def _heed(headers: Headers, path: str, *, has_cookie: bool) -> list[int]:
+    """Let `Vary` name `Cookie`; returns where the rules for caches are."""
     place, listed, said = -1, b"", b""
     rules: list[int] = []
     for index, (raw_name, value) in enumerate(headers):
@@ -57,17 +72,13 @@ def mark(headers: Headers, path: str, cookies: Sequence[bytes]) -> None:
             # nginx's own header is a number of seconds.
             said += (b"s-maxage=" if name == b"x-accel-expires" else b"") + value.lower() + b","
     if rules:
-        _judge(said, path, has_cookie=bool(cookies))
+        _judge(said, path, has_cookie=has_cookie)
     if place < 0:
         headers.append((b"vary", b"Cookie"))
     elif not {b"cookie", b"*"} & {name.strip() for name in listed.split(b",")}:
         name, value = headers[place]
         headers[place] = (name, value + b", Cookie")
-    if cookies:
-        for index in reversed(rules):
-            del headers[index]
-        headers += [(b"set-cookie", cookie) for cookie in cookies]
-        headers.append((b"cache-control", b"no-store"))
+    return rules
 
 
 def _judge(said: bytes, path: str, *, has_cookie: bool) -> None:

@@ -14,7 +14,7 @@ from redis.exceptions import NoPermissionError, ResponseError
 from ..engine.codec import CorruptValue, StoredHash
 from ..engine.ids import is_handle
 from ..engine.places import Place
-from ..engine.reads import judge
+from ..engine.reads import defaults, judge
 from ..engine.scripts import CORRUPT
 
 #: The sample: what SCAN shows of the prefix in so many steps of so many keys, and no more than this
@@ -84,7 +84,7 @@ def _is_session(raws: Any) -> bool:
     """Whether a session can be read from this reply; one that has ended meanwhile can."""
     if isinstance(raws, ResponseError):
         return not _is_wrong_type(raws)
-    if judge(1, raws, 0).state == CORRUPT:
+    if judge(defaults(1), raws, 0).state == CORRUPT:
         return False
     try:
         StoredHash(raws)

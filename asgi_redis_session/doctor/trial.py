@@ -33,7 +33,7 @@ async def _live(engine: Engine, server: Server) -> DurabilityNotReached | None:
     handle = next(one for one in _handles(engine) if server.serves(engine.client.key(one)))
     _, shortfall = await hashes.create(handle, changes, _LIVES, engine.durability)
     try:
-        record = await hashes.load((handle,), extend=True, from_cookie=False)
+        record = await engine.reader.load((handle,), extend=True, from_cookie=False)
         if record is None or record.stored.raws.get(b"doctor") != b"1":
             raise SessionUnavailable("what was read is not what was written.")
     finally:

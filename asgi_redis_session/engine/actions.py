@@ -37,11 +37,11 @@ async def load(state: SessionState, *, again: bool = False) -> None:
             return
         handles, record, ended = state.handles(), None, None
         if handles:
-            record = await state.engine.hashes.load(
+            record = await state.engine.reader.load(
                 handles, extend=state.extends, from_cookie=state.had_cookie
             )
             if record is None:
-                ended = await state.engine.hashes.absence(handles)
+                ended = await state.engine.reader.absence(handles)
         state.note_extended()
         state.adopt(record, ended)
     except SessionUnavailable as error:
@@ -75,9 +75,9 @@ async def go_on_as(state: SessionState, session_id: str) -> bool:
     """Go on with the session of this id, if there is one, and let the browser have it."""
     async with state.turn:
         handles = state.engine.ids.handles(session_id)
-        record = await state.engine.hashes.load(handles, extend=state.extends, from_cookie=False)
+        record = await state.engine.reader.load(handles, extend=state.extends, from_cookie=False)
         if record is None:
-            state.adopt(None, await state.engine.hashes.absence(handles))
+            state.adopt(None, await state.engine.reader.absence(handles))
             return False
         state.session_id, state.had_cookie = session_id, True
         state.adopt(record)
@@ -93,9 +93,9 @@ async def fetch(state: SessionState, names: Sequence[str]) -> dict[str, Any]:
         if state.phase is UNLOADED:
             ended, handles = None, state.handles()
             try:
-                fetched = await state.engine.hashes.fetch(handles, names, extend=state.extends)
+                fetched = await state.engine.reader.fetch(handles, names, extend=state.extends)
                 if fetched is None:
-                    ended = await state.engine.hashes.absence(handles)
+                    ended = await state.engine.reader.absence(handles)
             except SessionUnavailable as error:
                 state.do_without(error)
             else:
@@ -127,7 +127,7 @@ async def increment(state: SessionState, name: str, amount: int) -> int:
                     state.fields.set_stored(name, total, b"%d" % total)
                 state.raise_shortfall(shortfall)
                 return total
-            ended = await state.engine.hashes.absence(state.handles())
+            ended = await state.engine.reader.absence(state.handles())
             if state.phase is STORED:
                 state.raise_gone(ended)
             state.adopt(None, ended)
@@ -224,7 +224,7 @@ async def still_valid(state: SessionState) -> bool:
     async with state.turn:
         if state.is_absent():
             return False
-        return await _remember(state, await state.engine.hashes.exists(state.handles()))
+        return await _remember(state, await state.engine.reader.exists(state.handles()))
 
 
 async def touch(state: SessionState) -> bool:
@@ -232,7 +232,7 @@ async def touch(state: SessionState) -> bool:
     async with state.turn:
         if state.is_absent():
             return False
-        exists = await state.engine.hashes.touch(state.handles())
+        exists = await state.engine.reader.touch(state.handles())
         if exists:
             state.note_extended()
         return await _remember(state, exists)
@@ -241,7 +241,7 @@ async def touch(state: SessionState) -> bool:
 async def _remember(state: SessionState, exists: bool) -> bool:  # noqa: FBT001
     """Note why the session does not exist, if it doesn't."""
     if not exists:
-        state.note_absence(await state.engine.hashes.absence(state.handles()))
+        state.note_absence(await state.engine.reader.absence(state.handles()))
     return exists
 
 
@@ -255,7 +255,7 @@ async def _write(state: SessionState, changes: Changes, concern: Durability | No
         state.restage(changes)
         raise
     if outcome.record is None:
-        state.raise_gone(await state.engine.hashes.absence(state.handles()))
+        state.raise_gone(await state.engine.reader.absence(state.handles()))
     state.session_id = outcome.session_id or state.session_id
     state.enter(STORED, outcome.record)
     if outcome.is_fresh:

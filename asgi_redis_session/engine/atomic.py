@@ -40,7 +40,7 @@ async def transform(
         if reply.state == FULL:
             raise too_many_fields(name, state.engine.limits.fields)
         if reply.state <= 0:
-            state.raise_gone(await state.engine.hashes.absence(state.handles()))
+            state.raise_gone(await state.engine.reader.absence(state.handles()))
         state.note_extended()
         fields.set_stored(name, value, encoded)
         state.raise_shortfall(shortfall)
@@ -59,7 +59,7 @@ async def take(state: SessionState, name: str, default: Any) -> Any:
             return value
         reply, shortfall = await _take_field(state, name)
         if reply.state <= 0:
-            state.raise_gone(await state.engine.hashes.absence(state.handles()))
+            state.raise_gone(await state.engine.reader.absence(state.handles()))
         fields.forget(name)
         state.raise_shortfall(shortfall)
         try:

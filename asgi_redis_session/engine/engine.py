@@ -15,6 +15,7 @@ from .ids import SessionIds
 from .loads import Loads
 from .outside import Outside
 from .places import Places
+from .reader import Reader
 from .record import Span
 from .reports import Reports
 from .shadows import Shadows
@@ -61,11 +62,11 @@ class Engine:
         self.client = Client(redis, prefix=prefix, timeout=timeout, events=self.events)
         self.reports = Reports(self.events, prefix)
         loads, idle_ms = Loads(lifetime), lifetime.idle_ms
+        self.reader = Reader(self.client, self.events, self.reports, loads)
         self.hashes = Hashes(
             self.client,
             self.events,
             self.reports,
-            loads,
             idle_ms=idle_ms,
             limits=limits,
             shadows=shadows,

@@ -1,5 +1,5 @@
 """
-Every command on one session's hash.
+Every command that writes one session's hash; `reader` has those that read it.
 
 Each method sends one script, which is one atomic step and one round trip. What touches more than
 one key is in `verbs`. *handles* are the names under which the hash may be stored, one for each
@@ -8,23 +8,18 @@ secret in use; *extend* says whether the command extends the TTL. All methods ra
 """
 
 from collections.abc import Sequence
-from functools import partial
-from time import monotonic
-from typing import Any, NamedTuple, cast, get_args
+from typing import Any, NamedTuple
 
-from ..absence import Absence, AbsenceKind
-from ..errors import DurabilityNotReached, SessionUnavailable, SessionValueError
+from ..absence import AbsenceKind
+from ..errors import DurabilityNotReached, SessionValueError
 from ..events import Events
 from ..options import Durability, Limits
 from ..transport.client import Client
 from ..transport.written import Written
 from . import scripts
-from .codec import CorruptValue, StoredHash, decode
 from .fields import too_many_fields
-from .finding import find
-from .loads import Loads
-from .reads import SLIDE, Read
-from .record import Changes, Ended, Record, Span, instant, unconfirmed_ms
+from .keys import beside, tombstone
+from .record import Changes, Record, Span, unconfirmed_ms
 from .reports import Reports
 from .scripts import FULL, Began, Taken
 from .shadows import Shadows
@@ -56,7 +51,6 @@ class Hashes:
         client: Client,
         events: Events,
         reports: Reports,
-        loads: Loads,
         *,
         idle_ms: int,
         limits: Limits,
@@ -66,127 +60,10 @@ class Hashes:
         self._client = client
         self._events = events
         self._reports = reports
-        self._loads = loads
         self._idle_ms = idle_ms
         self._limits = limits
         self._shadows = shadows
         self._remember_ms = remember_ms
-
-    # --- Reading ---
-
-    async def load(
-        self, handles: tuple[str, ...], *, extend: bool, from_cookie: bool = True
-    ) -> Record | None:
-        """
-        Read the whole hash; None if there is no session that can be read.
-
-        *from_cookie*: whether a browser has sent the id, so that an unknown one is reported.
-        """
-        self._events.counted.loads += 1
-        sent_at, handle, command = monotonic(), handles[0], self._loads.whole[extend]
-        key = self._client.key(handle)
-        if len(handles) == 1:  # nearly always, so without the coroutine of `find`
-            reply = await self._client.call(command, (key,), idempotent=True)
-        else:
-            handle, reply = await find(self._client, handles, command)
-            key = self._client.key(handle)
-        if reply.idle_ms:
-            self._extend_to(key, reply, sent_at)
-        if reply.state <= 0:
-            if reply.fields:  # its deadline has passed, but there it is: the script deletes it
-                self._client.call_soon(self._loads.none[False], (key,))
-            if from_cookie:
-                self._reports.absent(handle, reply.state)
-            else:
-                self._reports.is_there(handle, reply.state)
-            return None
-        try:
-            stored, is_slid = StoredHash(reply.fields), reply.idle_ms > 0
-            return Record(handle, reply.state, reply.now_ms, stored, is_slid=is_slid)
-        except CorruptValue as error:
-            self._reports.corrupt(handle, str(error))
-            return None
-
-    async def fetch(
-        self, handles: tuple[str, ...], names: Sequence[str], *, extend: bool
-    ) -> dict[str, Any] | None:
-        """Read the named fields that exist; None if there is no session that can be read."""
-        script, arguments = self._loads.some(names, extend=extend)
-        handle, reply = await find(self._client, handles, script, arguments)
-        if reply.state <= 0:
-            self._reports.absent(handle, reply.state)
-            return None
-        found = zip(names, reply.fields, strict=True)
-        try:
-            return {name: decode(raw) for name, raw in found if raw is not None}
-        except CorruptValue as error:
-            self._reports.corrupt(handle, str(error))
-            return None
-
-    async def exists(self, handles: tuple[str, ...]) -> bool:
-        """Whether there is a session. Leaves the TTL alone."""
-        handle, reply = await find(self._client, handles, self._loads.none[False])
-        return self._reports.is_there(handle, reply.state)
-
-    async def absence(self, handles: tuple[str, ...]) -> Ended:
-        """Say why there is no session under any of these handles."""
-        ended = Ended(Absence("unknown"))
-        for handle in handles:
-            keys: tuple[bytes, ...] = (self._tombstone(handle),)
-            if not self._client.is_cluster:  # see bury.lua
-                keys = (*keys, self._client.key(handle))
-            try:
-                reply = await self._client.call(scripts.ABSENCE, keys, idempotent=True)
-            except SessionUnavailable as error:
-                if not error.is_refusal:
-                    raise
-                continue
-            if reply.is_occupied:
-                return Ended(Absence("unreadable"))
-            kind = (reply.kind or b"").decode()
-            if reply.since is not None and kind in get_args(AbsenceKind):
-                since_ms = int(float(reply.since))
-                known = cast("AbsenceKind", kind)
-                return Ended(Absence(known, instant(since_ms)), reply.now_ms - since_ms)
-        return ended
-
-    # --- The TTL ---
-
-    def _extend_to(self, key: bytes, read: Read, sent_at: float) -> None:
-        """
-        Extend the TTL of what was read at *sent_at*, without waiting for the reply.
-
-        Not if that is late. Another request may have shortened the idle time meanwhile (see
-        `shortened`), and an instant in the past would delete the session.
-        """
-        not_after = sent_at + min(self._client.timeout, read.idle_ms / 1000) / 2
-        if not self._client.ride(SLIDE, key, (read.state,), not_after=not_after):
-            self._events.counted.refreshes_dropped += 1
-
-    def shortened(self, handle: str) -> None:
-        """
-        A session's life was shortened: make sure that its TTL is no longer than that.
-
-        Another request may have read it before, and may extend its TTL now, by the old idle time.
-        It does so within half a timeout (see `_extend_to`), so that after two of them it is over.
-        """
-        look = partial(self._client.call_soon, self._loads.none[False], (self._client.key(handle),))
-        self._client.later(2 * self._client.timeout, look)
-
-    def extend_soon(self, handles: tuple[str, ...]) -> None:
-        """Extend the TTL, fire and forget, unless very many commands are queued already."""
-        for handle in handles:
-            if self._client.ride(self._loads.none[True], self._client.key(handle)):
-                self._events.counted.refreshes += 1
-            else:
-                self._events.counted.refreshes_dropped += 1
-
-    async def touch(self, handles: tuple[str, ...]) -> bool:
-        """Extend the TTL now, whatever `refresh_after` says; returns whether there is a session."""
-        handle, reply = await find(self._client, handles, self._loads.touch)
-        return self._reports.is_there(handle, reply.state)
-
-    # --- Writing ---
 
     async def create(
         self, handle: str, changes: Changes, span: Span, concern: Durability | None
@@ -211,7 +88,7 @@ class Hashes:
         it was done; None: only look. Returns the state: above 0 if there is a session now, GONE if
         there was one, FREE if there was none.
         """
-        key, mark = self._client.key(handle), self._beside("imported", handle)
+        key, mark = self._client.key(handle), beside(self._client, "imported", handle)
         arguments = ("" if lasts_ms is None else lasts_ms, *span.arguments, "", *fields)
         reply = await self._client.call(scripts.IMPORT, (key, mark), arguments)
         if reply.now_ms:  # only create.lua tells the time
@@ -317,7 +194,7 @@ class Hashes:
         arguments: tuple[Any, ...] = (self._idle_ms,)
         note = () if kind is None else (kind, self._lasts_ms(kind))
         if note and not self._client.is_cluster:
-            keys, arguments = (*keys, self._tombstone(handle)), (*arguments, *note)
+            keys, arguments = (*keys, tombstone(self._client, handle)), (*arguments, *note)
         written = await self._client.write(
             scripts.END,
             keys,
@@ -344,12 +221,16 @@ class Hashes:
 
     def keys_to_move(self, handle: str, new_handle: str) -> tuple[bytes, bytes, bytes]:
         """Return the keys of a script that gives a session another key."""
-        return self._client.key(handle), self._client.key(new_handle), self._tombstone(handle)
+        return (
+            self._client.key(handle),
+            self._client.key(new_handle),
+            tombstone(self._client, handle),
+        )
 
     async def put_back(self, handle: str, packed: bytes) -> None:
         """In a Cluster: put a session back that was taken, as if that had not happened."""
         await self._client.call(scripts.PUT_BACK, (self._client.key(handle),), (packed,))
-        self.drop_soon(self._tombstone(handle))
+        self.drop_soon(tombstone(self._client, handle))
 
     # --- Keys ---
 
@@ -357,22 +238,10 @@ class Hashes:
         """In a Cluster: leave a tombstone without waiting for the reply (fire and forget)."""
         if kind is not None:
             note = (kind, self._lasts_ms(kind))
-            self._client.call_soon(scripts.BURY, (self._tombstone(handle),), note)
+            self._client.call_soon(scripts.BURY, (tombstone(self._client, handle),), note)
 
     def _lasts_ms(self, kind: AbsenceKind) -> int:
         return REPLACED_MS if kind == "replaced" else self._remember_ms
-
-    def _tombstone(self, handle: str) -> bytes:
-        """Return the key that says for a while why a session is gone."""
-        return self._beside("ended", handle)
-
-    def _beside(self, what: str, handle: str) -> bytes:
-        """
-        Return a key in the slot of the session, which the braces see to (Redis Cluster: hash tags).
-
-        No list or scan of sessions takes it for one: it has no handle after the prefix.
-        """
-        return self._client.key(f"{what}:{{{self._client.key(handle).decode()}}}")
 
     # --- Arguments ---
 

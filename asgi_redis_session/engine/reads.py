@@ -18,10 +18,10 @@ READ_ALL = "HGETALL"
 #: What load.lua would have done to the TTL. Its reply is not needed.
 SLIDE: Plain[Any] = Plain("slide", "PEXPIREAT", lambda reply, _: reply)
 
-_TIMES = (b"@created", b"@deadline", b"@idle", b"@auth", b"@seen")
+_TIMES = (b"@idle", b"@deadline", b"@created", b"@auth", b"@seen")
 #: The longest number of milliseconds, in digits: as in lua/common.lua.
 _DIGITS = 14
-_NEVER = 10**_DIGITS
+_NEVER = b"9" * _DIGITS
 
 
 @hiding("fields")
@@ -48,21 +48,31 @@ WHOLE: Script[Read] = Script(LOAD.name, LOAD.text, _as_read)
 
 def reading(store_idle_ms: int) -> Plain[Read]:
     """Return the command that reads a session, in a store with this idle time."""
-    return Plain(LOAD.name, READ_ALL, partial(judge, store_idle_ms))
+    return Plain(LOAD.name, READ_ALL, partial(judge, defaults(store_idle_ms)))
 
 
-def judge(store_idle_ms: int, raws: Any, now_ms: int) -> Read:
-    """Say what load.lua would say of this hash, at this time of the server."""
+def defaults(store_idle_ms: int) -> Sequence[bytes]:
+    """Return what counts for each of `_TIMES` that a hash does not name."""
+    return (b"%d" % store_idle_ms, _NEVER, b"0", b"0", b"0")
+
+
+def judge(unless_given: Sequence[bytes], raws: Any, now_ms: int) -> Read:
+    """
+    Say what load.lua would say of this hash, at this time of the server.
+
+    *unless_given*: the store's `defaults`.
+    """
     if not raws:  # None: something else than a hash
         return Read(CORRUPT if raws is None else GONE)
     if type(raws) is list:  # RESP2
         raws = by_name(raws)
-    if raws.get(b"@v") != b"1" or not _are_milliseconds(raws):
+    times = list(map(raws.get, _TIMES, unless_given))
+    if raws.get(b"@v") != b"1" or not _are_milliseconds(times):
         return Read(CORRUPT)
-    idle_ms = int(raws.get(b"@idle", store_idle_ms))
+    idle_ms, deadline_ms = int(times[0]), int(times[1])
     if not idle_ms:
         return Read(CORRUPT)
-    expires_ms, deadline_ms = now_ms + idle_ms, int(raws.get(b"@deadline", _NEVER))
+    expires_ms = now_ms + idle_ms
     if deadline_ms < expires_ms:
         if deadline_ms <= now_ms:
             return Read(GONE, now_ms, raws)
@@ -70,13 +80,9 @@ def judge(store_idle_ms: int, raws: Any, now_ms: int) -> Read:
     return Read(expires_ms, now_ms, raws, idle_ms)
 
 
-def _are_milliseconds(raws: dict[bytes, bytes]) -> bool:
-    """Whether the metadata that are numbers of milliseconds can be read as such."""
-    for name in _TIMES:
-        raw = raws.get(name)
-        if raw is not None and not (raw.isdigit() and len(raw) <= _DIGITS):
-            return False
-    return True
+def _are_milliseconds(times: Sequence[bytes]) -> bool:
+    """Whether all of these can be read as numbers of milliseconds."""
+    return all(times) and b"".join(times).isdigit() and max(map(len, times)) <= _DIGITS
 
 
 def by_name(pairs: Sequence[bytes]) -> dict[bytes, bytes]:

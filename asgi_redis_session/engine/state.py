@@ -252,7 +252,7 @@ class SessionState:
     def extend_soon(self) -> None:
         """Extend the TTL without waiting (fire and forget), if this request has not done so."""
         if self.extends and self.phase is UNLOADED and (handles := self.handles()):
-            self.engine.hashes.extend_soon(handles)
+            self.engine.reader.extend_soon(handles)
             self.extends = False
 
     def seal(self, reason: str = SessionTooLate.RESPONSE_STARTED) -> None:

@@ -120,7 +120,7 @@ async def save(
         return Outcome(None)
     engine.events.counted.commits += 1
     if changes.shortens:
-        engine.hashes.shortened(record.handle)
+        engine.reader.shortened(record.handle)
     return Outcome(_saved(record, reply, changes), None, shortfall)
 
 

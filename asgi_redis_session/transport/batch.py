@@ -86,6 +86,15 @@ class Batch:
         self.held: list[tuple[Call, Any]] = []
         self.sent_at: float | None = None
 
+    def leave_out_the_late(self, now: float) -> None:
+        """Leave out what nobody waits for any more. *now*: in event-loop time."""
+        self.calls = [call for call in self.calls if not call.reply.done()]
+        self.riders = [rider for rider in self.riders if now <= rider.not_after]
+
+    def parts(self) -> list[bytes]:
+        """Return the packed commands in the order in which they are sent."""
+        return [rider.packed for rider in self.riders] + [call.packed for call in self.calls]
+
     def deliver(self) -> None:
         """Deliver the replies that were held by a barrier."""
         for call, reply in self.held:

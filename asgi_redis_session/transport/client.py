@@ -13,28 +13,25 @@ from functools import partial
 from typing import Any, TypeVar
 
 from redis.asyncio import Redis, RedisCluster
-from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import ResponseError
 
-from ..errors import DurabilityNotReached, SessionUnavailable
+from ..errors import DurabilityNotReached
 from ..events import Events, Stats
 from ..options import Durability
 from . import budget, forks
-from .background import NO_LOOP, Background, running_loop
+from .background import NO_LOOP, running_loop
 from .batch import Rider
 from .cluster import ClusterRoute
-from .failures import BarrierNotReached, LaneBroken, LaneClosed, LaneFull
+from .failures import BarrierNotReached, LaneBroken
 from .lane import Lane, Purpose
 from .outages import Outages
 from .plain import Plain
-from .retry import Retry
+from .retry import Retries, Retry
 from .route import Hop, NodeUnknown, Route, Server, ServerRoute
 from .scripts import Script, pack
 from .written import Written
 
 R = TypeVar("R")
-
-#: The share of its time that a command must have left to be sent again.
-_LEAST_SHARE = 0.1
 
 
 class Client:
@@ -59,8 +56,7 @@ class Client:
         self._routes: dict[asyncio.AbstractEventLoop, Route] = {}
         # Routes of the parent process, kept so that nothing closes their connections.
         self._inherited: list[Route] = []
-        # Retries of `call_soon`, which nobody awaits.
-        self._background = Background()
+        self._retries = Retries(timeout, self._outages)
         forks.in_child(self, Client.abandon_lanes)
 
     def key(self, name: str) -> bytes:
@@ -136,13 +132,13 @@ class Client:
         try:
             lane = route.lane(keys[0], "requests")
         except NodeUnknown as error:
-            self._after_failure(route, retry, error)
+            self._retries.after_failure(route, retry, error)
             return True
         if lane.is_busy:
             return False
         retry.hop = Hop(lane)
         reply = lane.submit(packed, keys[0], deadline)
-        reply.add_done_callback(partial(self._after_call_soon, route, retry))
+        reply.add_done_callback(partial(self._retries.after_call_soon, route, retry))
         return True
 
     def later(self, seconds: float, action: Callable[[], object]) -> None:
@@ -189,7 +185,7 @@ class Client:
             return
         keys, hop = (rider.key,), None if lane is None else Hop(lane)
         retry = Retry(command, keys, (), rider.packed, "requests", rider.not_after, hop=hop)
-        self._after_failure(self._routes[asyncio.get_running_loop()], retry, error)
+        self._retries.after_failure(self._routes[asyncio.get_running_loop()], retry, error)
 
     async def commands(self, *commands: Sequence[Any]) -> list[Any]:
         """
@@ -246,7 +242,7 @@ class Client:
         except (LaneBroken, ResponseError) as error:
             hop = None if lane is None else Hop(lane)
             retry = Retry(script, keys, arguments, packed, purpose, deadline, idempotent, hop)
-            reply = await self._retry_until_deadline(route, retry, error)
+            reply = await self._retries.until_deadline(route, retry, error)
         finally:
             if shared is not None and lane is not None:
                 # What a write concern has on top of the timeout is not charged.
@@ -259,70 +255,6 @@ class Client:
         """Send no further step of a verb whose time is up."""
         if left <= 0:
             raise LaneBroken(f"{lane.address} did not answer within {self.timeout:g} s")
-
-    # --- Retries ---
-
-    async def _retry_until_deadline(
-        self, route: Route, retry: Retry, error: Exception
-    ) -> Sequence[Any]:
-        """Send a command again, as its last error asks, until that is of no use or time is up."""
-        attempts = 0
-        while True:
-            try:
-                retry.hop = hop = await self._next_hop(route, retry, error, attempts)
-            except (LaneBroken, ResponseError) as final:
-                raise self._outages.report(retry.lane, retry.script.name, final) from None
-            try:
-                reply: Sequence[Any] = await hop.lane.submit(
-                    retry.packed,
-                    retry.keys[0],
-                    retry.deadline,
-                    is_plain=retry.script.is_plain,
-                    asking=hop.asking,
-                )
-            except (LaneBroken, ResponseError) as again:
-                error, attempts = again, attempts + 1
-            else:
-                return reply
-
-    async def _next_hop(self, route: Route, retry: Retry, error: Exception, attempts: int) -> Hop:
-        """Return where to send a command again after *error*; raises it if that is of no use."""
-        if isinstance(error, NoScriptError) and retry.hop is not None:
-            retry.packed = retry.script.in_full(retry.keys, retry.arguments)
-            return retry.hop
-        if isinstance(error, LaneFull | LaneClosed):
-            raise error
-        if isinstance(error, LaneBroken) and not isinstance(error, NodeUnknown):
-            # Redis may have executed the command.
-            if retry.resent or not retry.idempotent:
-                route.suspect_topology()
-                raise error
-            retry.resent = True
-        hop = await route.reroute(retry.keys[0], retry.purpose, error, attempts, retry.deadline)
-        # Don't send it with almost no time left: when its deadline passes, the lane closes the
-        # connection, and every command of the same batch fails.
-        if retry.deadline - asyncio.get_running_loop().time() < self.timeout * _LEAST_SHARE:
-            raise error
-        return hop
-
-    def _after_call_soon(
-        self, route: Route, retry: Retry, reply: "asyncio.Future[list[Any]]"
-    ) -> None:
-        if not reply.cancelled() and (error := reply.exception()) is not None:
-            self._after_failure(route, retry, error)
-
-    def _after_failure(self, route: Route, retry: Retry, error: Any) -> None:
-        """A fire-and-forget command has failed: report that, or retry it in the background."""
-        if isinstance(error, LaneBroken) and not isinstance(error, NodeUnknown):
-            route.suspect_topology()
-            self._outages.report(retry.lane, retry.script.name, error)
-            return
-
-        async def run() -> None:
-            with suppress(SessionUnavailable):  # it has been counted and reported
-                await self._retry_until_deadline(route, retry, error)
-
-        self._background.start(run())
 
     # --- Connections ---
 
@@ -346,7 +278,7 @@ class Client:
         """Wait until every command of this event loop has been answered."""
         if route := self._routes.get(asyncio.get_running_loop()):
             await route.drain()
-        await self._background.drain()
+        await self._retries.background.drain()
 
     async def aclose(self) -> None:
         """Drain, then close this event loop's connections. The next command opens them again."""
@@ -368,7 +300,7 @@ class Client:
         """In a forked child: leave the parent's connections alone, without closing them."""
         self._inherited += self._routes.values()
         self._routes = {}
-        self._background.abandon()
+        self._retries.background.abandon()
 
     def _route(self) -> Route:
         loop = running_loop()

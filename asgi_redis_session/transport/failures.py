@@ -2,6 +2,10 @@
 
 from typing import Any
 
+from redis.exceptions import AuthenticationError
+
+from .reasons import reason_of
+
 
 class LaneBroken(Exception):
     """No reply: the connection could not be made, was lost or out of step, or the time was up."""
@@ -21,3 +25,16 @@ class BarrierNotReached(Exception):
     def __init__(self, reply: list[Any], reason: str) -> None:
         super().__init__(reason)
         self.reply = reply
+
+
+def broken_by(error: BaseException, address: str, timeout: float) -> LaneBroken:
+    """Return the error for what went wrong on the connection to *address*."""
+    if isinstance(error, TimeoutError):
+        reason = f"{address} did not answer within {timeout:g} s"
+    elif isinstance(error, AuthenticationError):
+        reason = f"{address} refused the credentials ({reason_of(error)})"
+    elif isinstance(error, LaneBroken):
+        reason = str(error)
+    else:
+        reason = f"{address} can't be used ({type(error).__name__}: {reason_of(error)})"
+    return LaneBroken(reason)

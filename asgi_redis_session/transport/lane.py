@@ -25,17 +25,16 @@ from itertools import count
 from typing import Any, Literal
 
 from redis.asyncio import ConnectionPool
-from redis.exceptions import AuthenticationError, NoScriptError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoScriptError, ResponseError
 
 from ..options import Durability
 from .barrier import Barrier
 from .batch import Batch, Call, Rider
 from .connection import SharedConnection
-from .failures import BarrierNotReached, LaneBroken, LaneClosed, LaneFull
+from .failures import BarrierNotReached, LaneBroken, LaneClosed, LaneFull, broken_by
 from .parser import MISSING
 from .proof import Proof
-from .reasons import reason_of
 from .watch import Watch
 
 #: What a lane is for: commands of requests; long lists and their like; search queries; or writes
@@ -190,7 +189,7 @@ class Lane:
                 except Exception as error:  # noqa: BLE001
                     # After any error (also a TypeError from asyncio's transports, redis-py #4287),
                     # the replies that are still to come would reach the wrong callers.
-                    await self._break(LaneBroken(self._reason(error)))
+                    await self._break(broken_by(error, self.address, self._timeout))
         except asyncio.CancelledError:
             await self._break(LaneClosed("the event loop is shutting down"), and_pending=True)
             raise
@@ -217,11 +216,8 @@ class Lane:
 
     async def _send(self, batch: Batch) -> None:
         now = self._watch.now()
-        # Connecting may have taken a while: what nobody waits for any more is not sent.
-        batch.calls = calls = [call for call in batch.calls if not call.reply.done()]
-        batch.riders = [one for one in batch.riders if self._loop.time() <= one.not_after]
-        parts = [rider.packed for rider in batch.riders]
-        parts += [call.packed for call in calls]
+        batch.leave_out_the_late(self._loop.time())
+        calls, parts = batch.calls, batch.parts()
         if self._barrier is not None:
             # Ends before the deadlines, so that the answer arrives even if it is a shortfall.
             left = min([call.deadline for call in calls], default=now) - now
@@ -351,7 +347,7 @@ class Lane:
         return bool(self._pending or self._riders or self._flying)
 
     def _fail_overdue(self, now: float) -> None:
-        late = LaneBroken(self._reason(TimeoutError()))
+        late = broken_by(TimeoutError(), self.address, self._timeout)
         self._earliest = float("inf")
         for call in self._calls():
             if call.reply.done():
@@ -389,12 +385,3 @@ class Lane:
             for rider in batch.riders:
                 self._on_failed(self, rider, error)
         await self.connection.drop()
-
-    def _reason(self, error: BaseException) -> str:
-        if isinstance(error, TimeoutError):
-            return f"{self.address} did not answer within {self._timeout:g} s"
-        if isinstance(error, AuthenticationError):
-            return f"{self.address} refused the credentials ({reason_of(error)})"
-        if isinstance(error, LaneBroken):
-            return str(error)
-        return f"{self.address} can't be used ({type(error).__name__}: {reason_of(error)})"

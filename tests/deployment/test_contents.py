@@ -1,6 +1,6 @@
 """What the doctor says of data that another program has written to the keys of the store."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -30,26 +30,13 @@ def contents(report: CheckReport) -> list[Finding]:
     return [finding for finding in report.findings if finding.name == "contents"]
 
 
-@pytest.fixture(scope="module")
-def alone() -> Iterator[DevServer]:
-    """A server without the keys of other tests, which would fill the sample."""
-    with DevServer(search=False) as server:
-        yield server
-
-
 @pytest.mark.parametrize("kind", GARBAGE)
-async def test_garbage_is_found_and_left_as_it_is(alone: DevServer, prefix: str, kind: str) -> None:
+async def test_garbage_is_found_and_left_as_it_is(
+    session_redis_url: str, prefix: str, admin: Any, kind: str
+) -> None:
     """One finding that says of what kind it is, and of a session under which handle; no event."""
     events: list[SessionEvent] = []
-    with client_of(alone) as admin:
-        admin.flushall()
-        await _find(alone, prefix, admin, kind, events)
-
-
-async def _find(
-    alone: DevServer, prefix: str, admin: Any, kind: str, events: list[SessionEvent]
-) -> None:
-    async with opened(alone.url, prefix, on_event=events.append) as store:
+    async with opened(session_redis_url, prefix, on_event=events.append) as store:
         handle = handle_of(store, await log_in(store, "ann"))
         await create(store, cart=["apple"])
         (finding,) = contents(await store.check())

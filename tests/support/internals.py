@@ -118,12 +118,12 @@ def index_key_of(store: SessionStore, user_id: str | int) -> bytes:
 
 def refresh(store: SessionStore, handle: str) -> None:
     """Extend a session's TTL without waiting for it."""
-    engine_of(store).hashes.extend_soon((handle,))
+    engine_of(store).reader.extend_soon((handle,))
 
 
 async def exists(store: SessionStore, handle: str) -> bool:
     """Whether there is such a session."""
-    return await engine_of(store).hashes.exists((handle,))
+    return await engine_of(store).reader.exists((handle,))
 
 
 async def take_place(store: SessionStore, user_id: str, handle: str) -> None:
