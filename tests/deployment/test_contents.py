@@ -1,6 +1,6 @@
 """What the doctor says of data that another program has written to the keys of the store."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -30,13 +30,26 @@ def contents(report: CheckReport) -> list[Finding]:
     return [finding for finding in report.findings if finding.name == "contents"]
 
 
+@pytest.fixture(scope="module")
+def own_server() -> Iterator[DevServer]:
+    """A server whose few keys are all in the sample."""
+    with DevServer(search=False) as server:
+        yield server
+
+
+@pytest.fixture
+def own_admin(own_server: DevServer) -> Iterator[Any]:
+    with client_of(own_server) as client:
+        yield client
+
+
 @pytest.mark.parametrize("kind", GARBAGE)
 async def test_garbage_is_found_and_left_as_it_is(
-    session_redis_url: str, prefix: str, admin: Any, kind: str
+    own_server: DevServer, own_admin: Any, prefix: str, kind: str
 ) -> None:
     """One finding that says of what kind it is, and of a session under which handle; no event."""
-    events: list[SessionEvent] = []
-    async with opened(session_redis_url, prefix, on_event=events.append) as store:
+    admin, events = own_admin, list[SessionEvent]()
+    async with opened(own_server.url, prefix, on_event=events.append) as store:
         handle = handle_of(store, await log_in(store, "ann"))
         await create(store, cart=["apple"])
         (finding,) = contents(await store.check())
