@@ -7,7 +7,7 @@ from typing import Any
 
 from . import budget
 
-NO_LOOP = (
+_NO_LOOP = (
     "Sessions need an asyncio event loop, because redis-py has no connections for Trio. Serve the "
     "app with asyncio or uvloop (Hypercorn: `--worker-class asyncio`)."
 )
@@ -18,7 +18,7 @@ def running_loop() -> asyncio.AbstractEventLoop:
     try:
         return asyncio.get_running_loop()
     except RuntimeError:
-        raise RuntimeError(NO_LOOP) from None
+        raise RuntimeError(_NO_LOOP) from None
 
 
 def has_loop() -> bool:

@@ -87,7 +87,11 @@ class Batch:
         self.sent_at: float | None = None
 
     def leave_out_the_late(self, now: float) -> None:
-        """Leave out what nobody waits for any more. *now*: in event-loop time."""
+        """
+        Leave out calls that were answered or cancelled before they were sent, and late riders.
+
+        Connecting may have taken a while. *now*: in event-loop time.
+        """
         self.calls = [call for call in self.calls if not call.reply.done()]
         self.riders = [rider for rider in self.riders if now <= rider.not_after]
 

@@ -19,7 +19,7 @@ from ..errors import DurabilityNotReached
 from ..events import Events, Stats
 from ..options import Durability
 from . import budget, forks
-from .background import NO_LOOP, running_loop
+from .background import running_loop
 from .batch import Rider
 from .cluster import ClusterRoute
 from .failures import BarrierNotReached, LaneBroken
@@ -160,10 +160,7 @@ class Client:
         Cheaper than `call_soon`, which else is the same. *not_after*: the instant, in event-loop
         time, after which it is not sent. Errors of a plain command are only counted.
         """
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            raise RuntimeError(NO_LOOP) from None
+        loop = running_loop()
         route = self._routes.get(loop) or self._new_route(loop)
         if not_after is None:
             not_after = loop.time() + self.timeout
@@ -222,10 +219,7 @@ class Client:
 
         Every request passes through here, so the good case is kept short.
         """
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            raise RuntimeError(NO_LOOP) from None
+        loop = running_loop()
         route = self._routes.get(loop) or self._new_route(loop)
         key, packed = keys[0], script.packed(keys, arguments)
         if (shared := budget.current.get()) is not None:

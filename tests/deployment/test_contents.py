@@ -30,41 +30,34 @@ def contents(report: CheckReport) -> list[Finding]:
     return [finding for finding in report.findings if finding.name == "contents"]
 
 
-@pytest.fixture(scope="module")
-def own_server() -> Iterator[DevServer]:
-    """A server whose few keys are all in the sample."""
-    with DevServer(search=False) as server:
-        yield server
-
-
 @pytest.fixture
-def own_admin(own_server: DevServer) -> Iterator[Any]:
-    with client_of(own_server) as client:
+def lone_admin(alone: DevServer) -> Iterator[Any]:
+    """For the server whose few keys are all in the sample."""
+    with client_of(alone) as client:
         yield client
 
 
 @pytest.mark.parametrize("kind", GARBAGE)
 async def test_garbage_is_found_and_left_as_it_is(
-    own_server: DevServer, own_admin: Any, prefix: str, kind: str
+    alone: DevServer, lone_admin: Any, events: list[SessionEvent], prefix: str, kind: str
 ) -> None:
     """One finding that says of what kind it is, and of a session under which handle; no event."""
-    admin, events = own_admin, list[SessionEvent]()
-    async with opened(own_server.url, prefix, on_event=events.append) as store:
+    async with opened(alone.url, prefix, on_event=events.append) as store:
         handle = handle_of(store, await log_in(store, "ann"))
         await create(store, cart=["apple"])
         (finding,) = contents(await store.check())
         assert finding.level == "ok"
         assert "2 sessions and 1 users' lists" in finding.message
         mine, index = f"{prefix}:{handle}", index_key(prefix, "ann")
-        GARBAGE[kind](admin, mine, index)
-        before = {key: admin.dump(key) for key in (mine, index)}
+        GARBAGE[kind](lone_admin, mine, index)
+        before = {key: lone_admin.dump(key) for key in (mine, index)}
         events.clear()
         (finding,) = contents(await store.check())
         assert finding.level == "problem"
         is_list = "list" in kind or "time" in kind or kind == "no handle"
         what = "1 lists" if is_list else f"1 sessions, such as {handle},"
         assert f", {what} hold what this version does not write" in finding.message
-        assert {key: admin.dump(key) for key in (mine, index)} == before
+        assert {key: lone_admin.dump(key) for key in (mine, index)} == before
         assert not events
 
 

@@ -31,12 +31,6 @@ UNCONFIRMED_MS = 10_000
 HOUR_MS = 3_600_000
 
 
-@pytest.fixture(scope="module")
-def alone() -> Iterator[DevServer]:
-    with DevServer(search=False) as server:
-        yield server
-
-
 @pytest.fixture
 def admin(alone: DevServer) -> Iterator[Any]:
     with client_of(alone) as client:
