@@ -21,7 +21,7 @@ AbsenceKind = Literal[
 _REASONS: dict[AbsenceKind, str] = {
     "no_cookie": "The browser has sent no session cookie.",
     "unknown": "The session has expired, or ended some time ago, or never existed.",
-    "replaced": "The session has a new id: somebody logged in on it, or it was renewed.",
+    "replaced": "The session has a new id, after a login or a renewal.",
     "logged_out": "The user has logged out.",
     "revoked": "The session was ended from another device, or by an administrator.",
     "limit": "The user has logged in elsewhere, and had as many sessions as allowed.",
@@ -37,7 +37,7 @@ class Absence:
     Why a request has no session.
 
     *kind*: one word. `"no_cookie"`; `"unknown"` (it expired, ended some time ago, or was never
-    ours: nothing tells them apart); `"replaced"` (by a login or a renewal, which gave the browser
+    ours: which one can't be known); `"replaced"` (by a login or a renewal, which gave the browser
     a new id); `"logged_out"`; `"revoked"`; `"limit"`; `"unreadable"`; `"conflict"` (two different
     cookies); `"unavailable"` (Redis is down).
     *at*: when it ended, by Redis' clock, as an aware UTC datetime; None if that is not known.

@@ -2,7 +2,7 @@
 What public callables refuse: each in one sentence that names the option and what it takes.
 
 The sentences show plain values only, and not all of a long one: another object's `repr` may fail,
-or show what nobody should see.
+or show a secret.
 """
 
 import inspect
@@ -66,6 +66,6 @@ def refuse_no_function(option: str, value: object, takes: str) -> None:
         raise TypeError(f"{option} takes {takes}, not {shown(value)}.")
     if is_async(value):
         raise TypeError(
-            f"{option} takes a plain function: nobody would await an async one, so it would never "
-            "run. Start a task in it."
+            f"{option} takes a plain function: an async one would never be awaited, so it would "
+            "not run. Start a task in it."
         )

@@ -63,7 +63,7 @@ def _is_domain(text: str) -> bool:
 @hiding("session_id")
 class CookieChange(NamedTuple):
     """
-    What the browser must be told: the id to send from now on, or None to forget its cookie.
+    A change of the browser's cookie: the id to send from now on, or None to forget it.
 
     *is_new*: whether the session has just begun, or has just got this id.
     """
@@ -204,7 +204,7 @@ class CookiePolicy:
 
     def headers_for(self, change: CookieChange | None) -> list[bytes]:
         """
-        Return the `Set-Cookie` values that tell the browser of this change.
+        Return the `Set-Cookie` values for this change.
 
         They begin with those that make it forget the cookies that this policy replaces. None: only
         these.

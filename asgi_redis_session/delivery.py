@@ -34,7 +34,7 @@ def warn_if_lost(cookie: CookiePolicy, scope: Mapping[str, Any]) -> None:
 
 
 def _is_trustworthy(scope: Mapping[str, Any]) -> bool:
-    """Whether the browser has used HTTPS, or sends Secure cookies to this host all the same."""
+    """Whether the browser has used HTTPS, or sends Secure cookies to this host anyway."""
     for name, value in scope.get("headers", ()):
         # Browsers send Sec-Fetch-Site to trustworthy URLs only: HTTPS, and localhost.
         if name == b"sec-fetch-site" or (name == b"x-forwarded-proto" and b"https" in value):

@@ -245,7 +245,7 @@ class DevServer:
 
 
 def _quoted(path: object) -> str:
-    """Return a path as redis.conf takes it, whatever characters it has."""
+    """Return a path as redis.conf takes it; it may have any characters."""
     plain = [c if c.isprintable() and c not in '"\\' else f"\\x{ord(c):02x}" for c in str(path)]
     return f'"{"".join(plain)}"'
 

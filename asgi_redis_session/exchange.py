@@ -135,7 +135,7 @@ class Exchange:
         except DurabilityNotReached:
             logger.exception("A change made after the response had started may still be lost.")
         except SessionError:
-            # It is too late to answer the browser, and raising would tell nobody more than the log.
+            # It is too late to answer the browser, and raising would add nothing to the log.
             logger.exception("A change made after the response had started was not saved.")
 
     async def _commit(self) -> None:

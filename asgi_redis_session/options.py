@@ -77,7 +77,8 @@ def _refuse_longer_idle(idle_ms: int, absolute_ms: int) -> None:
         )
 
 
-#: The defaults of a `Lifetime`: who gives one half only is not told that they don't fit together.
+#: The defaults of a `Lifetime`, known by identity: *idle* and *absolute* must fit together only if
+#: both are given.
 _HALF_AN_HOUR: Final = timedelta(minutes=30)
 _WEEK: Final = timedelta(days=7)
 

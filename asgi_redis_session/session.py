@@ -107,7 +107,7 @@ class Session(SessionMapping):
         there is no such field.
 
         Raises `SessionValueError` for what can't be stored, `SessionGone`, `SessionUnavailable`,
-        `DurabilityNotReached`, and whatever *function* raises.
+        `DurabilityNotReached`, and what *function* raises.
         """
         name = check_name(name)
         if not callable(function):

@@ -39,7 +39,7 @@ class StarletteCookie(CookiePolicy):
         return True
 
     def headers_for(self, change: CookieChange | None) -> list[bytes]:
-        """Return the `Set-Cookie` values that tell the browser of this change."""
+        """Return the `Set-Cookie` values for this change."""
         values = super().headers_for(change)
         if change is not None and (change.is_new or change.session_id is None):
             return [*self.signed, *values]

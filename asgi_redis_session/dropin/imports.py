@@ -32,7 +32,7 @@ __all__ = [
     "Starsessions",
 ]
 
-#: What browsers keep (RFC 6265bis, section 5.6) is 4,096 bytes; nobody else has a longer one.
+#: Browsers keep cookies of up to 4,096 bytes (RFC 6265bis, section 5.6).
 _LONGEST = 8192
 #: How long it is remembered that a session was taken over. A signed cookie without an end is
 #: accepted for as long as browsers keep cookies (RFC 6265bis, section 5.5).

@@ -36,7 +36,7 @@ RENEW_ON: frozenset[str] = frozenset(
         *("admin", "admin_id", "is_admin", "role", "roles", "scopes"),
     }
 )
-"""Fields that say who somebody is or what they may do: when one changes, the id does."""
+"""Fields that identify the user, or say what they may do: when one changes, the id does."""
 
 _FORTNIGHT = 14 * 24 * 3600
 _SHORT_SECRET = 16
@@ -56,7 +56,7 @@ class SessionMiddleware(_SessionMiddleware):
     is named `<session_cookie>_id`, because processes of the old version overwrite theirs.
     *import_from*: other libraries whose sessions in the same Redis are taken over:
     `Starsessions()`, `FastAPIRedisSDK()` or `LitestarSessions()`.
-    *renew_on*: names of fields that say who somebody is. When one of them appears or changes, the
+    *renew_on*: names of fields that identify the user. When one of them appears or changes, the
     session gets a new id, so that an id that was planted before the login is worth nothing.
     *values*: `"json"`, values become what JSON makes of them, as in Starlette (a tuple becomes a
     list); `"exact"`, what would come back different is refused.

@@ -147,7 +147,7 @@ class DictState(SessionState):
         )
 
     def collect(self) -> Changes:
-        """Return what has changed, and a new id if that says who somebody is."""
+        """Return what has changed, and a new id if that identifies the user."""
         changes = super().collect()
         if changes.fields:
             self.accessed = True

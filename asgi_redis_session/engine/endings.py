@@ -25,8 +25,8 @@ from .places import Place
 from .pruning import PAGE, prune, prune_some_soon
 from .scripts import CORRUPT
 
-#: What a tombstone says, by the reason for which a session ends. One whose login has failed has an
-#: id that nobody was given.
+#: What a tombstone says, by the reason for which a session ends. A failed login leaves none: no
+#: browser was given its id.
 _KINDS: dict[EndReason, AbsenceKind | None] = {
     "logout": "logged_out",
     "revoked": "revoked",
@@ -42,7 +42,7 @@ _TRIES = 10
 
 
 class Deleted(NamedTuple):
-    """What became of a hash: its user ("" for nobody), or None if there was no session."""
+    """What was deleted: *user_id* is "" without a login, and None if there was no session."""
 
     user_id: str | None
     shortfall: DurabilityNotReached | None
@@ -146,7 +146,7 @@ async def reserve(
             replaced=uncounted,
         )
 
-    # A session that can't be read counts for no limit: it can't be ended, and must lock nobody out.
+    # Sessions that can't be read don't count: they can't be ended, and must not lock the user out.
     uncounted = [*replaced]
     try:
         reserved = await attempt(0)

@@ -21,7 +21,7 @@ from .codec import (
     to_base,
 )
 
-#: Marks a field whose last write got no answer: nobody knows what Redis holds. 0xFF is never valid
+#: Marks a field whose last write got no answer: what Redis holds is not known. 0xFF is never valid
 #: UTF-8, so no encoded value looks like this.
 _UNKNOWN = b"\xff"
 _NONE: frozenset[str] = frozenset()

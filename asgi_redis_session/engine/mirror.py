@@ -21,7 +21,7 @@ class MirrorFields(Fields):
     """
     The fields of a session, and *held*, the dict in which the app sees them.
 
-    *held* is filled with what is *stored*, whatever was in it. *to_bytes*: how a value is encoded.
+    *held* is emptied, and filled with what is *stored*. *to_bytes*: how a value is encoded.
     """
 
     __slots__ = ("_before", "_held", "_is_discarded", "_to_bytes")

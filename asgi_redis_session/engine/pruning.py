@@ -18,8 +18,8 @@ from .places import Place
 from .scripts import GONE
 
 PAGE = 500
-#: How many places are looked at, taken at random, whenever an index is written. It is more than a
-#: login adds, so that an index which nobody lists stays as short as its user has sessions.
+#: How many places are looked at, taken at random, whenever an index is written. A login adds fewer,
+#: so an index that is never listed does not grow beyond its user's sessions.
 _SAMPLE = 10
 #: A place that was reserved this long ago (ms) without a hash belongs to a login that never
 #: completed.

@@ -37,8 +37,8 @@ class Span(NamedTuple):
         return self.idle_ms, "" if self.absolute_ms is None else self.absolute_ms
 
 
-#: A hash whose place is not confirmed yet lives for so many of the store's timeouts, and so long
-#: (ms) at least: its steps take three, if each of them is slow.
+#: How long a hash lives whose place is not confirmed yet: this many of the store's timeouts, and at
+#: least this long (ms). Its steps take three timeouts if each of them is slow.
 _UNCONFIRMED_TIMEOUTS, _UNCONFIRMED_MS = 5, 10_000
 
 
@@ -89,7 +89,7 @@ class Changes:
 
     *fields*: encoded values to write, None to remove. *idle_ms*, *absolute_ms*: a shorter lifetime;
     None leaves it as it is. *renews*: the session gets a new id. *login*: it gets one for a user
-    who logs in. *identifies*: a field says who somebody is, which is a login without `login`.
+    who logs in. *identifies*: a field identifies the user, which is a login without `login`.
     """
 
     fields: dict[str, bytes | None] = field(default_factory=dict, repr=False)
@@ -101,7 +101,7 @@ class Changes:
 
     @property
     def is_login(self) -> bool:
-        """Whether somebody logs in, so that the changes must not be lost."""
+        """Whether a user logs in, so that the changes must not be lost."""
         return self.login is not None or self.identifies
 
     def __bool__(self) -> bool:
@@ -215,7 +215,7 @@ class Record:
 
     @property
     def metadata(self) -> Metadata:
-        """What the library itself stores. Parsed once, when somebody asks: few requests do."""
+        """What the library itself stores. Parsed once, when it is needed: few requests need it."""
         if self._metadata is None:
             self._metadata = Metadata.parse(self.stored.raws)
         return self._metadata

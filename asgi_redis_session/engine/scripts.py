@@ -136,7 +136,7 @@ class Moved(NamedTuple):
 
 
 class Confirmed(NamedTuple):
-    """place_confirm.lua: *is_held* 0: somebody has revoked the place, or the hash is gone."""
+    """place_confirm.lua: *is_held* 0: the place was revoked, or the hash is gone."""
 
     key: bytes
     is_held: int

@@ -93,7 +93,7 @@ async def begin_again(
     """
     After a renewal: if the session had ended, create one that holds these changes alone.
 
-    For changes that say who somebody is: they must not be lost to a parallel login, for instance.
+    For changes that identify the user: a parallel login, for instance, must not lose them.
     """
     if outcome.record is not None:
         return outcome

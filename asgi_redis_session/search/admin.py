@@ -29,7 +29,7 @@ from .replies import IndexStatus, is_missing, prefixes_of, rows_of, status_of
 
 logger = logging.getLogger("asgi_redis_session")
 
-#: How long Redis may work on one question, in ms. It serves nobody else meanwhile.
+#: How long Redis may work on one question, in ms. It does nothing else in that time.
 _TIMEOUT_MS = 10_000
 _POLL_SECONDS = 0.02
 #: Keys looked at by one SCAN, and sessions rewritten in one batch. Each takes Redis less than a

@@ -109,7 +109,7 @@ class Index:
 
     @property
     def fingerprint(self) -> str:
-        """A name for this declaration. Equal declarations share it, in whatever order."""
+        """A name for this declaration. Equal declarations share it, in any order."""
         declared = sorted(f"{field!r}" for field in self._fields)
         return hashlib.sha256("\n".join([_VERSION, *declared]).encode()).hexdigest()[:12]
 

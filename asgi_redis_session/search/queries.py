@@ -36,7 +36,7 @@ from .replies import IndexStatus
 
 __all__ = ["Search"]
 
-#: Sessions in one answer. Redis takes one to two milliseconds for it and serves nobody meanwhile.
+#: Sessions in one answer. Redis takes one to two milliseconds for it, and does nothing else.
 _PAGE = 1_000
 #: The first answer and the first batch of reads are small, so that the first session comes soon.
 _FIRST_PAGE = 100

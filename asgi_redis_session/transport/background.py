@@ -1,4 +1,4 @@
-"""The event loop, and tasks that nobody awaits, so that a shutdown can wait for them."""
+"""The event loop, and tasks in the background, so that a shutdown can wait for them."""
 
 import asyncio
 from collections.abc import Coroutine

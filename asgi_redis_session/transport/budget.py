@@ -33,7 +33,7 @@ current: ContextVar[Budget | None] = ContextVar("current", default=None)
 
 @contextmanager
 def one_budget(seconds: float) -> Iterator[None]:
-    """Let all commands in this block share so many seconds. A block inside another shares its."""
+    """Let all commands in this block share a budget. A block inside another shares that one's."""
     if current.get() is not None:
         yield
         return

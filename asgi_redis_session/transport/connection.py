@@ -134,7 +134,7 @@ class SharedConnection:
         return now >= self._return_at or is_check_due
 
     async def drop(self) -> None:
-        """Close the connection: replies may be on it that belong to nobody."""
+        """Close the connection: there may be replies on it that belong to no caller."""
         if self.raw is not None:
             with suppress(OSError, RedisError):
                 await self.raw.disconnect(nowait=True)

@@ -16,8 +16,8 @@ logger = logging.getLogger("asgi_redis_session")
 
 #: What does not answer, if it is not known yet which node serves the key.
 _CLUSTER = "The Redis Cluster"
-#: A server that refuses some commands of a script and not others would fill the log. No more lines
-#: about refusals than this are written in so many seconds.
+#: A server that refuses some commands of a script and not others would fill the log. At most this
+#: many lines about refusals are written in this many seconds.
 _MOST_LINES, _SECONDS = 20, 60.0
 
 

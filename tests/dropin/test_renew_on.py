@@ -1,4 +1,4 @@
-"""The drop-in gives a new id when a field says who somebody is, and makes no fixation possible."""
+"""The drop-in gives a new id when a field identifies the user, and makes no fixation possible."""
 
 from collections.abc import Callable
 from typing import Any

@@ -233,7 +233,7 @@ async def test_two_logins_at_once_both_work(secret_store: SessionStore) -> None:
 
 
 async def test_two_logins_at_once_in_the_drop_in(store: SessionStore) -> None:
-    """There, a field that says who somebody is is the login."""
+    """There, a field that identifies the user is the login."""
     ready = asyncio.Barrier(2)
 
     async def app(scope: Any, receive: Any, send: Any) -> None:

@@ -1,7 +1,7 @@
 -- Say why there is no session.
 -- KEYS: its tombstone[, its key].
 -- Answers {tombstone, now, 1 if there is something under the key that is no session (else 0), kind, since}; without the
--- last two if nobody has left a tombstone.
+-- last two if there is no tombstone.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local found = redis.pcall('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')

@@ -7,7 +7,7 @@
 --   TAKEN    there is a session under the new key already
 --   FOREIGN  the session belongs to another user
 --   FULL     the session has as many fields as allowed
---   CHANGED  somebody has written to the session meanwhile
+--   CHANGED  another request has changed the session since it was read
 --   FREE     there is no session, and there was none
 local GONE, CORRUPT, TAKEN, FOREIGN, FULL, CHANGED, FREE = 0, -1, -2, -3, -4, -5, -6
 local KEY = KEYS[1]
@@ -59,8 +59,7 @@ local function current_expiry(key)
 end
 
 -- Note that a session's key is gone, and why: a tombstone, a sorted set with the kind as its only member, scored by the
--- instant. It lasts so many milliseconds, and never longer. What the server refuses here is no reason to fail: the
--- session is gone.
+-- instant. It is kept for *lasts* milliseconds. If the server refuses it, the script goes on: the session is gone.
 local function bury(tombstone, kind, lasts)
   if redis.pcall('ZADD', tombstone, now, kind) == 1 and redis.pcall('PEXPIREAT', tombstone, now + lasts) ~= 1 then
     redis.pcall('DEL', tombstone)

@@ -1,4 +1,4 @@
--- Create a session under a key that nobody uses yet.
+-- Create a session under a new key.
 -- KEYS: session.
 -- ARGV: idle, absolute or '', the user who logs in or '', then names and values.
 -- Answers {key, expires (once it is confirmed), now}, or TAKEN.
@@ -21,7 +21,7 @@ write(KEY, parts, 1, #parts)
 local expires = expiry(idle, deadline)
 local done = redis.pcall('PEXPIREAT', KEY, until_confirmed(expires))
 if done ~= 1 then
-  -- A session without a TTL must never remain, whatever the reason (a missing permission, for instance).
+  -- A session without a TTL must never remain, even if a permission is missing.
   redis.call('DEL', KEY)
   return done
 end

@@ -10,7 +10,7 @@ if lasts == '' then return {KEY, FREE} end
 redis.call('ZADD', KEYS[2], now, 'imported')
 local marked = redis.pcall('PEXPIREAT', KEYS[2], now + lasts)
 if marked ~= 1 then
-  -- A key without a TTL must never remain, whatever the reason (a missing permission, for instance).
+  -- A key without a TTL must never remain, even if a permission is missing.
   redis.call('ZREM', KEYS[2], 'imported')
   return marked
 end

@@ -13,7 +13,7 @@ idle, deadline = tonumber(ARGV[2]), tonumber(ARGV[3])
 if deadline then deadline = now + deadline end
 local expires = expiry(idle, deadline)
 probe(KEY, expires, KEYS[2])
--- The old key goes first: whatever the server refuses afterwards, an old id never becomes a user's.
+-- The old key goes first: if the server refuses a later command, the old id has not become the user's.
 redis.call('HSET', KEY, '@seen', now)
 local key = KEYS[2] or KEY
 if KEYS[2] then

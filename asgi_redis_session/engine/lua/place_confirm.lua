@@ -1,4 +1,4 @@
--- The hash is written: keep the place, unless somebody has revoked it meanwhile, or the hash has vanished.
+-- The hash is written: keep the place, unless it was revoked meanwhile, or the hash has vanished.
 -- KEYS: index[, session].
 -- ARGV: handle, the login time or '' for when the place was reserved, lifetime[, when the session expires].
 -- Answers {key, 1 or 0}.

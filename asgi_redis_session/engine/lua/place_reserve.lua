@@ -28,14 +28,14 @@ if excess <= 0 then return {KEY, 1, now, {}, was_foreign} end
 -- Two lists, each with the oldest first: places of written sessions, and places that are only reserved.
 local count = math.min(excess, 1000) + #ARGV
 local held = redis.call('ZRANGEBYSCORE', KEY, 0, '+inf', 'WITHSCORES', 'LIMIT', 0, count)
-local taken = redis.call('ZREVRANGEBYSCORE', KEY, '(0', '-inf', 'WITHSCORES', 'LIMIT', 0, count)
+local reserved = redis.call('ZREVRANGEBYSCORE', KEY, '(0', '-inf', 'WITHSCORES', 'LIMIT', 0, count)
 local victims, h, t = {}, 1, 1
-while excess > 0 and (held[h] or taken[t]) do
+while excess > 0 and (held[h] or reserved[t]) do
   local victim, score
-  if held[h] and (not taken[t] or tonumber(held[h + 1]) <= -tonumber(taken[t + 1])) then
+  if held[h] and (not reserved[t] or tonumber(held[h + 1]) <= -tonumber(reserved[t + 1])) then
     victim, score, h = held[h], held[h + 1], h + 2
   else
-    victim, score, t = taken[t], taken[t + 1], t + 2
+    victim, score, t = reserved[t], reserved[t + 1], t + 2
   end
   if not stays[victim] then
     table.insert(victims, victim)

@@ -5,8 +5,7 @@ local KEY = KEYS[1]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
--- What another program has put in the place of an index is removed, like any other garbage in it: nobody is kept out, and
--- it is reported.
+-- If another program has put something else under this key, it is removed and reported, so that the user can still log in.
 local was_foreign = 0
 local size = redis.pcall('ZCARD', KEY)
 if type(size) == 'table' and string.find(size.err, 'WRONGTYPE', 1, true) then
@@ -14,8 +13,7 @@ if type(size) == 'table' and string.find(size.err, 'WRONGTYPE', 1, true) then
   was_foreign = 1
 end
 
--- No time of login is later, in milliseconds. What another program has written with another score is no reason to count
--- on from there.
+-- The latest possible time of login, in milliseconds. A larger score was written by another program, and is ignored.
 local LAST = 99999999999999
 
 -- The latest time of login; 0 if there is none.
@@ -31,8 +29,8 @@ end
 -- was confirmed meanwhile or not: otherwise two of them could end two sessions where one is enough. After a failover
 -- the clock may be behind.
 local function next_instant()
-  local taken = redis.call('ZRANGEBYSCORE', KEY, -LAST, 0, 'WITHSCORES', 'LIMIT', 0, 1)[2] or 0
-  return math.max(now, math.abs(latest()) + 1, math.abs(tonumber(taken)) + 1)
+  local reserved = redis.call('ZRANGEBYSCORE', KEY, -LAST, 0, 'WITHSCORES', 'LIMIT', 0, 1)[2] or 0
+  return math.max(now, math.abs(latest()) + 1, math.abs(tonumber(reserved)) + 1)
 end
 
 -- Add a place, and let the index live at least as long as the session may.
@@ -42,7 +40,7 @@ local function add(handle, score, lifetime)
   if ttl < lifetime then
     local done = redis.pcall('PEXPIREAT', KEY, now + lifetime)
     if done ~= 1 then
-      -- An index without a TTL must never remain, whatever the reason (a missing permission, for instance).
+      -- An index without a TTL must never remain, even if a permission is missing.
       redis.call('ZREM', KEY, handle)
       return done
     end

@@ -9,7 +9,7 @@ do
   write(KEY, fields, 1, #fields)
   local done = redis.pcall('PEXPIREAT', KEY, expires)
   if done ~= 1 then
-    -- A session without a TTL must never remain, whatever the reason.
+    -- A session without a TTL must never remain, even if a permission is missing.
     redis.call('DEL', KEY)
     return type(done) == 'table' and done or {KEY, GONE}
   end

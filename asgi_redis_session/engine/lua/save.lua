@@ -19,7 +19,7 @@ if expires <= now then
   return {KEY, GONE}
 end
 
--- A plain commit is one HSET. Whatever takes more is probed, so that nothing is left half done.
+-- A plain commit is one HSET. What takes more is probed first, so that nothing is left half done.
 local last = 5 + tonumber(ARGV[5])
 if last < #ARGV or shortens or hastens or KEYS[2] then probe(KEY, expires, KEYS[2]) end
 for i = last + 1, #ARGV do redis.call('HDEL', KEY, ARGV[i]) end
