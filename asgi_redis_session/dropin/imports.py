@@ -190,8 +190,8 @@ _LAYOUTS: dict[type, tuple[str, Callable[[Any], Any]]] = {
 }
 
 
-class Foreign:
-    """The sessions of another library in the same Redis, as a source."""
+class OtherLibrary:
+    """The sessions that another library has in the same Redis, as a source."""
 
     def __init__(self, library: Library, secret_key: str) -> None:
         self._prefix, self._kind = library.prefix.encode(), type(library).__name__.encode()
@@ -205,7 +205,7 @@ class Foreign:
         if value is None or not _ID.fullmatch(value):
             return None
         key = self._prefix + value
-        raw = await engine.hashes.read_foreign(key, self._field)
+        raw = await engine.hashes.read_original(key, self._field)
         session_id = _derived_id(self._secret, self._kind, value)
         if raw is None:
             return Found(session_id, None)

@@ -20,7 +20,7 @@ from ..middleware import SessionMiddleware as _SessionMiddleware
 from ..middleware import text_of
 from ..store import SessionStore
 from .cookie import StarletteCookie
-from .imports import Foreign, Found, Library, SignedCookies
+from .imports import Found, Library, OtherLibrary, SignedCookies
 from .session import LIMITS, DictState, Rules, Session
 
 __all__ = ["RENEW_ON", "SessionMiddleware"]
@@ -89,8 +89,8 @@ class SessionMiddleware(_SessionMiddleware):
         _refuse_nonsense(secret, session_cookie, max_age, import_cookies, values)
         renew_on = frozenset(_names(renew_on))
         libraries = _libraries(import_from)
-        self._sources: list[SignedCookies | Foreign] = [
-            Foreign(library, secret) for library in libraries
+        self._sources: list[SignedCookies | OtherLibrary] = [
+            OtherLibrary(library, secret) for library in libraries
         ]
         if import_cookies:
             before = import_cookies if isinstance(import_cookies, datetime) else None

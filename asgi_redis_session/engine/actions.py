@@ -30,7 +30,7 @@ async def load(state: SessionState, *, again: bool = False) -> None:
     if state.phase is not UNLOADED and not again:
         return
     turn = state.turn
-    if not turn.take():
+    if not turn.acquire():
         await turn.wait()
     try:
         if state.phase is not UNLOADED and not again:
@@ -47,7 +47,7 @@ async def load(state: SessionState, *, again: bool = False) -> None:
     except SessionUnavailable as error:
         state.do_without(error)
     finally:
-        turn.leave()
+        turn.release()
 
 
 async def take_over(
@@ -139,7 +139,7 @@ async def commit(state: SessionState, durability: Durability | None = None) -> N
     if state.phase is UNLOADED:
         return
     turn = state.turn
-    if not turn.take():
+    if not turn.acquire():
         await turn.wait()
     try:
         changes = state.collect()
@@ -152,7 +152,7 @@ async def commit(state: SessionState, durability: Durability | None = None) -> N
         elif changes and (state.phase is STORED or changes.fields or changes.login):
             await _write(state, changes, durability or state.engine.durability)
     finally:
-        turn.leave()
+        turn.release()
 
 
 async def repeat_cookie(state: SessionState) -> None:

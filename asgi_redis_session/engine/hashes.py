@@ -21,7 +21,7 @@ from .fields import too_many_fields
 from .keys import beside, tombstone
 from .record import Changes, Record, Span, unconfirmed_ms
 from .reports import Reports
-from .scripts import FULL, Began, Taken
+from .scripts import FULL, Began, TakenHash
 from .shadows import Shadows
 
 #: How long a tombstone says that a session was replaced. Nobody needs it for longer: see
@@ -96,14 +96,14 @@ class Hashes:
             self._events.emit("created", handle)
         return reply.state
 
-    async def read_foreign(self, key: bytes, field: str) -> bytes | None:
+    async def read_original(self, key: bytes, field: str) -> bytes | None:
         """Read the session of another library: a string, or with *field*, that of a hash."""
-        reply = await self._client.call(scripts.READ_FOREIGN, (key,), (field,), idempotent=True)
+        reply = await self._client.call(scripts.READ_ORIGINAL, (key,), (field,), idempotent=True)
         return reply.raw
 
     def drop_soon(self, key: bytes) -> None:
         """Delete a key that is no session of ours, without waiting for the reply."""
-        self._client.call_soon(scripts.DROP_FOREIGN, (key,))
+        self._client.call_soon(scripts.DROP_KEY, (key,))
 
     def commit_args(self, record: Record, changes: Changes) -> list[Any] | None:
         """
@@ -111,7 +111,7 @@ class Hashes:
 
         This process knows the time for a while only: it may be suspended, or the session may end.
         """
-        if not record.is_slid or changes.shortens or record.age > self._client.timeout:
+        if not record.is_extended or changes.shortens or record.age > self._client.timeout:
             return None
         sets, removes = self.field_args(record.handle, changes)
         now_ms = record.current_ms
@@ -210,11 +210,13 @@ class Hashes:
         """Delete the hash without waiting for the reply (fire and forget)."""
         self._client.call_soon(scripts.END, (self._client.key(handle),), (self._idle_ms,))
 
-    async def take(self, handle: str, user_id: str, concern: Durability | None) -> Written[Taken]:
+    async def take_hash(
+        self, handle: str, user_id: str, concern: Durability | None
+    ) -> Written[TakenHash]:
         """In a Cluster: take the session from its key. *user_id*: who logs in, or ""."""
         arguments = (self._idle_ms, user_id)
         key = self._client.key(handle)
-        taken = await self._client.write(scripts.TAKE, (key,), arguments, concern=concern)
+        taken = await self._client.write(scripts.TAKE_HASH, (key,), arguments, concern=concern)
         if taken.reply.state > 0:
             self._bury_soon(handle, "replaced")
         return taken

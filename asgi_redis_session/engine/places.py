@@ -92,7 +92,7 @@ class Places:
         """
         arguments = (handle, limit, when_full, lifetime_ms or _CENTURY_MS, *replaced)
         reply = await self._client.call(scripts.PLACE_RESERVE, (key,), arguments)
-        self._report(reply.was_foreign)
+        self._report(reply.was_occupied)
         return Reservation(bool(reply.is_granted), int(reply.now_ms), self._seen(reply.victims))
 
     async def move(self, key: bytes, record: Record, handle: str) -> int:
@@ -100,7 +100,7 @@ class Places:
         since_ms = record.metadata.auth_ms or record.metadata.created_ms
         arguments = (record.handle, handle, since_ms, record.remaining_ms or _CENTURY_MS)
         reply = await self._client.call(scripts.PLACE_MOVE, (key,), arguments)
-        self._report(reply.was_foreign)
+        self._report(reply.was_occupied)
         return int(reply.since_ms)
 
     # --- After the hash is written ---
@@ -181,7 +181,7 @@ class Places:
         reply = await self._client.call(
             scripts.PLACE_FIND, (key,), (handle,), idempotent=True, own_connection=True
         )
-        self._report(reply.was_foreign)
+        self._report(reply.was_occupied)
         return self._seen(reply.place)
 
     async def _page(
@@ -194,11 +194,11 @@ class Places:
             idempotent=True,
             own_connection=True,
         )
-        self._report(reply.was_foreign)
+        self._report(reply.was_occupied)
         return int(reply.now_ms), self._seen(reply.places)
 
-    def _report(self, was_foreign: int) -> None:
-        if was_foreign:
+    def _report(self, was_occupied: int) -> None:
+        if was_occupied:
             self._reports.garbage()
 
     def _seen(self, pairs: Sequence[bytes]) -> list[Place]:

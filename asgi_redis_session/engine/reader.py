@@ -20,7 +20,7 @@ from .codec import CorruptValue, StoredHash, decode
 from .finding import find
 from .keys import tombstone
 from .loads import Loads
-from .reads import SLIDE, Read
+from .reads import EXTEND, Read
 from .record import Ended, Record, instant
 from .reports import Reports
 
@@ -61,8 +61,8 @@ class Reader:
                 self._reports.is_there(handle, reply.state)
             return None
         try:
-            stored, is_slid = StoredHash(reply.fields), reply.idle_ms > 0
-            return Record(handle, reply.state, reply.now_ms, stored, is_slid=is_slid)
+            stored, is_extended = StoredHash(reply.fields), reply.idle_ms > 0
+            return Record(handle, reply.state, reply.now_ms, stored, is_extended=is_extended)
         except CorruptValue as error:
             self._reports.corrupt(handle, str(error))
             return None
@@ -120,7 +120,7 @@ class Reader:
         `shortened`), and an instant in the past would delete the session.
         """
         not_after = sent_at + min(self._client.timeout, read.idle_ms / 1000) / 2
-        if not self._client.ride(SLIDE, key, (read.state,), not_after=not_after):
+        if not self._client.ride(EXTEND, key, (read.state,), not_after=not_after):
             self._events.counted.refreshes_dropped += 1
 
     def shortened(self, handle: str) -> None:

@@ -16,7 +16,7 @@ from .scripts import CORRUPT, GONE, LOAD
 
 READ_ALL = "HGETALL"
 #: What load.lua would have done to the TTL. Its reply is not needed.
-SLIDE: Plain[Any] = Plain("slide", "PEXPIREAT", lambda reply, _: reply)
+EXTEND: Plain[Any] = Plain("extend", "PEXPIREAT", lambda reply, _: reply)
 
 _TIMES = (b"@idle", b"@deadline", b"@created", b"@auth", b"@seen")
 #: The longest number of milliseconds, in digits: as in lua/common.lua.

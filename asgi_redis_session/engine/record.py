@@ -191,10 +191,10 @@ class Metadata(NamedTuple):
 class Record:
     """
     What Redis holds of one session: *stored* is its hash, and `metadata` what the library itself
-    has stored in it. *is_slid*: it was read by a request that extends the TTL, but not by a script.
+    has stored in it. *is_extended*: a plain command has read it, and its TTL is extended as well.
     """
 
-    __slots__ = ("_metadata", "_seen_at", "expires_ms", "handle", "is_slid", "now_ms", "stored")
+    __slots__ = ("_metadata", "_seen_at", "expires_ms", "handle", "is_extended", "now_ms", "stored")
 
     def __init__(
         self,
@@ -203,10 +203,10 @@ class Record:
         now_ms: int,
         stored: StoredHash,
         *,
-        is_slid: bool = False,
+        is_extended: bool = False,
     ) -> None:
         self.handle = handle
-        self.is_slid = is_slid
+        self.is_extended = is_extended
         self.expires_ms = expires_ms
         self.now_ms = now_ms
         self._seen_at = monotonic()

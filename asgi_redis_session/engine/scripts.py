@@ -92,8 +92,8 @@ class Missing(NamedTuple):
 
 
 @hiding("packed")
-class Taken(NamedTuple):
-    """take.lua: *packed* is the session, for restore.lua."""
+class TakenHash(NamedTuple):
+    """take_hash.lua: *packed* is the session, for restore.lua."""
 
     key: bytes
     state: int
@@ -102,15 +102,15 @@ class Taken(NamedTuple):
 
 
 @hiding("raw")
-class Foreign(NamedTuple):
-    """read_foreign.lua: *raw* is the session of another library; None if there is none."""
+class Original(NamedTuple):
+    """read_original.lua: *raw* is the session of another library; None if there is none."""
 
     key: bytes
     raw: bytes | None = None
 
 
 class Dropped(NamedTuple):
-    """drop_foreign.lua: how many keys were deleted."""
+    """drop_key.lua: how many keys were deleted."""
 
     key: bytes
     dropped: int
@@ -123,7 +123,7 @@ class Reserved(NamedTuple):
     is_granted: int
     now_ms: int
     victims: Sequence[bytes]
-    was_foreign: int = 0
+    was_occupied: int = 0
 
 
 class Moved(NamedTuple):
@@ -132,7 +132,7 @@ class Moved(NamedTuple):
     key: bytes
     is_granted: int
     since_ms: int
-    was_foreign: int = 0
+    was_occupied: int = 0
 
 
 class Confirmed(NamedTuple):
@@ -155,7 +155,7 @@ class Page(NamedTuple):
     key: bytes
     now_ms: int
     places: Sequence[bytes]
-    was_foreign: int = 0
+    was_occupied: int = 0
 
 
 class Found(NamedTuple):
@@ -163,7 +163,7 @@ class Found(NamedTuple):
 
     key: bytes
     place: Sequence[bytes]
-    was_foreign: int = 0
+    was_occupied: int = 0
 
 
 _R = TypeVar("_R")
@@ -195,7 +195,7 @@ WRITE_SHADOWS = _script(State, "common.lua", "write_shadows.lua")
 
 # In a Cluster, a move to another key takes two scripts: the session is taken from its old key, then
 # put under the new one, changed.
-TAKE = _script(Taken, "common.lua", "take.lua")
+TAKE_HASH = _script(TakenHash, "common.lua", "take_hash.lua")
 RESTORE_SAVE = _script(Saved, "common.lua", "restore.lua", "unlisted.lua", "save.lua")
 RESTORE_LOGIN = _script(Began, "common.lua", "restore.lua", "unlisted.lua", "login.lua")
 KEEP = _script(State, "keep.lua")
@@ -203,8 +203,8 @@ PUT_BACK = _script(State, "common.lua", "restore.lua", "put_back.lua")
 
 # Sessions of other middleware, which the drop-in takes over.
 IMPORT = _script(Began, "common.lua", "import.lua", "create.lua")
-READ_FOREIGN = _script(Foreign, "read_foreign.lua")
-DROP_FOREIGN = _script(Dropped, "drop_foreign.lua")
+READ_ORIGINAL = _script(Original, "read_original.lua")
+DROP_KEY = _script(Dropped, "drop_key.lua")
 
 PLACE_RESERVE = _script(Reserved, "places_common.lua", "place_reserve.lua")
 PLACE_MOVE = _script(Moved, "places_common.lua", "place_move.lua")
@@ -218,7 +218,7 @@ SCRIPTS: tuple[Script[Any], ...] = (
     PROVE,
     *(LOAD, COMMIT, SAVE, RENEW, CREATE, LOGIN, INCREMENT, SWAP, TAKE_FIELD, END),
     *(BURY, ABSENCE, WRITE_SHADOWS),
-    *(TAKE, RESTORE_SAVE, RESTORE_LOGIN, KEEP, PUT_BACK),
-    *(IMPORT, READ_FOREIGN, DROP_FOREIGN),
+    *(TAKE_HASH, RESTORE_SAVE, RESTORE_LOGIN, KEEP, PUT_BACK),
+    *(IMPORT, READ_ORIGINAL, DROP_KEY),
     *(PLACE_RESERVE, PLACE_MOVE, PLACE_CONFIRM, PLACE_RELEASE, PLACE_LIST, PLACE_FIND),
 )

@@ -66,13 +66,13 @@ class SessionState:
     __slots__ = (
         "_absence",
         "_ended_at",
+        "_ended_meanwhile",
         "_handles",
         "_is_former",
         "_is_long_lived",
         "_is_tolerant",
         "_sealed",
         "_sent_id",
-        "_was_here",
         "accessed",
         "changes",
         "conflicting",
@@ -136,7 +136,7 @@ class SessionState:
         self._absence: Absence | None = None
         self._ended_at = 0.0
         # Whether the session has ended during this request.
-        self._was_here = False
+        self._ended_meanwhile = False
         #: Whether the request is over, so that nobody will commit.
         self.is_over = False
         #: Whether the app has used the session, so that the response varies with the cookie.
@@ -167,7 +167,7 @@ class SessionState:
                 "to it would lose the user's real one. Try again later."
             )
         if self.phase is NEW:
-            if self._was_here and self._sealed is not None:
+            if self._ended_meanwhile and self._sealed is not None:
                 raise SessionGone(self.absence)
             self.refuse_new_id()
         if self.is_over:
@@ -321,7 +321,7 @@ class SessionState:
     def raise_gone(self, ended: Ended) -> NoReturn:
         """The session has ended: go on with a new one, and raise `SessionGone`."""
         self.adopt(None, ended)
-        self._was_here = True
+        self._ended_meanwhile = True
         raise SessionGone(ended.absence)
 
     def replace_fields(self, stored: StoredHash) -> None:

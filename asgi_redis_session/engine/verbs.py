@@ -328,7 +328,7 @@ async def _move(
         keys = engine.hashes.keys_to_move(record.handle, handle)
         return await client.write(script, keys, (lives, *arguments), concern=concern)
     user_id = "" if login is None else login.user_id
-    taken, taken_shortfall = await engine.hashes.take(record.handle, user_id, concern)
+    taken, taken_shortfall = await engine.hashes.take_hash(record.handle, user_id, concern)
     if taken.state <= 0:
         return Written(taken, None)
     try:

@@ -12,7 +12,7 @@ import redis
 from anyio.from_thread import BlockingPortal
 
 from ..cookie import CookiePolicy
-from ..engine.reads import READ_ALL, SLIDE
+from ..engine.reads import EXTEND, READ_ALL
 from ..engine.scripts import LOAD, SCRIPTS
 from ..engine.state import SessionState
 from ..errors import SearchUnavailable
@@ -172,7 +172,7 @@ class SessionKit:
                 # What a script does inside the server costs no round trip: it is shown as "lua".
                 if self.prefix not in seen["command"] or seen["client_type"] == "lua":
                     continue
-                if _named(*seen["command"].split()[:2]) not in (SLIDE.command, PROVE.name):
+                if _named(*seen["command"].split()[:2]) not in (EXTEND.command, PROVE.name):
                     lines.append(seen["command"])
 
     def close(self) -> None:

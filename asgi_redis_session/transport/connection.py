@@ -52,8 +52,8 @@ class SharedConnection:
         "_return_at",
         "_timeout",
         "hear",
+        "poll",
         "raw",
-        "take",
     )
 
     def __init__(
@@ -67,7 +67,7 @@ class SharedConnection:
         #: redis-py's connection; None if none is open.
         self.raw: Any = None
         #: Of its parser: return the next reply, or MISSING; await more of them.
-        self.take: Callable[[], Any] = _not_connected
+        self.poll: Callable[[], Any] = _not_connected
         self.hear: Callable[[], Awaitable[Any]] = _not_connected
         # A connection to a server that is no longer the master.
         self._old_master: Any = None
@@ -118,7 +118,7 @@ class SharedConnection:
         parser = self.raw._parser  # noqa: SLF001  (redis-py has no public way to its parser)
         if not isinstance(parser, Parser):
             raise TypeError(f"its connections have a parser of their own, {type(parser).__name__}")
-        self.take, self.hear = parser.take, parser.read_from_socket
+        self.poll, self.hear = parser.poll, parser.read_from_socket
 
     async def send(self, data: bytes) -> None:
         """Send packed commands."""

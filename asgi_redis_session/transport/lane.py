@@ -245,16 +245,16 @@ class Lane:
 
     async def _read(self, batch: Batch) -> None:
         """Read the replies to a batch. Those of scripts are delivered at once."""
-        take = self.connection.take
+        poll = self.connection.poll
         for rider in batch.riders:
-            while (reply := take()) is MISSING:
+            while (reply := poll()) is MISSING:
                 await self._hear()
             if not rider.fits(reply):
                 self._refuse(rider, reply)
         for call in batch.calls:
             if call.has_asking:
                 await self._next_reply()
-            while (reply := take()) is MISSING:
+            while (reply := poll()) is MISSING:
                 await self._hear()
             if isinstance(reply, RedisConnectionError):  # LOADING, for instance
                 raise reply
@@ -267,7 +267,7 @@ class Lane:
         self.commands += len(batch.calls) + len(batch.riders)
 
     async def _next_reply(self) -> Any:
-        while (reply := self.connection.take()) is MISSING:
+        while (reply := self.connection.poll()) is MISSING:
             await self._hear()
         return reply
 

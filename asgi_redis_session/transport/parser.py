@@ -1,4 +1,4 @@
-"""redis-py's parser, with replies that can be taken without a coroutine for each."""
+"""redis-py's parser, with replies that can be read without a coroutine for each."""
 
 from typing import Any, Final
 
@@ -6,7 +6,7 @@ from hiredis import PushNotification
 from redis.asyncio.connection import DefaultParser
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-#: What `Parser.take` returns while no whole reply has arrived.
+#: What `Parser.poll` returns while no whole reply has arrived.
 MISSING: Final = object()
 
 
@@ -23,7 +23,7 @@ class Parser(DefaultParser):  # type: ignore[misc,valid-type]
         # Nothing has arrived yet, so this is what the reader returns when data is missing.
         self._missing = self._reader.gets()
 
-    def take(self) -> Any:
+    def poll(self) -> Any:
         """Return the next reply, or `MISSING`. An error of Redis is returned, not raised."""
         if not self._connected:
             raise RedisConnectionError("the connection was closed")

@@ -196,7 +196,7 @@ def test_the_probes_are_what_scripts_call() -> None:
     sources = "".join(
         path.read_text()
         for path in (ROOT / "asgi_redis_session/engine/lua").glob("*.lua")
-        if path.name != "read_foreign.lua"  # a right of its own, see `rights`
+        if path.name != "read_original.lua"  # a right of its own, see `rights`
     )
     assert rights("the drop-in's `import_from=Starsessions()`") == ["+get"]
     called = set(re.findall(r"redis\.p?call\(\s*'(\w+)'", sources)) | {"EVAL", "EVALSHA"}

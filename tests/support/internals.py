@@ -217,7 +217,6 @@ class _NoBackground(Background):
 _NAMES = {
     "end": "end",
     "write_shadows": "shade",
-    "take": "take_hash",
     "commit": "save",
     "renew": "save",
     "restore+save": "save",

@@ -8,11 +8,11 @@
 -- Answers {key, now or the instant, {handle, score, ...}, 1 if there was something else than an index}.
 if ARGV[1] == 'newest' then
   return {KEY, now, redis.call(
-    'ZREVRANGEBYSCORE', KEY, '+inf', 0, 'WITHSCORES', 'LIMIT', ARGV[2], ARGV[3]), was_foreign}
+    'ZREVRANGEBYSCORE', KEY, '+inf', 0, 'WITHSCORES', 'LIMIT', ARGV[2], ARGV[3]), was_occupied}
 elseif ARGV[1] == 'all' then
-  return {KEY, now, redis.call('ZRANGE', KEY, ARGV[2], ARGV[2] + ARGV[3] - 1, 'WITHSCORES'), was_foreign}
+  return {KEY, now, redis.call('ZRANGE', KEY, ARGV[2], ARGV[2] + ARGV[3] - 1, 'WITHSCORES'), was_occupied}
 elseif ARGV[1] == 'some' then
-  return {KEY, now, redis.call('ZRANDMEMBER', KEY, ARGV[3], 'WITHSCORES'), was_foreign}
+  return {KEY, now, redis.call('ZRANDMEMBER', KEY, ARGV[3], 'WITHSCORES'), was_occupied}
 end
 
 local instant = tonumber(ARGV[2])
@@ -35,4 +35,4 @@ for i = 1, #found, 2 do
     table.insert(page, found[i + 1])
   end
 end
-return {KEY, instant, page, was_foreign}
+return {KEY, instant, page, was_occupied}

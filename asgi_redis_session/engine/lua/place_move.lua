@@ -3,4 +3,4 @@
 -- Answers {key, 1, login time, 1 if there was something else than an index}.
 local since = redis.call('ZSCORE', KEY, ARGV[1]) or ARGV[3]
 local failure = add(ARGV[2], -next_instant(), tonumber(ARGV[4]))
-return failure or {KEY, 1, math.abs(tonumber(since)), was_foreign}
+return failure or {KEY, 1, math.abs(tonumber(since)), was_occupied}

@@ -23,7 +23,7 @@ else
   local failure = add(handle, -next_instant(), tonumber(ARGV[4]))
   if failure then return failure end
 end
-if excess <= 0 then return {KEY, 1, now, {}, was_foreign} end
+if excess <= 0 then return {KEY, 1, now, {}, was_occupied} end
 
 -- Two lists, each with the oldest first: places of written sessions, and places that are only reserved.
 local count = math.min(excess, 1000) + #ARGV

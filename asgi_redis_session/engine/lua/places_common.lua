@@ -6,11 +6,11 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
 -- If another program has put something else under this key, it is removed and reported, so that the user can still log in.
-local was_foreign = 0
+local was_occupied = 0
 local size = redis.pcall('ZCARD', KEY)
 if type(size) == 'table' and string.find(size.err, 'WRONGTYPE', 1, true) then
   redis.call('DEL', KEY)
-  was_foreign = 1
+  was_occupied = 1
 end
 
 -- The latest possible time of login, in milliseconds. A larger score was written by another program, and is ignored.

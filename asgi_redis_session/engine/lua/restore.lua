@@ -1,4 +1,4 @@
--- In a Cluster, the second half of a move: put the session that take.lua took under its new key. It is put in
+-- In a Cluster, the second half of a move: put the session that take_hash.lua took under its new key. It is put in
 -- front of save.lua, login.lua and put_back.lua, which then find the session there.
 -- KEYS: the new key.
 -- ARGV: the packed session, then the arguments of the script that follows.
