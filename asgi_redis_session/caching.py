@@ -2,7 +2,7 @@
 What a response says to caches: that it depends on the cookie, and that a new cookie is not stored.
 
 A shared cache that stores a `Set-Cookie` of ours hands one visitor's id to the next. So a response
-with one says `no-store`, whatever the app has said (RFC 9111, sections 3 and 7.3).
+with one says `no-store`, even if the app has said otherwise (RFC 9111, sections 3 and 7.3).
 """
 
 import logging

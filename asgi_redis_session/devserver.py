@@ -69,7 +69,7 @@ class DevServer:
     """
     A redis-server of your own, for as long as a ``with`` block lasts.
 
-    Use it where a test or a demo needs a real server that nobody has to install. It listens on
+    Use it where a test or a demo needs a real server that need not be installed. It listens on
     127.0.0.1 at a port of its own (or on a unix socket), keeps its data in a temporary directory,
     and writes nothing to disk unless *options* say so. It ends with the process that started it,
     even if that is killed by SIGKILL.

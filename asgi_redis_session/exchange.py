@@ -116,9 +116,9 @@ class Exchange:
 
     async def handle_error(self, error: Exception) -> bool:
         """
-        Handle an exception from the app; returns whether that is all.
+        Handle an exception from the app; returns True if it must not be raised again.
 
-        If it returns False, the exception is raised again, even if an answer was sent.
+        It may return False although an answer was sent.
         """
         raise NotImplementedError
 

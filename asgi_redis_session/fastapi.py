@@ -65,7 +65,7 @@ async def require_user(
     session: SessionDep, _: Annotated[None, Security(_AnyCookie())] = None
 ) -> str:
     """
-    Return the id of the user who is logged in; 401 with the code `login_required` if nobody is.
+    Return the id of the user who is logged in; 401 with the code `login_required` if no user is.
 
     For a whole route or router: `dependencies=[Depends(require_user)]`. In OpenAPI, the cookie has
     no name; `user_dep` gives it one.
@@ -88,7 +88,7 @@ def require_fresh(
         @app.post("/password", dependencies=[Depends(require_fresh(timedelta(minutes=5)))])
 
     *max_age*: how long ago at most, as a timedelta or in seconds, by Redis' clock (ASVS 7.5.1,
-    7.5.3). It answers 401 with the code `login_required` if nobody is logged in, and with
+    7.5.3). It answers 401 with the code `login_required` if no user is logged in, and with
     `reauthentication_required` if the login is too old: then ask for the password, and call
     `session.login` again. *cookie_name*: for OpenAPI, as in `user_dep`.
     """

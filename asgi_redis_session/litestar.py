@@ -87,4 +87,4 @@ async def load_session(scope: Scope) -> Session:
 
 
 async def _nothing(scope: Any, receive: Any, send: Any) -> None:
-    """Stand for the app while there is none yet."""
+    """The app while there is none yet."""

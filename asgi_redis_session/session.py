@@ -194,7 +194,7 @@ class Session(SessionMapping):
 
         Raises `SessionLimitReached` (then nothing has changed), `SessionTooLate`,
         `SessionUnavailable`, `DurabilityNotReached` if the end of the session that makes room may
-        be lost (then nobody is logged in), `SessionValueError` for an unusable user id, and
+        be lost (then the user is not logged in), `SessionValueError` for an unusable user id, and
         `ValueError` or `TypeError` for an unusable duration.
         """
         self._state.accessed = True
@@ -276,7 +276,7 @@ class Session(SessionMapping):
         """
         Why there is no session; None if there is one. Raises `SessionNotLoaded`.
 
-        Use it to tell people why they have to log in again. What ended more than a minute ago is
+        Use it to explain why a user has to log in again. What ended more than a minute ago is
         `"unknown"` (`SessionStore(remember_ended=...)`). In a WebSocket or a stream, it also says
         why `touch` or `still_valid` has returned False.
         """
@@ -290,7 +290,7 @@ class Session(SessionMapping):
 
     @property
     def user_id(self) -> str | None:
-        """Who is logged in; None if nobody is."""
+        """Who is logged in; None if no user is."""
         self._state.readable()
         return self._state.user_id
 
@@ -304,7 +304,7 @@ class Session(SessionMapping):
 
     @property
     def authenticated_at(self) -> datetime | None:
-        """When the user logged in (aware, UTC); None if nobody has."""
+        """When the user logged in (aware, UTC); None if no user has."""
         self._state.readable()
         auth_ms = self._state.auth_ms
         return None if auth_ms is None else instant(auth_ms)

@@ -102,7 +102,7 @@ class Users:
         user_id, handle = session.user_id, session.handle
         if user_id is None:
             raise SessionValueError(
-                "revoke_others: nobody is logged in on this session. Call `session.login(...)` "
+                "revoke_others: no user is logged in on this session. Call `session.login(...)` "
                 "first, or use revoke_all(user_id)."
             )
         login = state_of(session).pending_login

@@ -1,8 +1,8 @@
 """
 A sample of what Redis holds: whether all of it is what this library writes.
 
-It is read and left as it is. Requests look at no other session than their own, so what nobody asks
-for is seen by nobody else.
+It is read and left as it is. A request looks only at its own session, so damage in sessions that no
+request uses is seen only here.
 """
 
 from collections.abc import Sequence

@@ -52,8 +52,8 @@ class SessionMiddleware(_SessionMiddleware):
     *store*: a Redis URL, or a `SessionStore`. *secret_key* is the secret of a store that is made
     from a URL; a given `SessionStore` keeps its own.
     *import_cookies*: whether signed cookies of Starlette's middleware are taken over, so that
-    nobody is logged out. Or an aware datetime: those that were signed before. Meanwhile our cookie
-    is named `<session_cookie>_id`, because processes of the old version overwrite theirs.
+    all users stay logged in. Or an aware datetime: those that were signed before. Meanwhile our
+    cookie is named `<session_cookie>_id`, because processes of the old version overwrite theirs.
     *import_from*: other libraries whose sessions in the same Redis are taken over:
     `Starsessions()`, `FastAPIRedisSDK()` or `LitestarSessions()`.
     *renew_on*: names of fields that identify the user. When one of them appears or changes, the

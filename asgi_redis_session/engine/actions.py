@@ -211,7 +211,7 @@ async def logout(state: SessionState) -> None:
     """End the session."""
     async with state.turn:
         if state.conflicting and not state.record:
-            # Nobody knows which of them is the browser's own.
+            # It is unknown which of them is the browser's own.
             await _end(state, *[state.engine.ids.handles(each) for each in state.conflicting])
         elif state.is_absent():
             state.adopt(None)

@@ -21,7 +21,7 @@ from .state import STORED, SessionState
 async def transform(
     state: SessionState, name: str, function: Callable[[Any], Any], default: Any
 ) -> Any:
-    """Replace a field by what *function* makes of it, repeated until nobody came in between."""
+    """Replace a field by what *function* makes of it; again if another request came in between."""
     await load(state)
     async with state.turn:
         fields = state.writable()

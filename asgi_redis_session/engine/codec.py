@@ -1,7 +1,7 @@
 """
 Values, and the bytes that represent them in a hash field.
 
-The first byte tells the type, so that every value comes back equal and of the same type, and
+The first byte shows the type, so that every value comes back equal and of the same type, and
 `redis-cli HGETALL` stays readable. A subclass of one of these types is stored as that type:
 
     str           raw UTF-8, with a leading ' if it could be mistaken for something else

@@ -54,7 +54,7 @@ class Engine:
         self.max_sessions = max_sessions
         self.evicts = evicts
         self.shadows = shadows
-        #: The fields of all sessions that are not loaded. Nobody may use them: they never change.
+        #: The fields of all sessions that are not loaded. They are never changed.
         self.no_fields = Fields(limits, shadows.checks, StoredHash())
         self.ids = SessionIds(secret)
         self.events = Events(on_event)

@@ -24,7 +24,7 @@ from .reports import Reports
 from .scripts import FULL, Began, TakenHash
 from .shadows import Shadows
 
-#: How long a tombstone says that a session was replaced. Nobody needs it for longer: see
+#: How long a tombstone says that a session was replaced. It is not needed for longer: see
 #: `SessionState.is_straggler`.
 REPLACED_MS = 60_000
 
@@ -91,7 +91,7 @@ class Hashes:
         key, mark = self._client.key(handle), beside(self._client, "imported", handle)
         arguments = ("" if lasts_ms is None else lasts_ms, *span.arguments, "", *fields)
         reply = await self._client.call(scripts.IMPORT, (key, mark), arguments)
-        if reply.now_ms:  # only create.lua tells the time
+        if reply.now_ms:  # only create.lua answers the time
             self._events.counted.commits += 1
             self._events.emit("created", handle)
         return reply.state

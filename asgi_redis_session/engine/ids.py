@@ -1,5 +1,5 @@
 """
-Secret ids of sessions, the handles that stand for them, and user ids as text.
+Secret ids of sessions, the handles that are derived from them, and user ids as text.
 
 The id is in the cookie and nowhere else. A session's key in Redis is made from its handle: the
 first 128 bits of the id's SHA-256, or of its HMAC-SHA-256 with one of the store's secrets.

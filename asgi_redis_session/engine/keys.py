@@ -1,4 +1,4 @@
-"""Keys that stand beside a session's own."""
+"""Names of the keys that belong to a session beside its hash."""
 
 from ..transport.client import Client
 

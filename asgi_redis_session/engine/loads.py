@@ -15,7 +15,7 @@ class Loads:
     """
     The ways to call load.lua. *extend*: whether the call extends the TTL.
 
-    `all` and `none` read all fields or none; `touch` extends the TTL whatever `refresh_after` says.
+    `all` and `none` read all fields or none; `touch` extends the TTL even within `refresh_after`.
     `whole` reads all fields for a request: without a script, unless what happens to the TTL depends
     on what it is now.
     """

@@ -34,7 +34,7 @@ class Pruned(NamedTuple):
 
 
 async def prune(engine: Engine, key: bytes) -> Pruned:
-    """Forget the places without a session; returns what the others stand for."""
+    """Forget the places without a session; returns what is known of the others."""
     live, offset = 0, 0
     unreadable: list[str] = []
     while True:

@@ -142,6 +142,6 @@ class Reader:
                 self._events.counted.refreshes_dropped += 1
 
     async def touch(self, handles: tuple[str, ...]) -> bool:
-        """Extend the TTL now, whatever `refresh_after` says; returns whether there is a session."""
+        """Extend the TTL now, even within `refresh_after`; returns whether there is a session."""
         handle, reply = await find(self._client, handles, self._loads.touch)
         return self._reports.is_there(handle, reply.state)

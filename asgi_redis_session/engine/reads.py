@@ -34,7 +34,7 @@ class Read(NamedTuple):
 
     state: int
     now_ms: int = 0
-    fields: dict[bytes, bytes] = {}  # noqa: RUF012  (nobody changes it)
+    fields: dict[bytes, bytes] = {}  # noqa: RUF012  (it is never changed)
     idle_ms: int = 0
 
 

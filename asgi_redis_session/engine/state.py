@@ -137,7 +137,7 @@ class SessionState:
         self._ended_at = 0.0
         # Whether the session has ended during this request.
         self._ended_meanwhile = False
-        #: Whether the request is over, so that nobody will commit.
+        #: Whether the request is over, so that no commit will follow.
         self.is_over = False
         #: Whether the app has used the session, so that the response varies with the cookie.
         self.accessed = False
@@ -271,7 +271,7 @@ class SessionState:
             self.fields.discard()
 
     def pop_cookie_change(self) -> CookieChange | None:
-        """Return what the browser must be told, once; None if its cookie is right."""
+        """Return how the browser's cookie must change, once; None if it is right."""
         change, self.cookie_change = self.cookie_change, None
         return change
 

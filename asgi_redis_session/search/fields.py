@@ -203,7 +203,7 @@ class Num(Field):
     """
     A field that holds a number, for comparisons and sums. None is not a number.
 
-    Integers of 2^53 and more are refused, because Redis Search could not tell them from their
+    Integers of 2^53 and more are refused, because Redis Search cannot distinguish them from their
     neighbours. `Num("@created")` and `Num("@auth")` are metadata: when the session was created
     and when its user logged in, in milliseconds since 1970. They can be compared with an aware
     datetime, too.

@@ -50,7 +50,7 @@ class Outages:
         """
         address = _CLUSTER if lane is None else lane.address
         is_refusal = isinstance(error, ResponseError)
-        if isinstance(error, LaneClosed):  # nobody is left whom it could concern
+        if isinstance(error, LaneClosed):  # no caller is left who could be concerned
             reason = str(error)
         elif is_refusal or isinstance(error, LaneFull):
             self._events.counted.refused += isinstance(error, LaneFull)

@@ -11,7 +11,7 @@ class Watch:
     """
     Calls *look* again and again while a lane has something to do, until that returns False.
 
-    Its clock stands still while the event loop is blocked. A handler that computes for two seconds
+    Its clock stops while the event loop is blocked. A handler that computes for two seconds
     delays the replies and the timer alike, so without that, a timeout of two seconds would blame
     Redis for replies that have long arrived.
     """
