@@ -122,8 +122,8 @@ class CookiePolicy:
     replaces: Sequence["CookiePolicy"] = ()
     replaces_until: datetime | None = None
     _attributes: bytes = field(init=False, repr=False, compare=False)
-    _values: re.Pattern[bytes] = field(init=False, repr=False, compare=False)
-    _marker: bytes = field(init=False, repr=False, compare=False)
+    _pattern: re.Pattern[bytes] = field(init=False, repr=False, compare=False)
+    _assignment: bytes = field(init=False, repr=False, compare=False)
     _renamed: tuple["CookiePolicy", ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -139,8 +139,8 @@ class CookiePolicy:
         if self.partitioned:
             parts.append("Partitioned")
         object.__setattr__(self, "_attributes", "; ".join(parts).encode())
-        object.__setattr__(self, "_values", cookie_pattern(self.name))
-        object.__setattr__(self, "_marker", self.name.encode() + b"=")
+        object.__setattr__(self, "_pattern", cookie_pattern(self.name))
+        object.__setattr__(self, "_assignment", self.name.encode() + b"=")
         if not isinstance(self.replaces, list | tuple) or not all(
             isinstance(former, CookiePolicy) for former in self.replaces
         ):
@@ -175,7 +175,7 @@ class CookiePolicy:
             text.strip(b" \t")
             for name, value in headers
             if name == b"cookie"
-            for text in self._values.findall(value)
+            for text in self._pattern.findall(value)
         }
 
     def read(self, headers: Iterable[tuple[bytes, bytes]]) -> SentCookies:
@@ -226,10 +226,10 @@ class CookiePolicy:
         *max_age_ms*: how long the session may still live; None: it has no deadline.
         """
         if self.max_age == "session":
-            return b"%b%b; %b" % (self._marker, session_id.encode(), self._attributes)
+            return b"%b%b; %b" % (self._assignment, session_id.encode(), self._attributes)
         seconds = _MAX_AGE if max_age_ms is None else min(_MAX_AGE, max(0, max_age_ms // 1000))
         return b"%b%b; Max-Age=%d; %b" % (
-            self._marker,
+            self._assignment,
             session_id.encode(),
             seconds,
             self._attributes,
@@ -238,7 +238,7 @@ class CookiePolicy:
     def render_deletion(self) -> bytes:
         """Return the `Set-Cookie` value that makes the browser forget the cookie."""
         return b"%bdeleted; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT; %b" % (
-            self._marker,
+            self._assignment,
             self._attributes,
         )
 
@@ -274,7 +274,7 @@ class CookiePolicy:
                 f"CookiePolicy(max_age={shown(self.max_age)}): use 'absolute' or 'session'; the "
                 "length itself is set by Lifetime."
             )
-        self._refuse_bad_prefix()
+        self._refuse_bad_flags()
 
     def _refuse_nonsense_of_former(self) -> None:
         until = self.replaces_until
@@ -300,7 +300,7 @@ class CookiePolicy:
         domain = None if self.domain is None else self.domain.lstrip(".").lower()
         return self.name, domain, self.path, self.partitioned
 
-    def _refuse_bad_prefix(self) -> None:
+    def _refuse_bad_flags(self) -> None:
         for flag in ("secure", "http_only", "partitioned"):
             if type(getattr(self, flag)) is not bool:
                 raise ValueError(

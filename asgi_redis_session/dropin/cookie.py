@@ -48,12 +48,12 @@ class StarletteCookie(CookiePolicy):
     def render(self, session_id: str, max_age_ms: int | None) -> bytes:  # noqa: ARG002
         """Return the `Set-Cookie` value that gives the browser this id."""
         age = b"" if self.seconds is None else b"Max-Age=%d; " % self.seconds
-        return b"%b%b; %b%b" % (self._marker, session_id.encode(), age, self._attributes)
+        return b"%b%b; %b%b" % (self._assignment, session_id.encode(), age, self._attributes)
 
     def render_deletion(self) -> bytes:
         """Return the `Set-Cookie` value that makes the browser forget the cookie."""
         past = b"expires=Thu, 01 Jan 1970 00:00:00 GMT"
-        return b"%bnull; %b; %b" % (self._marker, past, self._attributes)
+        return b"%bnull; %b; %b" % (self._assignment, past, self._attributes)
 
     def _refuse_insecure(self, prefix: str) -> None:
         try:

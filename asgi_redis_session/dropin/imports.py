@@ -84,13 +84,13 @@ class SignedCookies:
         self._signer = itsdangerous.TimestampSigner(secret_key)
         self._bad = itsdangerous.BadData
         self._secret = secret_key.encode()
-        self._values = cookie_pattern(cookie_name)
+        self._pattern = cookie_pattern(cookie_name)
         self._max_age = max_age
         self._before = before
 
     async def find(self, _: Engine, headers: _Headers) -> Found | None:
         """Return the session of a signed cookie; None without a valid one."""
-        value = _last(self._values.findall, headers)
+        value = _last(self._pattern.findall, headers)
         if value is None:
             return None
         try:
@@ -197,11 +197,11 @@ class OtherLibrary:
         self._prefix, self._kind = library.prefix.encode(), type(library).__name__.encode()
         self._field, self._unwrap = _LAYOUTS[type(library)]
         self._secret = secret_key.encode()
-        self._values = cookie_pattern(library.cookie)
+        self._pattern = cookie_pattern(library.cookie)
 
     async def find(self, engine: Engine, headers: _Headers) -> Found | None:
         """Return the session of the other library's cookie; None without one."""
-        value = _last(self._values.findall, headers)
+        value = _last(self._pattern.findall, headers)
         if value is None or not _ID.fullmatch(value):
             return None
         key = self._prefix + value

@@ -1,4 +1,4 @@
-"""asgi-redis-session as it comes: lazy, every request slides the TTL."""
+"""asgi-redis-session as it comes: lazy, every request extends the TTL."""
 
 import os
 from collections.abc import MutableMapping

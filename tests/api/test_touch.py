@@ -53,7 +53,7 @@ async def test_it_extends_where_nothing_else_does(store: SessionStore, admin: An
     session_id = await create(store, n=1)
     key = key_of(store, session_id)
     admin.pexpire(key, MINUTE)
-    session = await open_session(store, session_id, slide=False).load()
+    session = await open_session(store, session_id, extends=False).load()
     assert admin.pttl(key) <= MINUTE
     assert await session.touch()
     assert admin.pttl(key) > MINUTE

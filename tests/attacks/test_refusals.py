@@ -101,7 +101,7 @@ async def test_a_server_that_refuses_now_and_then_fills_no_log(
     admin.execute_command("ACL", "SETUSER", "app", "on", ">pw", "~*", "+@all", "-hdel")
     async with SessionStore.from_url(url.replace("redis://", "redis://app:pw@")) as store:
         session_id = await create(store, a=1, b=2)
-        session = await open_session(store, session_id, slide=False).load()  # no commit.lua
+        session = await open_session(store, session_id, extends=False).load()  # no commit.lua
         for number in range(50):
             session["a"] = number
             await session.save()

@@ -183,7 +183,7 @@ async def test_verbs_refresh_and_touch_among_writes(world: World) -> None:
     world.admin.pexpire(world.key, MINUTE)
 
     async def write(name: str) -> None:
-        session = await open_session(world.store, world.session_id, slide=False).load()
+        session = await open_session(world.store, world.session_id, extends=False).load()
         for number in range(50):
             session[name] = number
             await session.save()

@@ -353,7 +353,7 @@ def test_a_stale_login_has_to_be_repeated(
 def test_using_a_session_does_not_freshen_its_login(
     client: TestClient, sessions: SessionKit, admin: Any
 ) -> None:
-    """Writes slide the TTL, but the login stays as old as it is."""
+    """Writes extend the TTL, but the login stays as old as it is."""
     client.post("/login/ann")
     admin.hincrby(key_of(sessions, client), "@auth", -HOUR)
     client.get("/visits")

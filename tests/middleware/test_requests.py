@@ -100,7 +100,7 @@ async def test_round_trips_are_as_the_design_says(
 async def test_an_untouched_session_is_refreshed_by_one_command_that_nobody_waits_for(
     kit: SessionKit, admin: Any
 ) -> None:
-    """refresh="request": a request that never loads the session still slides its TTL, once."""
+    """refresh="request": a request that never loads the session still extends its TTL, once."""
     cookies = kit.cookies({"n": 1}, cookie=PLAIN)
     (key,) = [k for k in sorted(kit.keys()) if admin.hget(k, "n") == b"1"]
     admin.pexpire(key, 60_000)

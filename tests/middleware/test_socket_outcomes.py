@@ -87,7 +87,7 @@ def test_socket_new_session_after_accept(world: World) -> None:
 
 
 def test_socket_save(world: World) -> None:
-    """`save()` writes at once, as often as it is called, and slides the TTL."""
+    """`save()` writes at once, as often as it is called, and extends the TTL."""
 
     async def endpoint(socket: WebSocket) -> None:
         await socket.accept()

@@ -235,8 +235,8 @@ class AsGoodAsADict(RuleBasedStateMachine):
             assert key.decode().endswith(f":{self.session.handle}")
 
     @precondition(lambda self: self.is_alive)
-    @rule(slide=st.booleans())
-    def save_and_load_anew(self, slide: bool) -> None:
+    @rule(extends=st.booleans())
+    def save_and_load_anew(self, extends: bool) -> None:
         """The next request: a new object that knows the cookie only."""
         self.session.renew()
         self.run(self.session.save())
@@ -245,7 +245,7 @@ class AsGoodAsADict(RuleBasedStateMachine):
         # Emptied: the browser is told to forget the cookie, if it ever had one.
         session_id = None if change is None else change.session_id
         assert (session_id is not None) is self.is_alive
-        self.session = open_session(self.store, session_id, slide=slide)
+        self.session = open_session(self.store, session_id, extends=extends)
         self.run(self.session.load())
         self.adopt_order()
 

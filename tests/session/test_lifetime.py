@@ -60,7 +60,7 @@ def test_unusable_limits_are_refused(nonsense: Any) -> None:
         Limits(fields=nonsense)
 
 
-async def test_a_load_slides_the_idle_time(store: SessionStore, admin: Any) -> None:
+async def test_a_load_extends_the_idle_time(store: SessionStore, admin: Any) -> None:
     """The TTL is the idle time again after each load."""
     session_id = await create(store, n=1)
     admin.pexpire(key_of(store, session_id), MINUTE)
@@ -233,7 +233,7 @@ async def test_refresh_after_saves_refreshes(store_with: Any, admin: Any) -> Non
         assert admin.pttl(key) > 595_000
 
 
-async def test_still_valid_never_slides(store: SessionStore, admin: Any) -> None:
+async def test_still_valid_never_extends(store: SessionStore, admin: Any) -> None:
     """still_valid() tells whether the session exists and leaves its TTL alone."""
     session_id = await create(store, n=1)
     key = key_of(store, session_id)
@@ -251,7 +251,7 @@ async def test_still_valid_never_slides(store: SessionStore, admin: Any) -> None
 
 
 async def test_store_get_shows_a_session_without_using_it(store: SessionStore, admin: Any) -> None:
-    """SessionInfo tells when it was created, last seen and expires, and does not slide the TTL."""
+    """SessionInfo says when it was created, last seen and expires, and does not extend the TTL."""
     session_id = await create(store, n=1)
     handle = handle_of(store, session_id)
     admin.pexpire(key_of(store, session_id), 20 * MINUTE)

@@ -40,18 +40,18 @@ def open_session(
     store: SessionStore,
     session_id: str | None = None,
     *,
-    slide: bool = True,
+    extends: bool = True,
     tolerant: bool = False,
     origin: PeerInfo = (None, ()),
 ) -> Session:
     """
     The session of a request with this id in its cookie, not loaded yet; None: without a cookie.
 
-    *slide*: whether its first verb extends the TTL. *tolerant*: whether it goes on without Redis.
+    *extends*: whether its first verb extends the TTL. *tolerant*: whether it goes on without Redis.
     *origin*: the client's address and the headers of the request.
     """
     state = SessionState(
-        engine_of(store), session_id, extends=slide, is_tolerant=tolerant, peer=origin
+        engine_of(store), session_id, extends=extends, is_tolerant=tolerant, peer=origin
     )
     _STORES[state.engine] = store
     return Session(state)

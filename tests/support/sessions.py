@@ -30,7 +30,7 @@ async def log_in(
 
 
 async def is_live(store: SessionStore, session_id: str) -> bool:
-    return not (await open_session(store, session_id, slide=False).load()).is_new
+    return not (await open_session(store, session_id, extends=False).load()).is_new
 
 
 async def live_among(store: SessionStore, ids: Iterable[str]) -> list[str]:

@@ -19,8 +19,8 @@ pytestmark = pytest.mark.anywhere
 MINUTE = 60_000
 
 
-async def test_a_slide_after_a_shortening_is_mended(store_with: Any, admin: Any) -> None:
-    """A slide by the old idle time arrives after set_lifetime: the TTL gets right by itself."""
+async def test_an_extension_after_a_shortening_is_mended(store_with: Any, admin: Any) -> None:
+    """An extension by the old idle time arrives after set_lifetime: the TTL mends itself."""
     async with store_with(timeout=0.3) as store:
         session_id = await create(store, n=1)
         key = key_of(store, session_id)
@@ -28,7 +28,7 @@ async def test_a_slide_after_a_shortening_is_mended(store_with: Any, admin: Any)
         session.set_lifetime(idle=timedelta(minutes=5))
         await session.save()
         assert admin.pttl(key) <= 5 * MINUTE
-        admin.pexpire(key, 30 * MINUTE)  # as another request's slide would
+        admin.pexpire(key, 30 * MINUTE)  # as another request would
         while admin.pttl(key) > 5 * MINUTE:
             await asyncio.sleep(0.01)
 
@@ -58,7 +58,7 @@ async def test_a_load_mends_a_ttl_that_is_too_long(store: SessionStore, admin: A
 
 
 @pytest.mark.one_node
-async def test_a_late_slide_is_not_sent(
+async def test_a_late_extension_is_not_sent(
     session_redis_url: str, prefix: str, store: SessionStore, admin: Any
 ) -> None:
     """The reply came late: by then, another request may have shortened the idle time."""
@@ -82,8 +82,8 @@ async def test_a_late_slide_is_not_sent(
             assert admin.pttl(key) > MINUTE
 
 
-async def test_a_slide_brings_nothing_back(store: SessionStore, admin: Any) -> None:
-    """The session ends between the load and its slide."""
+async def test_an_extension_brings_nothing_back(store: SessionStore, admin: Any) -> None:
+    """The session ends between the load and the extension of its TTL."""
     session_id = await create(store, n=1)
     await store.drain()
     await open_session(store, session_id).load()
@@ -93,7 +93,7 @@ async def test_a_slide_brings_nothing_back(store: SessionStore, admin: Any) -> N
 
 
 @pytest.mark.one_node
-async def test_a_refused_slide_is_only_counted(
+async def test_a_refused_extension_is_only_counted(
     store: SessionStore, admin: Any, caplog: pytest.LogCaptureFixture, events: list[Any]
 ) -> None:
     """NOREPLICAS: the request has its session, and the log stays empty."""
@@ -114,7 +114,7 @@ async def test_a_refused_slide_is_only_counted(
     assert events == []
 
 
-async def test_a_deadline_in_the_past_is_no_instant_to_slide_to(
+async def test_a_deadline_in_the_past_is_no_instant_to_extend_to(
     store_with: Any, admin: Any
 ) -> None:
     """A PEXPIREAT to it would delete; but the session is over anyway, and deleted by a script."""
