@@ -66,7 +66,7 @@ class SharedConnection:
         self._closer: AsyncGenerator[None, None] | None = None
         #: redis-py's connection; None if none is open.
         self.raw: Any = None
-        #: Of its parser: return the next reply, or MISSING; await more of them.
+        #: Of its parser: return the next reply, or NOT_YET; await more of them.
         self.poll: Callable[[], Any] = _not_connected
         self.hear: Callable[[], Awaitable[Any]] = _not_connected
         # A connection to a server that is no longer the master.

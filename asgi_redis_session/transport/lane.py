@@ -33,7 +33,7 @@ from .barrier import Barrier
 from .batch import Batch, Call, Rider
 from .connection import SharedConnection
 from .failures import BarrierNotReached, LaneBroken, LaneClosed, LaneFull, broken_by
-from .parser import MISSING
+from .parser import NOT_YET
 from .proof import Proof
 from .watch import Watch
 
@@ -247,14 +247,14 @@ class Lane:
         """Read the replies to a batch. Those of scripts are delivered at once."""
         poll = self.connection.poll
         for rider in batch.riders:
-            while (reply := poll()) is MISSING:
+            while (reply := poll()) is NOT_YET:
                 await self._hear()
             if not rider.fits(reply):
                 self._refuse(rider, reply)
         for call in batch.calls:
             if call.has_asking:
                 await self._next_reply()
-            while (reply := poll()) is MISSING:
+            while (reply := poll()) is NOT_YET:
                 await self._hear()
             if isinstance(reply, RedisConnectionError):  # LOADING, for instance
                 raise reply
@@ -267,7 +267,7 @@ class Lane:
         self.commands += len(batch.calls) + len(batch.riders)
 
     async def _next_reply(self) -> Any:
-        while (reply := self.connection.poll()) is MISSING:
+        while (reply := self.connection.poll()) is NOT_YET:
             await self._hear()
         return reply
 

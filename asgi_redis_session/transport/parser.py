@@ -7,7 +7,7 @@ from redis.asyncio.connection import DefaultParser
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 #: What `Parser.poll` returns while no whole reply has arrived.
-MISSING: Final = object()
+NOT_YET: Final = object()
 
 
 class Parser(DefaultParser):  # type: ignore[misc,valid-type]
@@ -24,10 +24,10 @@ class Parser(DefaultParser):  # type: ignore[misc,valid-type]
         self._missing = self._reader.gets()
 
     def poll(self) -> Any:
-        """Return the next reply, or `MISSING`. An error of Redis is returned, not raised."""
+        """Return the next reply, or `NOT_YET`. An error of Redis is returned, not raised."""
         if not self._connected:
             raise RedisConnectionError("the connection was closed")
         reply = self._reader.gets()
         while type(reply) is PushNotification:
             reply = self._reader.gets()
-        return MISSING if reply is self._missing else reply
+        return NOT_YET if reply is self._missing else reply
