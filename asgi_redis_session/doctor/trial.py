@@ -30,10 +30,13 @@ async def try_out(engine: Engine, server: Server) -> Verdict:
 
 async def _live(engine: Engine, server: Server) -> DurabilityNotReached | None:
     hashes, changes = engine.hashes, Changes({"doctor": b"1"})
-    handle = next(one for one in _handles(engine) if server.serves(engine.client.key(one)))
-    _, shortfall = await hashes.create(handle, changes, _LIVES, engine.durability)
+    session_id, handle = next(
+        new for new in _new(engine) if server.serves(engine.client.key(new[1]))
+    )
+    seal = engine.seal(session_id, handle)
+    _, shortfall = await hashes.create(handle, changes, _LIVES, engine.durability, seal)
     try:
-        record = await engine.reader.load((handle,), extend=True, from_cookie=False)
+        record = await engine.reader.load((handle,), session_id, extend=True, from_cookie=False)
         if record is None or record.stored.raws.get(b"doctor") != b"1":
             raise SessionUnavailable("what was read is not what was written.")
     finally:
@@ -41,6 +44,6 @@ async def _live(engine: Engine, server: Server) -> DurabilityNotReached | None:
     return shortfall or missed
 
 
-def _handles(engine: Engine) -> Iterator[str]:
+def _new(engine: Engine) -> Iterator[tuple[str, str]]:
     while True:
-        yield engine.ids.new()[1]
+        yield engine.ids.new()

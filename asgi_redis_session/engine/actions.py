@@ -38,7 +38,7 @@ async def load(state: SessionState, *, again: bool = False) -> None:
         handles, record, ended = state.handles(), None, None
         if handles:
             record = await state.engine.reader.load(
-                handles, extend=state.extends, from_cookie=state.had_cookie
+                handles, state.session_id, extend=state.extends, from_cookie=state.had_cookie
             )
             if record is None:
                 ended = await state.engine.reader.absence(handles)
@@ -61,7 +61,7 @@ async def take_over(
     """
     engine = state.engine
     newest, *older = engine.ids.handles(session_id)
-    parts = [part for pair in fields.items() for part in pair]
+    parts, _ = engine.hashes.field_args(engine.seal(session_id, newest), Changes(dict(fields)))
     async with state.turn:
         hashes, span = engine.hashes, state.span
         known = [await hashes.take_over(each, (), span, None) for each in older]
@@ -75,7 +75,9 @@ async def go_on_as(state: SessionState, session_id: str) -> bool:
     """Go on with the session of this id, if there is one, and let the browser have it."""
     async with state.turn:
         handles = state.engine.ids.handles(session_id)
-        record = await state.engine.reader.load(handles, extend=state.extends, from_cookie=False)
+        record = await state.engine.reader.load(
+            handles, session_id, extend=state.extends, from_cookie=False
+        )
         if record is None:
             state.adopt(None, await state.engine.reader.absence(handles))
             return False
@@ -93,7 +95,9 @@ async def fetch(state: SessionState, names: Sequence[str]) -> dict[str, Any]:
         if state.phase is UNLOADED:
             ended, handles = None, state.handles()
             try:
-                fetched = await state.engine.reader.fetch(handles, names, extend=state.extends)
+                fetched = await state.engine.reader.fetch(
+                    handles, state.session_id, names, extend=state.extends
+                )
                 if fetched is None:
                     ended = await state.engine.reader.absence(handles)
             except SessionUnavailable as error:

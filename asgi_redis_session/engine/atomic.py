@@ -15,6 +15,7 @@ from .codec import CorruptValue, decode
 from .fields import too_many_fields
 from .record import Changes
 from .scripts import CHANGED, FULL, Field
+from .sealing import Seal
 from .state import STORED, SessionState
 
 
@@ -36,7 +37,7 @@ async def transform(
             reply, shortfall = await _swap(state, name, raw, encoded)
             if reply.state != CHANGED:
                 break
-            raw = reply.raw
+            raw = _opened(state, name, reply.raw)
         if reply.state == FULL:
             raise too_many_fields(name, state.engine.limits.fields)
         if reply.state <= 0:
@@ -63,7 +64,8 @@ async def take(state: SessionState, name: str, default: Any) -> Any:
         fields.forget(name)
         state.raise_shortfall(shortfall)
         try:
-            return default if reply.raw is None else decode(reply.raw)
+            raw = _opened(state, name, reply.raw)
+            return default if raw is None else decode(raw)
         except CorruptValue:
             return default
 
@@ -81,9 +83,11 @@ async def _swap(
     state: SessionState, name: str, expected: bytes | None, encoded: bytes
 ) -> Written[Field]:
     """Write a field if it is as *expected*. State CHANGED if it is not, FULL if one too many."""
-    engine = state.engine
+    engine, seal = state.engine, _seal_of(state)
     (handle,) = state.handles()
-    sets, removes = engine.hashes.field_args(handle, Changes({name: encoded}))
+    if seal is not None and expected is not None:
+        expected = seal.held.get(name.encode(), b"")
+    sets, removes = engine.hashes.field_args(seal, Changes({name: encoded}))
     held = (int(expected is not None), expected or b"", engine.limits.fields)
     arguments = (engine.lifetime.idle_ms, int(state.extends), name, *held, len(sets))
     return await engine.client.write(
@@ -92,6 +96,16 @@ async def _swap(
         (*arguments, *sets, *removes),
         concern=engine.durability,
     )
+
+
+def _seal_of(state: SessionState) -> Seal | None:
+    return None if state.record is None else state.record.seal
+
+
+def _opened(state: SessionState, name: str, raw: bytes | None) -> bytes | None:
+    """Return what Redis holds of a field in plain bytes, and remember it as it is there."""
+    seal = _seal_of(state)
+    return raw if seal is None or raw is None else seal.open(name, raw)
 
 
 async def _take_field(state: SessionState, name: str) -> Written[Field]:

@@ -18,6 +18,7 @@ from .places import Places
 from .reader import Reader
 from .record import Span
 from .reports import Reports
+from .sealing import Seal, Sealing
 from .shadows import Shadows
 
 
@@ -45,6 +46,7 @@ class Engine:
         timeout: float,
         remember_ms: int,
         on_event: Callable[[SessionEvent], None] | None,
+        sealing: Sealing | None = None,
     ) -> None:
         self.lifetime = lifetime
         self.span = Span(lifetime.idle_ms, lifetime.absolute_ms)
@@ -54,6 +56,7 @@ class Engine:
         self.max_sessions = max_sessions
         self.evicts = evicts
         self.shadows = shadows
+        self._sealing = sealing
         #: The fields of all sessions that are not loaded. They are never changed.
         self.no_fields = Fields(limits, shadows.checks, StoredHash())
         self.ids = SessionIds(secret)
@@ -62,7 +65,7 @@ class Engine:
         self.client = Client(redis, prefix=prefix, timeout=timeout, events=self.events)
         self.reports = Reports(self.events, prefix)
         loads, idle_ms = Loads(lifetime), lifetime.idle_ms
-        self.reader = Reader(self.client, self.events, self.reports, loads)
+        self.reader = Reader(self.client, self.events, self.reports, loads, sealing)
         self.hashes = Hashes(
             self.client,
             self.events,
@@ -81,6 +84,10 @@ class Engine:
             field_bytes=limits.field_bytes,
         )
         self.places = Places(self.client, self.reports)
+
+    def seal(self, session_id: str, handle: str) -> Seal | None:
+        """Return what a session's values are encrypted with; None: they are not."""
+        return None if self._sealing is None else self._sealing.of(session_id, handle)
 
     async def drain(self) -> None:
         """Wait until every command of this event loop has been answered."""

@@ -8,6 +8,7 @@ secret in use; *extend* says whether the command extends the TTL. All methods ra
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from ..absence import AbsenceKind
@@ -22,6 +23,7 @@ from .keys import beside, tombstone
 from .record import Changes, Record, Span, unconfirmed_ms
 from .reports import Reports
 from .scripts import FULL, Began, TakenHash
+from .sealing import Seal
 from .shadows import Shadows
 
 #: How long a tombstone says that a session was replaced. It is not needed for longer: see
@@ -66,14 +68,19 @@ class Hashes:
         self._remember_ms = remember_ms
 
     async def create(
-        self, handle: str, changes: Changes, span: Span, concern: Durability | None
+        self,
+        handle: str,
+        changes: Changes,
+        span: Span,
+        concern: Durability | None,
+        seal: Seal | None = None,
     ) -> Written[Began]:
         """Create an anonymous session's hash, or an unconfirmed login's. TAKEN if there is one."""
         login = changes.login
         described = self._described(changes)
         user_id = "" if login is None else login.user_id
         lives = "" if login is None else unconfirmed_ms(self._client.timeout, concern)
-        sets, _ = self.field_args(handle, changes)
+        sets, _ = self.field_args(seal, changes)
         arguments = (lives, *span.arguments, user_id, *described, *sets)
         key = self._client.key(handle)
         return await self._client.write(scripts.CREATE, (key,), arguments, concern=concern)
@@ -113,7 +120,7 @@ class Hashes:
         """
         if not record.is_extended or changes.shortens or record.age > self._client.timeout:
             return None
-        sets, removes = self.field_args(record.handle, changes)
+        sets, removes = self.field_args(record.seal, changes)
         now_ms = record.current_ms
         if removes or len(sets) > _MOST_PARTS or now_ms >= record.expires_ms:
             return None
@@ -121,21 +128,21 @@ class Hashes:
         return [raws.get(b"@deadline", b""), raws.get(b"@idle", b""), "@seen", now_ms, *sets]
 
     def save_args(
-        self, record: Record, changes: Changes, *, handle: str | None = None, extend: bool
+        self, record: Record, changes: Changes, seal: Seal | None, *, extend: bool
     ) -> list[Any]:
-        """Return the arguments of save.lua. *handle*: of the new key, if the session moves."""
-        sets, removes = self.field_args(handle or record.handle, changes)
+        """Return the arguments of save.lua. *seal*: of the new key, if the session moves."""
+        sets, removes = self.field_args(seal, changes)
         idle = "" if changes.idle_ms is None else changes.idle_ms
         shorter = changes.absolute_ms
         deadline = "" if shorter is None else record.metadata.created_ms + shorter
         return [self._idle_ms, int(extend), idle, deadline, len(sets), *sets, *removes]
 
-    def login_args(self, changes: Changes, span: Span) -> list[Any]:
-        """Return the arguments of login.lua."""
+    def login_args(self, changes: Changes, span: Span, seal: Seal | None) -> list[Any]:
+        """Return the arguments of login.lua. *seal*: of the new key."""
         login = changes.login
         assert login is not None  # noqa: S101  (verbs.login asks for it)
         described = self._described(changes)
-        sets, removes = self.field_args(login.handle, changes)
+        sets, removes = self.field_args(seal, changes)
         pairs = [*described, *sets]
         # The address and user agent of the previous login go, if this one has none.
         names = ("@agent", "@ip", self._shadows.address_shadow)
@@ -248,16 +255,16 @@ class Hashes:
     # --- Arguments ---
 
     def field_args(
-        self,
-        handle: str,  # noqa: ARG002  (what encrypts a value will bind it to its session)
-        changes: Changes,
+        self, seal: Seal | None, changes: Changes
     ) -> tuple[list[str | bytes], list[str]]:
         """
         Return names and values for HSET, and names for HDEL: the app's fields and their shadows.
 
-        This is the one place where fields become what Redis stores under *handle*.
+        This is the one place where fields become what Redis stores of them.
         """
         changes = self._shadows.with_shadows(changes)
+        if seal is not None:
+            changes = replace(changes, fields=seal.closed(changes.fields))
         return changes.hset_args(), changes.hdel_args()
 
     def _described(self, changes: Changes) -> list[str | bytes]:

@@ -23,23 +23,39 @@ from .loads import Loads
 from .reads import EXTEND, Read
 from .record import Ended, Record, instant
 from .reports import Reports
+from .sealing import Sealing
 
 
 class Reader:
     """Reads the hashes of one store."""
 
-    def __init__(self, client: Client, events: Events, reports: Reports, loads: Loads) -> None:
+    def __init__(
+        self,
+        client: Client,
+        events: Events,
+        reports: Reports,
+        loads: Loads,
+        sealing: Sealing | None,
+    ) -> None:
         self._client = client
         self._events = events
         self._reports = reports
         self._loads = loads
+        self._sealing = sealing
 
     async def load(
-        self, handles: tuple[str, ...], *, extend: bool, from_cookie: bool = True
+        self,
+        handles: tuple[str, ...],
+        session_id: str | None,
+        *,
+        extend: bool,
+        from_cookie: bool = True,
     ) -> Record | None:
         """
         Read the whole hash; None if there is no session that can be read.
 
+        *session_id*: what the handles are derived from; None if only they are known. Then sealed
+        values raise `SessionSealed`.
         *from_cookie*: whether a browser has sent the id, so that an unknown one is reported.
         """
         self._events.counted.loads += 1
@@ -61,14 +77,25 @@ class Reader:
                 self._reports.is_there(handle, reply.state)
             return None
         try:
-            stored, is_extended = StoredHash(reply.fields), reply.idle_ms > 0
-            return Record(handle, reply.state, reply.now_ms, stored, is_extended=is_extended)
+            seal, raws = None, reply.fields
+            if self._sealing is not None:
+                seal = self._sealing.of(session_id, handle)
+                raws = seal.opened(raws)
+            stored, is_extended = StoredHash(raws), reply.idle_ms > 0
+            return Record(
+                handle, reply.state, reply.now_ms, stored, is_extended=is_extended, seal=seal
+            )
         except CorruptValue as error:
             self._reports.corrupt(handle, str(error))
             return None
 
     async def fetch(
-        self, handles: tuple[str, ...], names: Sequence[str], *, extend: bool
+        self,
+        handles: tuple[str, ...],
+        session_id: str | None,
+        names: Sequence[str],
+        *,
+        extend: bool,
     ) -> dict[str, Any] | None:
         """Read the named fields that exist; None if there is no session that can be read."""
         script, arguments = self._loads.some(names, extend=extend)
@@ -76,9 +103,13 @@ class Reader:
         if reply.state <= 0:
             self._reports.absent(handle, reply.state)
             return None
-        found = zip(names, reply.fields, strict=True)
+        pairs = zip(names, reply.fields, strict=True)
+        found = [(name, raw) for name, raw in pairs if raw is not None]
         try:
-            return {name: decode(raw) for name, raw in found if raw is not None}
+            if self._sealing is not None:
+                seal = self._sealing.of(session_id, handle)
+                found = [(name, seal.open(name, raw)) for name, raw in found]
+            return {name: decode(raw) for name, raw in found}
         except CorruptValue as error:
             self._reports.corrupt(handle, str(error))
             return None

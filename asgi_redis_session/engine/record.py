@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Self
 from ..absence import Absence
 from ..options import Durability, Duration, NotGiven, milliseconds
 from .codec import StoredHash
+from .sealing import Seal
 
 
 def instant(ms: int) -> datetime:
@@ -192,9 +193,19 @@ class Record:
     """
     What Redis holds of one session: *stored* is its hash, and `metadata` what the library itself
     has stored in it. *is_extended*: a plain command has read it, and its TTL is extended as well.
+    *seal*: what its values are encrypted with; None: they are not.
     """
 
-    __slots__ = ("_metadata", "_seen_at", "expires_ms", "handle", "is_extended", "now_ms", "stored")
+    __slots__ = (
+        "_metadata",
+        "_seen_at",
+        "expires_ms",
+        "handle",
+        "is_extended",
+        "now_ms",
+        "seal",
+        "stored",
+    )
 
     def __init__(
         self,
@@ -204,8 +215,10 @@ class Record:
         stored: StoredHash,
         *,
         is_extended: bool = False,
+        seal: Seal | None = None,
     ) -> None:
         self.handle = handle
+        self.seal = seal
         self.is_extended = is_extended
         self.expires_ms = expires_ms
         self.now_ms = now_ms
@@ -222,10 +235,17 @@ class Record:
 
     @classmethod
     def begin(
-        cls, handle: str, expires_ms: int, now_ms: int, span: Span, login: Login | None
+        cls,
+        handle: str,
+        expires_ms: int,
+        now_ms: int,
+        span: Span,
+        login: Login | None,
+        *,
+        seal: Seal | None = None,
     ) -> Self:
         """Return the record of a session that was just created, or logged in."""
-        record = cls(handle, expires_ms, now_ms, StoredHash())
+        record = cls(handle, expires_ms, now_ms, StoredHash(), seal=seal)
         deadline_ms = None if span.absolute_ms is None else now_ms + span.absolute_ms
         record._metadata = Metadata(now_ms, deadline_ms, span.idle_ms)
         if login is not None:

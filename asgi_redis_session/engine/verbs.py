@@ -13,18 +13,18 @@ from collections.abc import Callable, Coroutine, Sequence
 from functools import wraps
 from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
-from ..errors import DurabilityNotReached, SessionUnavailable
+from ..errors import DurabilityNotReached
 from ..events import EndReason
 from ..options import Durability
 from ..quiet import hiding
 from ..transport.budget import one_budget
-from ..transport.scripts import Script
 from ..transport.written import Written
 from . import scripts
 from .endings import abandon, delete, reserve
 from .engine import Engine
+from .moves import move_logged_in, move_renewed
 from .pruning import prune_some_soon
-from .record import Changes, Login, PeerInfo, Record, Span, unconfirmed_ms
+from .record import Changes, Login, PeerInfo, Record, Span
 from .scripts import CHANGED, GONE, TAKEN
 
 P = ParamSpec("P")
@@ -77,13 +77,14 @@ async def create(
     """Create an anonymous session that lives as long as *span* says."""
     while True:
         session_id, handle = engine.ids.new()
+        seal = engine.seal(session_id, handle)
         # 1. create.lua under a new key. TAKEN: there is a session under it, so draw another id.
-        reply, shortfall = await engine.hashes.create(handle, changes, span, concern)
+        reply, shortfall = await engine.hashes.create(handle, changes, span, concern, seal)
         if reply.state != TAKEN:
             break
     engine.events.counted.commits += 1
     engine.events.emit("created", handle)
-    record = Record.begin(handle, reply.state, reply.now_ms, span, None)
+    record = Record.begin(handle, reply.state, reply.now_ms, span, None, seal=seal)
     return Outcome(record, session_id, shortfall)
 
 
@@ -113,7 +114,7 @@ async def save(
             engine.events.counted.commits += 1
             return Outcome(record, None, shortfall)
     # 2. save.lua, if that was CHANGED, or is not enough: look whether it exists, then write.
-    arguments = hashes.save_args(record, changes, extend=extend)
+    arguments = hashes.save_args(record, changes, record.seal, extend=extend)
     reply, shortfall = await write(scripts.SAVE, keys, arguments, concern=concern)
     if reply.state <= 0:  # GONE: revoked meanwhile, for instance. The caller raises `SessionGone`
         engine.reports.gone(record.handle, reply.state, record.metadata.user_id)
@@ -139,14 +140,9 @@ async def renew(
             since_ms = await places.move(index, record, handle)
             prune_some_soon(engine, index)
         # 2. save.lua with both keys. In a Cluster: take the session, put it under the new key.
-        arguments = engine.hashes.save_args(record, changes, handle=handle, extend=extend)
-        reply, shortfall = await _move(
-            engine,
-            (scripts.RENEW, scripts.RESTORE_SAVE),
-            record,
-            handle,
-            arguments,
-            concern=concern,
+        seal = engine.seal(session_id, handle)
+        reply, shortfall = await move_renewed(
+            engine, record, handle, seal, changes, extend=extend, concern=concern
         )
         if reply.state != TAKEN:
             break
@@ -155,7 +151,7 @@ async def renew(
         if index is not None:
             await places.release(index, handle)
         return Outcome(None)
-    record.handle = handle
+    record.handle, record.seal = handle, seal
     record = _saved(record, reply, changes)
     if index is not None:
         # 3. Confirm the new place. 4. Give the old one back.
@@ -222,23 +218,15 @@ async def login(
     login = changes.login
     assert login is not None  # noqa: S101  (the caller looks)
     index, span = engine.places.key_of(login.user_id), changes.span(login.span)
+    seal = engine.seal(login.session_id, login.handle)
     # 2. The hash: login.lua moves the old session to the new key, create.lua begins without it.
     written: Written[Any] = Written(None)
     is_fresh = record is None or not login.keeps_data
     if record is not None and login.keeps_data:
-        arguments = engine.hashes.login_args(changes, span)
-        written = await _move(
-            engine,
-            (scripts.LOGIN, scripts.RESTORE_LOGIN),
-            record,
-            login.handle,
-            arguments,
-            login=login,
-            concern=concern,
-        )
+        written = await move_logged_in(engine, record, seal, changes, span, concern=concern)
         is_fresh = written.reply.state == GONE
     if is_fresh:
-        written = await engine.hashes.create(login.handle, changes, span, concern)
+        written = await engine.hashes.create(login.handle, changes, span, concern, seal)
     reply, shortfall = written
     if reply.state <= 0:
         # An earlier try of this login may have written its hash, and its reply was lost.
@@ -247,7 +235,7 @@ async def login(
         engine.reports.gone(login.handle, GONE, login.user_id)
         return Outcome(None)
     engine.events.counted.commits += 1
-    began = Record.begin(login.handle, reply.state, reply.now_ms, span, login)
+    began = Record.begin(login.handle, reply.state, reply.now_ms, span, login, seal=seal)
     # 3. Confirm the place. 4. An earlier login on this session: give its place back.
     is_listed = record is not None and login.keeps_data and record.metadata.user_id is not None
     replaced = record.handle if record is not None and is_listed else None
@@ -304,44 +292,6 @@ async def end_session(
 
 
 # --- Steps ---
-
-
-async def _move(
-    engine: Engine,
-    forms: tuple[Script[Any], Script[Any]],
-    record: Record,
-    handle: str,
-    arguments: Sequence[Any],
-    *,
-    login: Login | None = None,
-    concern: Durability | None,
-) -> Written[Any]:
-    """
-    Change a session and give it another key: one step on one node, two in a Cluster.
-
-    *forms*: the script for one node, and the second step in a Cluster.
-    """
-    client, (script, restore) = engine.client, forms
-    has_place = login is not None or record.metadata.user_id is not None
-    lives = unconfirmed_ms(client.timeout, concern) if has_place else ""
-    if not client.is_cluster:
-        keys = engine.hashes.keys_to_move(record.handle, handle)
-        return await client.write(script, keys, (lives, *arguments), concern=concern)
-    user_id = "" if login is None else login.user_id
-    taken, taken_shortfall = await engine.hashes.take_hash(record.handle, user_id, concern)
-    if taken.state <= 0:
-        return Written(taken, None)
-    try:
-        reply, shortfall = await client.write(
-            restore, (client.key(handle),), (taken.packed, lives, *arguments), concern=concern
-        )
-    except SessionUnavailable as error:
-        if error.is_refusal and record.metadata.user_id is None:
-            # The other node is full, for instance. An anonymous session is put back. A user's may
-            # have been revoked meanwhile, and must not come back.
-            await engine.hashes.put_back(record.handle, taken.packed)
-        raise
-    return Written(reply, shortfall or taken_shortfall)
 
 
 async def _keep_place(
