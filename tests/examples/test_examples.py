@@ -435,6 +435,6 @@ def test_the_recall_says_what_it_needs() -> None:
     with DevServer(search=False) as server:
         run = recall(10, server.url)
         assert run.returncode == 1
-        assert run.stderr.startswith("This Redis has no Search.")
+        assert run.stderr.startswith("This server has no Redis Search;")
         with redis.Redis.from_url(server.url) as client:
             assert client.dbsize() == 0

@@ -42,7 +42,7 @@ async def test_a_server_without_search_is_told_apart(prefix: str) -> None:
                 store.search.status,
                 lambda: store.search.revoke(TENANT == "acme"),
             ):
-                with pytest.raises(SearchUnavailable, match=r"has no Search.*Redis 8"):
+                with pytest.raises(SearchUnavailable, match=r"has no Redis Search.*Redis 8"):
                     await ask()
             assert await store.users.revoke_all("ada") == 1
 

