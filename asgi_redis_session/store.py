@@ -50,6 +50,7 @@ class StoreOptions(TypedDict, total=False):
     remember_ended: Duration
     on_event: Callable[[SessionEvent], None] | None
     insecure_tls: bool
+    sharded: bool
 
 
 class SessionStore:
@@ -79,6 +80,9 @@ class SessionStore:
     *on_event*: called with each `SessionEvent`; it must not block.
     *insecure_tls*: say True where TLS can't check certificates or host names, and that is known:
     then it is no warning, and no problem in `check()`.
+    *sharded*: whether one address leads to several servers that share the keys, as with some hosted
+    services. If they say so (CROSSSLOT), the store notices by itself; `check(write=True)` finds
+    those that don't.
 
     The constructor does not connect. Raises `ValueError` or `TypeError` for unusable arguments.
     """
@@ -100,6 +104,7 @@ class SessionStore:
         remember_ended: Duration = 60.0,
         on_event: Callable[[SessionEvent], None] | None = None,
         insecure_tls: bool = False,
+        sharded: bool = False,
     ) -> None:
         if type(redis).__module__.partition(".")[0] == "fakeredis":
             raise TypeError(
@@ -129,6 +134,7 @@ class SessionStore:
                 "SessionStore(on_event)", on_event, "a function of the event, or None"
             )
         refuse_no_bool("SessionStore(insecure_tls)", insecure_tls)
+        refuse_no_bool("SessionStore(sharded)", sharded)
         if not insecure_tls:
             warn_once(redis)
         declaration = Index(index)
@@ -149,6 +155,7 @@ class SessionStore:
             timeout=milliseconds("SessionStore(timeout)", timeout) / 1000,
             remember_ms=milliseconds("SessionStore(remember_ended)", remember_ended),
             on_event=on_event,
+            is_sharded=sharded,
         )
         #: The sessions of a user: listed, counted, ended.
         self.users = Users(self._engine)

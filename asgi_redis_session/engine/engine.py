@@ -27,7 +27,7 @@ class Engine:
     The configuration of a store, and the objects that send its commands.
 
     *max_sessions* 0: a user may have any number. *evicts*: whether a login at that limit ends the
-    oldest session, or is refused.
+    oldest session, or is refused. *is_sharded*: as for `Client`.
     """
 
     def __init__(
@@ -47,6 +47,7 @@ class Engine:
         remember_ms: int,
         on_event: Callable[[SessionEvent], None] | None,
         sealing: Sealing | None = None,
+        is_sharded: bool = False,
     ) -> None:
         self.lifetime = lifetime
         self.span = Span(lifetime.idle_ms, lifetime.absolute_ms)
@@ -62,7 +63,9 @@ class Engine:
         self.ids = SessionIds(secret)
         self.events = Events(on_event)
         self.background = Background()
-        self.client = Client(redis, prefix=prefix, timeout=timeout, events=self.events)
+        self.client = Client(
+            redis, prefix=prefix, timeout=timeout, events=self.events, is_sharded=is_sharded
+        )
         self.reports = Reports(self.events, prefix)
         loads, idle_ms = Loads(lifetime), lifetime.idle_ms
         self.reader = Reader(self.client, self.events, self.reports, loads, sealing)

@@ -1,15 +1,17 @@
 """
 Giving a session another key, and writing what has changed: for a renewal, and for a login.
 
-On one node that is one script. In a Cluster the keys may belong to two nodes, so it takes two: the
-session is taken from its old key, then put under the new one.
+On one node that is one script. Where several servers hold the keys, as in a Cluster, it takes two:
+the session is taken from its old key, then put under the new one.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from ..errors import SessionUnavailable
 from ..options import Durability
+from ..transport.failures import KeysApart
 from ..transport.scripts import Script
 from ..transport.written import Written
 from . import scripts
@@ -86,9 +88,10 @@ async def _move(
     """Run the scripts. *user_id*: who logs in. *has_place*: the new key waits for its place."""
     client = engine.client
     lives = unconfirmed_ms(client.timeout, concern) if has_place else ""
-    if not client.is_cluster:
+    if not client.is_sharded:
         keys = engine.hashes.keys_to_move(record.handle, handle)
-        return await client.write(form.script, keys, (lives, *arguments), concern=concern)
+        with suppress(KeysApart):
+            return await client.write(form.script, keys, (lives, *arguments), concern=concern)
     taken, taken_shortfall = await engine.hashes.take_hash(record.handle, user_id, concern)
     if taken.state <= 0:
         return Written(taken, None)

@@ -9,11 +9,13 @@ see `verbs` and `docs/verbs.md`.
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from contextlib import suppress
+from typing import NamedTuple
 from uuid import UUID
 
 from ..options import Durability
 from ..transport.client import Client
+from ..transport.failures import KeysApart
 from ..transport.written import Written
 from . import scripts
 from .ids import check_user_id, is_handle
@@ -111,15 +113,17 @@ class Places:
         """
         Keep the place of a session whose hash is written. *since_ms*: its login, if not now.
 
-        On one node the same script gives the hash its TTL; in a Cluster `Hashes.keep` does that.
+        On one node the same script gives the hash its TTL; elsewhere that takes keep.lua.
         """
-        keys: tuple[bytes, ...] = (key,)
-        since = "" if since_ms is None else since_ms
-        arguments: tuple[Any, ...] = (record.handle, since, record.remaining_ms or _CENTURY_MS)
-        if not self._client.is_cluster:
-            keys = (key, self._client.key(record.handle))
-            arguments = (*arguments, record.expires_ms)
-        return await self._client.write(scripts.PLACE_CONFIRM, keys, arguments, concern=concern)
+        write, since = self._client.write, "" if since_ms is None else since_ms
+        arguments = (record.handle, since, record.remaining_ms or _CENTURY_MS)
+        if not self._client.is_sharded:
+            keys, expires_ms = (key, self._client.key(record.handle)), record.expires_ms
+            with suppress(KeysApart):
+                return await write(
+                    scripts.PLACE_CONFIRM, keys, (*arguments, expires_ms), concern=concern
+                )
+        return await write(scripts.PLACE_CONFIRM, (key,), arguments, concern=concern)
 
     # --- After the hash is gone ---
 

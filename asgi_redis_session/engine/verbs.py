@@ -312,7 +312,7 @@ async def _keep_place(
     """
     confirmed, shortfall = await engine.places.confirm(index, record, since_ms, concern)
     is_kept = bool(confirmed.is_held)
-    if is_kept and engine.client.is_cluster:
+    if is_kept and engine.client.is_sharded:
         key, expires_ms = engine.client.key(record.handle), record.expires_ms
         kept, missed = await engine.client.write(
             scripts.KEEP, (key,), (expires_ms,), concern=concern

@@ -22,7 +22,7 @@ from . import budget, forks
 from .background import running_loop
 from .batch import Rider
 from .cluster import ClusterRoute
-from .failures import BarrierNotReached, LaneBroken
+from .failures import BarrierNotReached, KeysApart, LaneBroken
 from .lane import Lane, Purpose
 from .outages import Outages
 from .plain import Plain
@@ -40,14 +40,23 @@ class Client:
 
     *redis* says where to connect, and as whom; the client opens connections of its own (see
     `pool.py`). *prefix*: the beginning of every key. *timeout*: how long a call may take, in
-    seconds, retries included. *events*: where outages are counted and reported.
+    seconds, retries included. *events*: where outages are counted and reported. *is_sharded*:
+    whether several servers hold the keys, although there is one address.
     """
 
     def __init__(
-        self, redis: Redis | RedisCluster, *, prefix: str, timeout: float, events: Events
+        self,
+        redis: Redis | RedisCluster,
+        *,
+        prefix: str,
+        timeout: float,
+        events: Events,
+        is_sharded: bool = False,
     ) -> None:
         self.redis = redis
         self.is_cluster = isinstance(redis, RedisCluster)
+        #: Whether two keys may be on different servers, out of reach of one script.
+        self.is_sharded = self.is_cluster or is_sharded
         self.prefix = prefix
         self.timeout = timeout
         self.events = events
@@ -104,7 +113,8 @@ class Client:
         a concern always uses the connection of that concern.
 
         Raises `SessionUnavailable` if Redis does not answer in time, or refuses. The write may have
-        been executed then.
+        been executed then. Raises `KeysApart` if that has shown that two keys of the script are on
+        different servers: nothing was written, and `is_sharded` is true from now on.
         """
         purpose: Purpose = "lists" if own_connection else "requests"
         seconds = self.timeout
@@ -114,6 +124,9 @@ class Client:
             reply = await self._send(script, keys, arguments, purpose, seconds, idempotent=False)
         except BarrierNotReached as short:
             return Written(script.result(*short.reply), DurabilityNotReached(str(short)))
+        except KeysApart:
+            self.is_sharded = True
+            raise
         return Written(reply)
 
     def call_soon(

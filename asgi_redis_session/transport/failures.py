@@ -19,6 +19,10 @@ class LaneClosed(LaneBroken):
     """No reply: the event loop is shutting down."""
 
 
+class KeysApart(Exception):
+    """Nothing was executed: the keys of the script are on different servers."""
+
+
 class BarrierNotReached(Exception):
     """The command was executed, and *reply* is its reply, but its barrier was not reached."""
 

@@ -6,11 +6,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import ClusterCrossSlotError, NoScriptError, ResponseError
 
 from ..errors import SessionUnavailable
 from .background import Background
-from .failures import LaneBroken, LaneClosed, LaneFull
+from .failures import KeysApart, LaneBroken, LaneClosed, LaneFull
 from .lane import Lane, Purpose
 from .outages import Outages
 from .plain import Plain
@@ -57,12 +57,14 @@ class Retries:
         """
         Send a command again, as its last error asks, until that is of no use or time is up.
 
-        Raises `SessionUnavailable`.
+        Raises `SessionUnavailable`, and `KeysApart`.
         """
         attempts = 0
         while True:
             try:
                 retry.hop = hop = await self._next_hop(route, retry, error, attempts)
+            except ClusterCrossSlotError:
+                raise KeysApart from None
             except (LaneBroken, ResponseError) as final:
                 raise self._outages.report(retry.lane, retry.script.name, final) from None
             try:

@@ -232,6 +232,7 @@ OPTIONS: dict[str, Option] = {
     "SessionStore(on_event)": Option(
         "on_event", lambda _, v: _new(on_event=v), "None class function"
     ),
+    "SessionStore(sharded)": Option("sharded", lambda _, v: _new(sharded=v), takes=_is_bool),
     "SessionStore(insecure_tls)": Option(
         "insecure_tls", lambda _, v: _new(insecure_tls=v), takes=_is_bool
     ),

@@ -23,6 +23,7 @@ from ..support.deployment import DOCUMENT, STORES, advice, conf, documented, pro
 from ..support.documents import blocks
 from ..support.servers import QUICK, Cluster, Sentinels, ask, frozen, wait_for
 from ..support.sessions import PLAIN, create, works
+from ..support.shards import shards
 
 # --- One server ---
 
@@ -138,6 +139,15 @@ async def test_cluster(prefix: str) -> None:
             assert len({finding.server for finding in report.findings}) == 3
 
 
+async def test_one_address_for_several_servers(prefix: str) -> None:
+    """A proxy that runs a script where its first key is."""
+    with shards(apart="unnoticed") as found:
+        place = {"redis://proxy.example.com:6379/0": found.url}
+        async with documented(6, place, prefix=prefix) as store:
+            await works(store, await create(store, n=0))
+            assert (await store.check(write=True)).is_ok
+
+
 def test_durability(prefix: str) -> None:
     """The store waits for disks and replicas, and the endpoint for two of them."""
     options: dict[str, str | int] = {**QUICK, "appendonly": "yes"}
@@ -153,7 +163,7 @@ def test_durability(prefix: str) -> None:
             "timedelta": timedelta,
             "JSONResponse": JSONResponse,
         }
-        exec(STORES[6].replace("redis://localhost:6379/0", server.url), namespace)
+        exec(STORES[7].replace("redis://localhost:6379/0", server.url), namespace)
         store = namespace["store"]
         app = Starlette(routes=[Route("/", namespace["pay"])])
         with TestClient(SessionMiddleware(app, store=store, cookie=PLAIN)) as client:

@@ -79,7 +79,7 @@ BLOCKS = {
     # tests/deployment
     ("docs/deployment.md", "conf"): 5,
     ("docs/deployment.md", "console"): 1,
-    ("docs/deployment.md", "python"): 8,
+    ("docs/deployment.md", "python"): 9,
     ("docs/deployment.md", "text"): 1,
     ("docs/search.md", "python"): 4,
     ("docs/search.md", "sh"): 1,
