@@ -12,8 +12,9 @@ from ..arguments import refuse_other, shown
 from ..engine import actions
 from ..engine.codec import encode, encode_as_json
 from ..engine.mirror import stored_name
+from ..engine.phases import NEW
 from ..engine.record import Span
-from ..engine.state import NEW, SessionState
+from ..engine.state import SessionState
 from ..errors import SessionUnavailable, SessionValueError
 from ..exchange import ASGIApp
 from ..middleware import SessionMiddleware as _SessionMiddleware

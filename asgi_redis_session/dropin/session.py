@@ -7,8 +7,9 @@ from typing import Any, SupportsIndex
 from ..engine.codec import StoredHash, encode_as_json
 from ..engine.engine import Engine
 from ..engine.mirror import MirrorFields, stored_name
+from ..engine.phases import STAND_IN, STORED
 from ..engine.record import Changes, Record, Span
-from ..engine.state import STAND_IN, STORED, SessionState
+from ..engine.state import SessionState
 from ..errors import SessionValueError
 from ..options import Limits
 

@@ -18,9 +18,10 @@ from ..transport.budget import one_budget
 from . import verbs
 from .codec import StoredHash
 from .ids import check_new_user_id
+from .phases import STORED, UNLOADED
 from .record import Changes, Ended, Span, span_of
 from .scripts import FREE
-from .state import STORED, UNLOADED, SessionState
+from .state import SessionState
 
 INT64 = 2**63
 

@@ -13,10 +13,11 @@ from . import scripts
 from .actions import load
 from .codec import CorruptValue, decode
 from .fields import too_many_fields
+from .phases import STORED
 from .record import Changes
 from .scripts import CHANGED, FULL, Field
 from .sealing import Seal
-from .state import STORED, SessionState
+from .state import SessionState
 
 
 async def transform(

@@ -6,7 +6,6 @@ and only `enter` changes the phase. No framework here, no clock and no Redis com
 sends those.
 """
 
-from enum import Enum
 from time import monotonic
 from typing import NoReturn
 
@@ -18,40 +17,21 @@ from ..errors import (
     SessionNotLoaded,
     SessionTooLate,
     SessionUnavailable,
-    SessionValueError,
 )
-from . import verbs
 from .codec import StoredHash
 from .engine import Engine
 from .fields import Fields
-from .record import Changes, Ended, Login, PeerInfo, Record, Span
+from .phases import NEW, STAND_IN, STORED, UNLOADED, Phase
+from .record import Ended, PeerInfo, Record, Span
+from .staged import Staged
 from .turn import Turn
-
-
-class Phase(Enum):
-    """What is known of a session."""
-
-    #: Nothing was read yet.
-    UNLOADED = "unloaded"
-    #: Redis holds nothing of it.
-    NEW = "new"
-    #: Redis holds it, as `record` and `fields` say.
-    STORED = "stored"
-    #: Redis was down. The request goes on with an empty session that refuses writes, because they
-    #: would replace the user's real one.
-    STAND_IN = "stand-in"
-
-
-#: Members of an enum are slow to reach through their class: 5,000 instructions in a write.
-UNLOADED, NEW, STORED, STAND_IN = Phase
-
 
 #: For how many seconds a request with an old id is taken for one that was sent before the browser
 #: got the new one.
 _STRAGGLES = 10.0
 
 
-class SessionState:
+class SessionState(Staged):
     """
     One request's session.
 
@@ -74,18 +54,12 @@ class SessionState:
         "_sealed",
         "_sent_id",
         "accessed",
-        "changes",
         "conflicting",
         "cookie_change",
-        "engine",
         "extends",
-        "fields",
         "had_cookie",
-        "is_marked",
         "is_over",
         "peer",
-        "phase",
-        "record",
         "repeats_cookie",
         "session_id",
         "span",
@@ -120,17 +94,14 @@ class SessionState:
         self._is_long_lived = False
         # Why the browser can't be given a new id; None if it can.
         self._sealed: str | None = None
-        # What is staged beside fields; None: nothing.
-        self.changes: Changes | None = None
+        self.changes = None
         self.cookie_change: CookieChange | None = None
         #: Whether the browser should get its id again: see `actions.repeat_cookie`.
         self.repeats_cookie = False
         #: Held by one verb at a time.
         self.turn = Turn()
         self.phase = UNLOADED
-        #: What Redis holds of the session; None in every phase but STORED.
-        self.record: Record | None = None
-        #: Its fields. While nothing was read, an empty object that all sessions share.
+        self.record = None
         self.fields = engine.no_fields
         # Why Redis holds nothing, and when it was replaced, by this process's clock.
         self._absence: Absence | None = None
@@ -141,7 +112,6 @@ class SessionState:
         self.is_over = False
         #: Whether the app has used the session, so that the response varies with the cookie.
         self.accessed = False
-        #: Whether the app has called `mark_modified`.
         self.is_marked = False
 
     def renew(self) -> None:
@@ -207,41 +177,6 @@ class SessionState:
             and absence.kind == "replaced"
             and monotonic() - self._ended_at < _STRAGGLES
         )
-
-    @property
-    def may_have_changes(self) -> bool:
-        """True if there may be something to write. Cheaper than `has_changes`, which compares."""
-        fields = self.fields
-        changed = fields.staged or fields.live or fields.is_cleared
-        return self.changes is not None or bool(changed)
-
-    @property
-    def has_changes(self) -> bool:
-        """Whether there is something to write."""
-        if self.phase is UNLOADED:
-            return False
-        try:
-            changes = self.collect()
-        except SessionValueError:
-            return True
-        return bool(changes) or self.is_emptied(changes)
-
-    @property
-    def pending_login(self) -> Login | None:
-        """The login that the next commit will complete."""
-        return None if self.changes is None else self.changes.login
-
-    @property
-    def user_id(self) -> str | None:
-        """Who is logged in."""
-        login, record = self.pending_login, self.record
-        return login.user_id if login is not None else record.metadata.user_id if record else None
-
-    @property
-    def auth_ms(self) -> int | None:
-        """When the user logged in."""
-        login, record = self.pending_login, self.record
-        return login.now_ms if login is not None else record.metadata.auth_ms if record else None
 
     def handles(self) -> tuple[str, ...]:
         """The handles that the session may have; empty without an id."""
@@ -324,11 +259,6 @@ class SessionState:
         self._ended_meanwhile = True
         raise SessionGone(ended.absence)
 
-    def replace_fields(self, stored: StoredHash) -> None:
-        """Show other fields: what Redis returned, or none. What was staged is forgotten."""
-        engine = self.engine
-        self.fields = Fields(engine.limits, engine.shadows.checks, stored)
-
     def note_extended(self) -> None:
         """The TTL was extended: once per request is enough, unless this is a WebSocket."""
         self.extends = self._is_long_lived
@@ -338,24 +268,6 @@ class SessionState:
         if shortfall is not None:
             raise shortfall
 
-    def collect(self) -> Changes:
-        """Return everything that is staged. Raises `SessionValueError`."""
-        changes = self.changes or Changes()
-        changes.fields = self.fields.collect()
-        return changes
-
-    def stage(self) -> Changes:
-        """Return what is staged beside fields, to be added to."""
-        if self.changes is None:
-            self.changes = Changes()
-        return self.changes
-
-    def restage(self, changes: Changes) -> None:
-        """Stage changes again whose commit has failed; newer ones win."""
-        self.fields.restage(changes.fields)
-        changes.fields = {}
-        self.changes = changes.before(self.changes or Changes())
-
     def issue_cookie(self, record: Record, *, is_new: bool) -> None:
         """Let the response give the browser the current id, if there is one to give."""
         if self.session_id is not None:
@@ -363,24 +275,10 @@ class SessionState:
             left_ms = None if deadline_ms is None else max(0, deadline_ms - record.now_ms)
             self.cookie_change = CookieChange(self.session_id, left_ms, is_new)
 
-    def withdraw_login(self) -> None:
-        """Give up a login that is not committed, if there is one."""
-        if self.changes is not None and self.changes.login is not None:
-            verbs.abandon_login(self.engine, self.changes.login)
-            self.changes.login = None
-
     def refuse_new_id(self) -> None:
         """Raise `SessionTooLate` if the browser can't be given a new id."""
         if self._sealed is not None:
             raise SessionTooLate(self._sealed)
-
-    def is_emptied(self, changes: Changes) -> bool:
-        """Whether the app has emptied the session in a way that ends it."""
-        record, login = self.record, changes.login
-        if self.fields.values or (record is None and login is None):
-            return False
-        has_user = login is not None or (record is not None and record.metadata.user_id is not None)
-        return self.fields.is_cleared or (bool(changes.fields) and not has_user)
 
     def has_no_id(self) -> bool:
         """Whether nothing was read, and there is no id to read with."""
@@ -389,9 +287,3 @@ class SessionState:
     def is_absent(self) -> bool:
         """Whether it is known that Redis holds nothing of it."""
         return self.phase is NEW or not self.handles()
-
-    def shows_stored(self, name: str) -> bool:
-        """Whether what the app sees of this field is what Redis holds."""
-        login = self.pending_login
-        keeps_data = login is None or login.keeps_data
-        return self.phase is STORED and keeps_data and self.fields.is_unchanged(name)

@@ -1,0 +1,99 @@
+"""What a session does with single fields at once, without a load or a commit of the whole."""
+
+from collections.abc import Callable
+from typing import Any
+
+from .arguments import is_async, shown
+from .engine import actions, atomic
+from .engine.codec import check_name, to_base
+from .errors import SessionValueError
+from .mapping import SessionMapping
+
+__all__ = ["FieldVerbs"]
+
+_FETCH_NAMES = 1000
+
+
+class FieldVerbs(SessionMapping):
+    """The verbs of `Session` that read or write single fields in Redis, each in one atomic step."""
+
+    __slots__ = ()
+
+    async def fetch(self, *names: str) -> dict[str, Any]:
+        """
+        Read single fields of a large session (HMGET); returns those that exist.
+
+        The session stays unloaded, and changes inside the returned values are not noticed. If it
+        was loaded before, its fields are returned as they are, with staged changes. At most 1,000
+        names. Raises `SessionUnavailable`, and `SessionValueError` for an unusable name.
+        """
+        names = tuple([check_name(name) for name in names])
+        if len(names) > _FETCH_NAMES:
+            raise SessionValueError(
+                f"session.fetch takes at most {_FETCH_NAMES} names. Load the session instead."
+            )
+        self._state.accessed = True
+        return await actions.fetch(self._state, names)
+
+    async def increment(self, name: str, amount: int = 1) -> int:
+        """
+        Add to an integer field, atomically in Redis (HINCRBY); returns the sum.
+
+        Use it for counters: unlike `session[name] += 1`, concurrent increments all count. It acts
+        at once, and is kept even if the request fails later. An absent field counts as 0. In a new
+        session, and over a staged assignment, it changes the staged value instead.
+
+        Raises `SessionValueError` if the field holds no 64-bit integer, `SessionGone` if the loaded
+        session has ended, `SessionUnavailable`, and `DurabilityNotReached`.
+        """
+        name = check_name(name)
+        amount = to_base(amount)
+        if type(amount) is not int or not -actions.INT64 <= amount < actions.INT64:
+            raise SessionValueError("session.increment: the amount must be a 64-bit integer.")
+        self._state.accessed = True
+        return await actions.increment(self._state, name, amount)
+
+    async def transform(
+        self, name: str, function: Callable[[Any], Any], *, default: Any = None
+    ) -> Any:
+        """
+        Replace a field by what *function* returns for its value; returns the new value.
+
+            def add(cart): return [*cart, sku]
+
+            await session.transform("cart", add, default=[])
+
+        Compare-and-set in Redis: if another request has written the field meanwhile, *function* is
+        called again with that value, so it must have no effects of its own. No change is lost, as
+        it would be with `session["cart"].append(sku)` in two requests at once. It acts at once, and
+        is kept even if the request fails later. In a new session, and over a value that this
+        request has changed, it changes the staged value instead. *default*: what *function* gets if
+        there is no such field.
+
+        Raises `SessionValueError` for what can't be stored, `SessionGone`, `SessionUnavailable`,
+        `DurabilityNotReached`, and what *function* raises.
+        """
+        name = check_name(name)
+        if not callable(function):
+            raise TypeError(f"session.transform takes a function, not {shown(function)}.")
+        if is_async(function):
+            raise TypeError(
+                "session.transform may call the function several times, so it can't be async. "
+                "Await what you need before, and give a plain function."
+            )
+        self._state.accessed = True
+        return await atomic.transform(self._state, name, function, default)
+
+    async def take(self, name: str, default: Any = None) -> Any:
+        """
+        Read a field and remove it, in one atomic step in Redis; returns its value, or *default*.
+
+        Use it for what may be used once: an OAuth state, a one-time password, a flash message. Of
+        two requests at once, one gets it; with `pop`, both would. It acts at once. A value that
+        this request has set itself is taken from what is staged.
+
+        Raises `SessionGone` if the session has ended, `SessionUnavailable`, `DurabilityNotReached`.
+        """
+        name = check_name(name)
+        self._state.accessed = True
+        return await atomic.take(self._state, name, default)
