@@ -98,6 +98,21 @@ async def test_the_doctor_writes_reads_and_ends_a_session() -> None:
 
 
 @pytest.mark.anywhere
+async def test_what_the_doctor_can_not_end_ends_by_itself() -> None:
+    """Its session lives for ten seconds at most, even if Redis then refuses to delete it."""
+    with DevServer(search=False) as server:
+        ask(server, "ACL", "SETUSER", "default", "-del")
+        async with SessionStore.from_url(server.url, timeout=20) as store:
+            report = await store.check(write=True)
+        assert any("could not be written, read and ended" in one for one in problems(report))
+        with client_of(server) as client:
+            (key,) = [key for key in client.keys("*") if client.hexists(key, "doctor")]
+            assert 0 < client.pttl(key) <= 10_000
+            assert not client.hexists(key, "@user")
+            assert all(0 < client.pttl(key) <= 60_000 for key in client.keys("*"))  # and its probes
+
+
+@pytest.mark.anywhere
 async def test_the_doctor_tries_every_master() -> None:
     """Of three masters, the one whose memory is full is named."""
     with Cluster(3) as cluster:

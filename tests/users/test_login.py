@@ -131,6 +131,18 @@ async def test_login_in_a_real_request(
     assert len(sessions.keys()) == 2
 
 
+async def test_a_long_address_is_cut(sessions: SessionKit) -> None:
+    """A unix socket's path, or what a proxy's header says, may be long: 512 characters are kept."""
+    app = app_of(sessions.store)
+    for address in ("/run/" + "x" * 600, "2001:db8::1"):
+        transport = httpx.ASGITransport(app, client=(address, 0))
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            await client.get("/in/ann")
+            info = sessions.info(handle_of(sessions.store, client.cookies[PLAIN.name]))
+        assert info is not None
+        assert info.address == address[:512]
+
+
 async def test_what_a_session_says_about_its_login(store: SessionStore, admin: Any) -> None:
     """`user_id`, `authenticated_at`, `is_fresh` hold from the call on, and after the commit."""
     session = await open_session(store, await create(store, n=1)).load()
