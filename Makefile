@@ -50,9 +50,9 @@ counts: $(VENV)/.installed ## what each kind of request costs: Redis commands, P
 	@$(VENV)/bin/python -m benchmarks.counts </dev/null
 	@$(VENV)/bin/python -m benchmarks.instructions --ceilings </dev/null
 
-debian: ## install what counts, benchmarks and some rows of the matrix need from Debian or Ubuntu (as root)
+debian: ## install what counts, benchmarks, browser tests and some rows of the matrix need from Debian or Ubuntu (as root)
 	@apt-get update -qq </dev/null
-	@apt-get install -qq --yes valgrind wrk gcc libc6-dev redis-tools </dev/null
+	@apt-get install -qq --yes valgrind wrk gcc libc6-dev redis-tools chromium </dev/null
 
 faults: $(VENV)/.installed ## the long runs: kill, cut, hang and fail over, and count what is lost (20 minutes)
 	@$(VENV)/bin/python -m pytest -q -m long tests/faults $(ARGS) </dev/null

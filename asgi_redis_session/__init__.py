@@ -2,6 +2,7 @@
 
 from .absence import Absence
 from .cookie import CookiePolicy
+from .cross_origin import CrossOriginPolicy
 from .doctor import CheckReport, Finding
 from .errors import (
     DurabilityNotReached,
@@ -32,6 +33,7 @@ __all__ = [
     "Backfill",
     "CheckReport",
     "CookiePolicy",
+    "CrossOriginPolicy",
     "Durability",
     "DurabilityNotReached",
     "Filter",

@@ -19,6 +19,7 @@ EventName = Literal[
     "unknown_id",
     "conflict",
     "corrupt",
+    "cross_origin",
     "unavailable",
 ]
 EndReason = Literal["logout", "revoked", "limit", "replaced", "login_failed"]
@@ -36,13 +37,14 @@ class SessionEvent:
     *name*: what happened. `created`, `logged_in`, `renewed`, `ended`; `gone` (a commit found that
     its session had ended); `unknown_id` (a well-formed cookie that Redis does not know);
     `conflict` (two different session cookies in one request); `corrupt` (a session, or something in
-    a user's list or the search index, that can't be read); `unavailable` (Redis did not answer, or
+    a user's list or the search index, that can't be read); `cross_origin` (a request was refused,
+    because another site has made the browser send it); `unavailable` (Redis did not answer, or
     refused).
     *user_id*: whose session it is, where that is known.
     *reason*: why it ended. `logout`; `revoked` (from outside); `limit` (the user logged in
     elsewhere, and had as many sessions as allowed); `replaced` (another user logged in on it);
     `login_failed` (its login was revoked before it was complete).
-    *detail*: what went wrong, for `corrupt` and `unavailable`.
+    *detail*: what went wrong, for `corrupt`, `cross_origin` and `unavailable`.
     *at*: when, by the clock of this process, as an aware UTC datetime.
     """
 

@@ -5,11 +5,12 @@ What happens between the app and the server after that is in `exchange`.
 """
 
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Literal, get_args
 
 from .arguments import is_async, shown
-from .cookie import CookiePolicy
+from .cookie import CookiePolicy, SentCookies
+from .cross_origin import CrossOriginPolicy, policy_of, refusal, refuse
 from .engine import actions
 from .engine.state import SessionState
 from .exchange import (
@@ -31,6 +32,8 @@ __all__ = ["SessionMiddleware"]
 _REFRESH = get_args(Refresh)
 #: Where in the scope the middleware is whose session is there.
 _MADE_BY = "session.middleware"
+#: What a policy reads from a request without its cookie.
+_NO_COOKIE = SentCookies()
 
 
 class SessionMiddleware:
@@ -49,6 +52,9 @@ class SessionMiddleware:
     with `Retry-After`. `"anonymous"`: an empty session that refuses writes. Or an ASGI app that
     answers in place of the plain 503 (and of the 500 for a session that can't be saved), with a
     `Retry-After` of its own; the error is in `scope["session.error"]`. The cookie is never cleared.
+    *cross_origin*: `"refuse"` answers 403 to a request with the session's cookie that another
+    site's page has sent: a form post, for instance, or a WebSocket. *trusted_origins* may send
+    them, as in `["https://app.example.com"]`. A `CrossOriginPolicy` says more.
 
     It may wrap the app (`SessionMiddleware(app, …)`) or be added to it (`app.add_middleware(…)`).
     If it is installed twice, the outer one is used; *autoload* of the inner one still loads its
@@ -72,6 +78,8 @@ class SessionMiddleware:
         autoload: bool | Callable[[Scope], bool | Awaitable[bool]] = False,
         refresh: Refresh | Callable[[Scope], Refresh] = "request",
         unavailable: Literal["fail", "anonymous"] | ASGIApp = "fail",
+        cross_origin: Literal["allow", "refuse"] | CrossOriginPolicy = "allow",
+        trusted_origins: Sequence[str] = (),
     ) -> None:
         if not callable(app):
             raise TypeError(f"SessionMiddleware(app) takes an ASGI app, not {shown(app)}.")
@@ -83,14 +91,20 @@ class SessionMiddleware:
         self.autoload = autoload
         self.refresh = refresh
         self.unavailable = unavailable
+        self.cross_origin = policy_of(cross_origin, trusted_origins)
         self._engine = engine_of(self.store)
         self._responder = None if isinstance(unavailable, str) else unavailable
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+    async def __call__(  # noqa: C901  (each function more costs each request a call)
+        self, scope: Any, receive: Any, send: Any
+    ) -> None:
         """Serve one connection (ASGI 3). Frameworks disagree on how to spell these types."""
         kind = scope["type"]
         if kind not in ("http", "websocket"):
             await self._serve_without(scope, receive, send)
+            return
+        if self.cross_origin is not None and self._is_refused(scope, self.cross_origin):
+            await refuse(scope, receive, send)
             return
         if "session" in scope:
             if self._shares(scope):
@@ -143,6 +157,14 @@ class SessionMiddleware:
         if isinstance(session, Session) and await self._wants_load(scope):
             await actions.load(state_of(session))
         await self.app(scope, receive, send)
+
+    def _is_refused(self, scope: Scope, policy: CrossOriginPolicy) -> bool:
+        if self.cookie.read(scope["headers"]) == _NO_COOKIE:
+            return False
+        if (why := refusal(policy, scope)) is None:
+            return False
+        self._engine.reports.cross_origin(why)
+        return True
 
     async def _wants_load(self, scope: Scope) -> bool:
         if not callable(self.autoload):

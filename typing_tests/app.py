@@ -65,6 +65,7 @@ def log(event: SessionEvent) -> None:
             "unknown_id",
             "conflict",
             "corrupt",
+            "cross_origin",
             "unavailable",
         ],
     )

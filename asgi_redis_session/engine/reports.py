@@ -33,6 +33,10 @@ class Reports:
             )
         self._events.emit("conflict")
 
+    def cross_origin(self, why: str) -> None:
+        """Another site has made a browser send a request, and it was refused."""
+        self._events.emit("cross_origin", detail=why)
+
     def is_there(self, handle: str, state: int) -> bool:
         """Whether the state is that of a session. One that can't be read is reported."""
         if state == CORRUPT:

@@ -14,6 +14,7 @@ from starlette.websockets import WebSocket
 import asgi_redis_session
 from asgi_redis_session import (
     CookiePolicy,
+    CrossOriginPolicy,
     Durability,
     Lifetime,
     Limits,
@@ -249,6 +250,28 @@ OPTIONS: dict[str, Option] = {
     ),
     "SessionMiddleware(unavailable)": Option(
         "unavailable", lambda w, v: _served(w, unavailable=v), takes=_is_callable
+    ),
+    "SessionMiddleware(cross_origin)": Option(
+        "cross_origin", lambda w, v: _served(w, cross_origin=v)
+    ),
+    "SessionMiddleware(trusted_origins)": Option(
+        "trusted_origins",
+        lambda w, v: _served(w, cross_origin="refuse", trusted_origins=v),
+        "empty_tuple empty_list",
+    ),
+    "CrossOriginPolicy(trusted_origins)": Option(
+        "trusted_origins",
+        lambda _, v: CrossOriginPolicy(trusted_origins=v),
+        "empty_tuple empty_list",
+    ),
+    "CrossOriginPolicy(exempt_paths)": Option(
+        "exempt_paths", lambda _, v: CrossOriginPolicy(exempt_paths=v), "empty_tuple empty_list"
+    ),
+    "CrossOriginPolicy(same_site)": Option(
+        "same_site", lambda _, v: CrossOriginPolicy(same_site=v), takes=_is_bool
+    ),
+    "CrossOriginPolicy(forwarded_host)": Option(
+        "forwarded_host", lambda _, v: CrossOriginPolicy(forwarded_host=v), takes=_is_bool
     ),
     "dropin(app)": Option(
         "app", lambda w, v: DropIn(v, "k" * 32, store=w.store), takes=_is_callable

@@ -163,7 +163,10 @@ def test_durability(prefix: str) -> None:
             "timedelta": timedelta,
             "JSONResponse": JSONResponse,
         }
-        exec(STORES[7].replace("redis://localhost:6379/0", server.url), namespace)
+        code = STORES[7].replace("redis://localhost:6379/0", server.url)
+        # A replica on a busy machine may need more than the default of a second.
+        code = code.replace("replicas=2)", "replicas=2, timeout=60)")
+        exec(code.replace("fsync=True)", "fsync=True, timeout=60)"), namespace)
         store = namespace["store"]
         app = Starlette(routes=[Route("/", namespace["pay"])])
         with TestClient(SessionMiddleware(app, store=store, cookie=PLAIN)) as client:

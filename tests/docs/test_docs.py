@@ -72,7 +72,7 @@ BLOCKS = {
     ("CONTRIBUTING.md", "python"): 1,
     ("docs/durability.md", "python"): 1,
     ("docs/moving.md", "python"): 4,  # test_moving
-    ("docs/guide.md", "python"): 13,
+    ("docs/guide.md", "python"): 14,
     ("docs/performance.md", "python"): 1,
     ("benchmarks/README.md", "sh"): 2,
     ("docs/recipes.md", "python"): 13,  # tests/examples
@@ -392,6 +392,22 @@ def test_the_guides_options_may_depend_on_the_request(sessions: SessionKit) -> N
         answer = client.get("/poll")
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
     assert answer.json() == {"error": "session"}
+
+
+def test_the_guides_app_refuses_other_sites(sessions: SessionKit) -> None:
+    """A form of the trusted front end arrives, and one of another site does not."""
+
+    async def buy(request: Request) -> JSONResponse:
+        return JSONResponse(dict(await request.scope["session"].load()))
+
+    app = Starlette(routes=[Route("/", buy, methods=["POST"])])
+    namespace = {"app": app, "store": sessions.store, "SessionMiddleware": SessionMiddleware}
+    exec(guide("cross_origin="), namespace)
+    cookies = sessions.cookies({"n": 1})
+    with TestClient(app, base_url="https://shop.example.com", cookies=cookies) as client:
+        trusted = {"origin": "https://app.example.com", "sec-fetch-site": "same-site"}
+        assert client.post("/", headers=trusted).json() == {"n": 1}
+        assert client.post("/", headers={"origin": "https://evil.example"}).status_code == 403
 
 
 def test_the_guides_stream_extends_the_ttl(sessions: SessionKit) -> None:

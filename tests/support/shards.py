@@ -47,13 +47,16 @@ class Shards:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One client's connection: a command, its reply, the next command."""
         links = [await asyncio.open_connection("127.0.0.1", one.port) for one in self.servers]
-        with suppress(asyncio.IncompleteReadError, ConnectionError):
-            while True:
-                command = await _command(reader)
-                writer.write(await self._answer(links, command))
-        for _, link in links:
-            link.close()
-        writer.close()
+        try:
+            with suppress(asyncio.IncompleteReadError, ConnectionError):
+                while True:
+                    command = await _command(reader)
+                    writer.write(await self._answer(links, command))
+        finally:
+            for one in (writer, *[link for _, link in links]):
+                one.close()
+                with suppress(ConnectionError):
+                    await one.wait_closed()
 
     async def _answer(self, links: list[Any], command: list[bytes]) -> bytes:
         name = command[0].upper()
