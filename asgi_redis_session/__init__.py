@@ -11,13 +11,14 @@ from .errors import (
     SessionGone,
     SessionLimitReached,
     SessionNotLoaded,
+    SessionSealed,
     SessionTooLate,
     SessionUnavailable,
     SessionUnreadable,
     SessionValueError,
 )
 from .events import SessionEvent, Stats
-from .info import SessionInfo
+from .info import SEALED, SessionInfo
 from .middleware import SessionMiddleware
 from .opened import OpenedSession
 from .options import Durability, Lifetime, Limits
@@ -29,6 +30,7 @@ from .session import Session
 from .store import SessionStore
 
 __all__ = [
+    "SEALED",
     "Absence",
     "Backfill",
     "CheckReport",
@@ -52,6 +54,7 @@ __all__ = [
     "SessionLimitReached",
     "SessionMiddleware",
     "SessionNotLoaded",
+    "SessionSealed",
     "SessionStore",
     "SessionTooLate",
     "SessionUnavailable",

@@ -7,6 +7,7 @@ SessionError
 ├── SessionTooLate        a new id is needed, but the response started (also a RuntimeError)
 ├── SessionGone           the session was ended by another request
 ├── SessionLimitReached   the user has as many sessions as allowed
+├── SessionSealed         the values are encrypted, and only the browser's cookie opens them
 ├── SessionUnreadable     sessions that can't be read could not be ended
 ├── SessionUnavailable    Redis did not answer, or refused the command
 ├── DurabilityNotReached  the write is done, but not yet as durable as asked
@@ -24,6 +25,7 @@ __all__ = [
     "SessionGone",
     "SessionLimitReached",
     "SessionNotLoaded",
+    "SessionSealed",
     "SessionTooLate",
     "SessionUnavailable",
     "SessionUnreadable",
@@ -101,6 +103,21 @@ class SessionLimitReached(SessionError):
         super().__init__(
             f"This user already has {limit} sessions, which is the limit. Let them end one "
             '(store.users.list and revoke), or use on_limit="evict".'
+        )
+
+
+class SessionSealed(SessionError):
+    """
+    The values of this session are encrypted, and only its id opens them, which is in the browser.
+
+    Raised where a session is changed from outside: by `store.edit`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This session's values are encrypted under a key that is made from the browser's "
+            "cookie, so it can't be changed from outside. Change it in a request or in "
+            "`store.open`, or keep what others have to change in your database."
         )
 
 

@@ -64,6 +64,7 @@ class Stats:
     refreshes: int = 0
     refreshes_dropped: int = 0
     refused: int = 0
+    settled: int = 0
     commits: int = 0
     gone: int = 0
     corrupt: int = 0

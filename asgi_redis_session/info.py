@@ -2,15 +2,31 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import Enum
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
 try:
     from ua_parser import parse
 except ImportError:  # the extra `devices` is not installed
     parse = None  # type: ignore[assignment]
 
-__all__ = ["SessionInfo", "label_of"]
+__all__ = ["SEALED", "Sealed", "SessionInfo", "label_of"]
+
+
+class Sealed(Enum):
+    """The type of `SEALED`, which `SessionInfo.fields` shows instead of an encrypted value."""
+
+    SEALED = "encrypted"
+
+    def __repr__(self) -> str:
+        return "SEALED"
+
+    __str__ = __repr__
+
+
+SEALED: Final = Sealed.SEALED
+"""What `SessionInfo.fields` shows instead of an encrypted value: only the browser's id opens it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +39,8 @@ class SessionInfo:
     *address* and *user_agent* are those of the login. *label* is a short form for people, such as
     "Firefox on Windows"; it needs the extra `devices`.
     *current*: whether it is the session that asked.
-    *fields*: the values that the app has stored. Show only those that are meant to be seen.
+    *fields*: the values that the app has stored. Show only those that are meant to be seen. In the
+    place of an encrypted value there is `SEALED`.
     """
 
     handle: str

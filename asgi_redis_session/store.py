@@ -1,7 +1,7 @@
 """The store: how an app configures its sessions, and what it may do with them outside requests."""
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Literal, Self, TypedDict, Unpack
@@ -14,6 +14,7 @@ from .doctor import CheckReport, Finding, examine
 from .engine import verbs
 from .engine.engine import Engine
 from .engine.ids import is_handle
+from .engine.sealing import Encryption, sealing_for
 from .errors import SessionError
 from .events import SessionEvent, Stats
 from .info import SessionInfo
@@ -51,6 +52,8 @@ class StoreOptions(TypedDict, total=False):
     on_event: Callable[[SessionEvent], None] | None
     insecure_tls: bool
     sharded: bool
+    encryption: Encryption
+    plain: Collection[str]
 
 
 class SessionStore:
@@ -83,6 +86,9 @@ class SessionStore:
     *sharded*: whether one address leads to several servers that share the keys, as with some hosted
     services. If they say so (CROSSSLOT), the store notices by itself; `check(write=True)` finds
     those that don't.
+    *encryption*: True encrypts values under keys that Redis never sees (the extra `encryption`);
+    `"read"` and `"migrate"` are the steps on the way there (`docs/encryption.md`). *plain*: fields
+    that are never encrypted, such as counters for `increment`.
 
     The constructor does not connect. Raises `ValueError` or `TypeError` for unusable arguments.
     """
@@ -105,6 +111,8 @@ class SessionStore:
         on_event: Callable[[SessionEvent], None] | None = None,
         insecure_tls: bool = False,
         sharded: bool = False,
+        encryption: Encryption = False,
+        plain: Collection[str] = (),
     ) -> None:
         if type(redis).__module__.partition(".")[0] == "fakeredis":
             raise TypeError(
@@ -156,6 +164,7 @@ class SessionStore:
             remember_ms=milliseconds("SessionStore(remember_ended)", remember_ended),
             on_event=on_event,
             is_sharded=sharded,
+            sealing=sealing_for(encryption, plain, declaration.shadows.sources),
         )
         #: The sessions of a user: listed, counted, ended.
         self.users = Users(self._engine)

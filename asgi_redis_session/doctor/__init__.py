@@ -68,11 +68,10 @@ async def examine(
 
 async def _examine(engine: Engine, server: Server, write: bool) -> list[Finding]:  # noqa: FBT001
     client = engine.client
-    concerns = [level for level in (engine.durability, engine.end_durability) if level is not None]
     redis = Redis.from_pool(server.pool)
     try:
         async with asyncio.timeout(client.timeout):
-            facts = await ask_server(redis, server, client, concerns)
+            facts = await ask_server(redis, server, engine)
     except (RedisError, OSError, TimeoutError) as error:
         reason = str(error) or f"no answer within {client.timeout:g} s"
         return [_unreached(server.name, reason)]

@@ -203,6 +203,31 @@ def _contents(facts: Facts) -> Iterator[Verdict]:
     )
 
 
+def _encryption(facts: Facts) -> Iterator[Verdict]:
+    sample, sealing = facts.sample, facts.sealing
+    if sample is None or (sealing is None and not sample.sealed):
+        return
+    plain = f"{sample.unsealed} of a sample of {sample.sessions} sessions hold plain values"
+    if sealing is None:
+        yield advice(
+            f"{sample.sealed} of a sample of {sample.sessions} sessions hold encrypted values, "
+            "which no process without SessionStore(encryption=...) can read."
+        )
+    elif sealing.refuses_plain and sample.unsealed:
+        yield problem(
+            f"{plain}, so they are treated as absent. Go back to encryption='migrate' until none "
+            "is left, or find out which other program writes them."
+        )
+    elif sealing.writes and sample.unsealed:
+        yield advice(
+            f"{plain}. Each is encrypted when it is used next; encryption=True would drop it."
+        )
+    elif sealing.writes:
+        yield ok(f"All values in a sample of {sample.sessions} sessions are encrypted.")
+    else:
+        yield ok(f"{plain}. When all processes run with encryption='read', 'migrate' may follow.")
+
+
 def _unseen(facts: Facts) -> Iterator[Verdict]:
     rules = {"CONFIG GET": "config|get", "CLUSTER INFO": "cluster|info"}
     for command in dict.fromkeys(facts.unseen):
@@ -232,6 +257,7 @@ CHECKS = (
     Check("memory", _memory),
     Check("cluster", _cluster),
     Check("contents", _contents),
+    Check("encryption", _encryption),
     Check("unseen", _unseen),
 )
 

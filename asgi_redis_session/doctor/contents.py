@@ -5,7 +5,7 @@ It is read and left as it is. A request looks only at its own session, so damage
 request uses is seen only here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from redis.asyncio import Redis
@@ -16,6 +16,7 @@ from ..engine.ids import is_handle
 from ..engine.places import Place
 from ..engine.reads import defaults, judge
 from ..engine.scripts import CORRUPT
+from ..engine.sealing import Sealing, is_sealed
 
 #: The sample: what SCAN shows of the prefix in so many steps of so many keys, and no more than this
 #: of either kind. A step takes Redis less than a millisecond.
@@ -25,19 +26,26 @@ _ENDS = 10
 
 
 class Sample(NamedTuple):
-    """How many keys were read, and which of them hold what this library does not write."""
+    """
+    How many keys were read, and which of them hold what this library does not write.
+
+    *sealed*: how many sessions hold encrypted values. *unsealed*: how many hold values that are
+    not, though the store is one that encrypts.
+    """
 
     sessions: int
     lists: int
     bad_sessions: Sequence[str]
     bad_lists: int
+    sealed: int = 0
+    unsealed: int = 0
 
 
-async def take_sample(redis: Redis, prefix: bytes) -> Sample | None:
+async def take_sample(redis: Redis, prefix: bytes, sealing: Sealing | None) -> Sample | None:
     """
     Read some sessions and some users' lists of one server; None if SCAN is not permitted.
 
-    *prefix*: what all keys of the store begin with.
+    *prefix*: what all keys of the store begin with. *sealing*: how it encrypts.
     """
     try:
         names = await _names(redis, prefix)
@@ -55,11 +63,14 @@ async def take_sample(redis: Redis, prefix: bytes) -> Sample | None:
     found = await hashes.execute(raise_on_error=False)
     ends = await indexes.execute(raise_on_error=False)
     pairs = zip(ends[::2], ends[1::2], strict=True)
+    held = [list(_values(raws)) for raws in found]
     return Sample(
         len(handles),
         len(lists),
         [name for name, raws in zip(handles, found, strict=True) if not _is_session(raws)],
         sum(not (_is_list(oldest) and _is_list(latest)) for oldest, latest in pairs),
+        sum(any(is_sealed(raw) for _, raw in values) for values in held),
+        sum(any(_is_unsealed(name, raw, sealing) for name, raw in values) for values in held),
     )
 
 
@@ -87,10 +98,20 @@ def _is_session(raws: Any) -> bool:
     if judge(defaults(1), raws, 0).state == CORRUPT:
         return False
     try:
-        StoredHash(raws)
+        StoredHash({name: raw for name, raw in raws.items() if not is_sealed(raw)})
     except CorruptValue:
         return False
     return True
+
+
+def _values(raws: Any) -> Iterator[tuple[bytes, bytes]]:
+    """The app's fields in what HGETALL has answered."""
+    if isinstance(raws, dict):
+        yield from ((name, raw) for name, raw in raws.items() if name[:1] != b"@")
+
+
+def _is_unsealed(name: bytes, raw: bytes, sealing: Sealing | None) -> bool:
+    return sealing is not None and not is_sealed(raw) and not sealing.is_plain(name)
 
 
 def _is_list(places: Any) -> bool:

@@ -14,6 +14,8 @@ from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.sentinel import SentinelConnectionPool
 from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
+from ..engine.engine import Engine
+from ..engine.sealing import Sealing
 from ..options import Durability
 from ..transport.client import Client
 from ..transport.pool import address_in, private_pool
@@ -93,6 +95,8 @@ class Facts:
     missing: Sequence[str] = ()
     #: What it holds, as far as a sample shows; None if that may not be looked at.
     sample: Sample | None = None
+    #: How the store encrypts values; None if it doesn't.
+    sealing: Sealing | None = None
     #: Commands that only the doctor needs and the store's user may not run.
     unseen: list[str] = field(default_factory=list)
 
@@ -101,11 +105,11 @@ class Facts:
         return int(self.info.get(name) or 0)
 
 
-async def ask_server(
-    redis: Redis, server: Server, client: Client, concerns: Sequence[Durability]
-) -> Facts:
+async def ask_server(redis: Redis, server: Server, engine: Engine) -> Facts:
     """Ask one server. *redis*: a client of it. Raises what the client raises."""
-    facts = Facts(server.name, client.is_cluster, concerns)
+    client, levels = engine.client, (engine.durability, engine.end_durability)
+    concerns = [level for level in levels if level is not None]
+    facts = Facts(server.name, client.is_cluster, concerns, sealing=engine.sealing)
     # A database that does not exist, or a wrong password, is an error here.
     await server.pool.release(await server.pool.get_connection())  # type: ignore[no-untyped-call]
     facts.info = await _try(facts, redis, "INFO") or {}
@@ -119,7 +123,7 @@ async def ask_server(
         facts.offset = seconds + micros / 1e6 - (before + time.time()) / 2
     facts.search = await _has_search(facts, redis)
     facts.missing = await _missing(redis, server, client, concerns)
-    facts.sample = await take_sample(redis, client.key(""))
+    facts.sample = await take_sample(redis, client.key(""), engine.sealing)
     if facts.sample is None:
         facts.unseen.append("SCAN")
     return facts

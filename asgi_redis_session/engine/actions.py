@@ -117,6 +117,8 @@ async def increment(state: SessionState, name: str, amount: int) -> int:
     async with state.turn:
         if state.has_no_id():
             state.adopt(None)
+        if state.engine.sealing is not None:
+            state.engine.sealing.refuse_sum(name)
         state.fields.refuse_one_more(name)
         if state.phase is UNLOADED or state.shows_stored(name):
             total, shortfall = await state.engine.hashes.increment(

@@ -8,13 +8,14 @@ from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
 
+from ..absence import Absence
 from ..transport.written import Written
 from . import scripts
 from .actions import load
 from .codec import CorruptValue, decode
 from .fields import too_many_fields
 from .phases import STORED
-from .record import Changes
+from .record import Changes, Ended
 from .scripts import CHANGED, FULL, Field
 from .sealing import Seal
 from .state import SessionState
@@ -38,7 +39,11 @@ async def transform(
             reply, shortfall = await _swap(state, name, raw, encoded)
             if reply.state != CHANGED:
                 break
-            raw = _opened(state, name, reply.raw)
+            try:
+                raw = _opened(state, name, reply.raw)
+            except CorruptValue as error:
+                _report_corrupt(state, error)
+                state.raise_gone(Ended(Absence("unreadable")))
         if reply.state == FULL:
             raise too_many_fields(name, state.engine.limits.fields)
         if reply.state <= 0:
@@ -67,7 +72,8 @@ async def take(state: SessionState, name: str, default: Any) -> Any:
         try:
             raw = _opened(state, name, reply.raw)
             return default if raw is None else decode(raw)
-        except CorruptValue:
+        except CorruptValue as error:
+            _report_corrupt(state, error)
             return default
 
 
@@ -87,7 +93,7 @@ async def _swap(
     engine, seal = state.engine, _seal_of(state)
     (handle,) = state.handles()
     if seal is not None and expected is not None:
-        expected = seal.held.get(name.encode(), b"")
+        expected = seal.as_held(name, expected)
     sets, removes = engine.hashes.field_args(seal, Changes({name: encoded}))
     held = (int(expected is not None), expected or b"", engine.limits.fields)
     arguments = (engine.lifetime.idle_ms, int(state.extends), name, *held, len(sets))
@@ -107,6 +113,11 @@ def _opened(state: SessionState, name: str, raw: bytes | None) -> bytes | None:
     """Return what Redis holds of a field in plain bytes, and remember it as it is there."""
     seal = _seal_of(state)
     return raw if seal is None or raw is None else seal.open(name, raw)
+
+
+def _report_corrupt(state: SessionState, error: CorruptValue) -> None:
+    (handle,) = state.handles()
+    state.engine.reports.corrupt(handle, str(error))
 
 
 async def _take_field(state: SessionState, name: str) -> Written[Field]:

@@ -62,6 +62,9 @@ _CURES_BY_METHOD = (
     ("__dataclass_fields__", "Store a dict: dataclasses.asdict(value)."),
 )
 
+SEALED_MARK = b"\xfe"
+"""The first byte of an encrypted value. It is never valid UTF-8, so no plain value begins so."""
+
 EXACT = frozenset({str, int, float, bool, type(None), list, dict})
 """The types that come back as they are. Subclasses of them come back as one of these."""
 
@@ -303,7 +306,9 @@ class StoredHash:
                     values[name.decode()] = decode(raw) if raw[:1] in _NOT_PLAIN else raw.decode()
         except (UnicodeDecodeError, IndexError):  # an empty name has no first byte
             raise CorruptValue(
-                "a field's name or text is not UTF-8, or the name is empty"
+                "it is encrypted, and this store has no encryption= to read it"
+                if any(raw[:1] == SEALED_MARK for raw in raws.values())
+                else "a field's name or text is not UTF-8, or the name is empty"
             ) from None
 
 

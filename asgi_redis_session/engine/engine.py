@@ -19,6 +19,7 @@ from .reader import Reader
 from .record import Span
 from .reports import Reports
 from .sealing import Seal, Sealing
+from .settling import Settling
 from .shadows import Shadows
 
 
@@ -57,7 +58,7 @@ class Engine:
         self.max_sessions = max_sessions
         self.evicts = evicts
         self.shadows = shadows
-        self._sealing = sealing
+        self.sealing = sealing
         #: The fields of all sessions that are not loaded. They are never changed.
         self.no_fields = Fields(limits, shadows.checks, StoredHash())
         self.ids = SessionIds(secret)
@@ -68,7 +69,10 @@ class Engine:
         )
         self.reports = Reports(self.events, prefix)
         loads, idle_ms = Loads(lifetime), lifetime.idle_ms
-        self.reader = Reader(self.client, self.events, self.reports, loads, sealing)
+        settling = None
+        if sealing is not None:
+            settling = Settling(self.client, self.events, sealing, shadows, idle_ms)
+        self.reader = Reader(self.client, self.events, self.reports, loads, settling)
         self.hashes = Hashes(
             self.client,
             self.events,
@@ -90,7 +94,7 @@ class Engine:
 
     def seal(self, session_id: str, handle: str) -> Seal | None:
         """Return what a session's values are encrypted with; None: they are not."""
-        return None if self._sealing is None else self._sealing.of(session_id, handle)
+        return None if self.sealing is None else self.sealing.of(session_id, handle)
 
     async def drain(self) -> None:
         """Wait until every command of this event loop has been answered."""

@@ -16,13 +16,14 @@ from ..errors import DurabilityNotReached, SessionValueError
 from ..events import Events
 from ..options import Durability, Limits
 from ..transport.client import Client
+from ..transport.scripts import Script
 from ..transport.written import Written
 from . import scripts
 from .fields import too_many_fields
 from .keys import beside, tombstone
 from .record import Changes, Record, Span, unconfirmed_ms
 from .reports import Reports
-from .scripts import FULL, Began, TakenHash
+from .scripts import FULL, Began
 from .sealing import Seal
 from .shadows import Shadows
 
@@ -218,12 +219,22 @@ class Hashes:
         self._client.call_soon(scripts.END, (self._client.key(handle),), (self._idle_ms,))
 
     async def take_hash(
-        self, handle: str, user_id: str, concern: Durability | None
-    ) -> Written[TakenHash]:
-        """In a Cluster: take the session from its key. *user_id*: who logs in, or ""."""
-        arguments = (self._idle_ms, user_id)
-        key = self._client.key(handle)
-        taken = await self._client.write(scripts.TAKE_HASH, (key,), arguments, concern=concern)
+        self,
+        handle: str,
+        user_id: str,
+        read: Sequence[Any] | None,
+        concern: Durability | None,
+    ) -> Written[Any]:
+        """
+        In a Cluster: take the session from its key.
+
+        *user_id*: who logs in, or "". *read*: what reseal.lua compares; None: nothing is encrypted.
+        """
+        script: Script[Any] = scripts.TAKE_HASH if read is None else scripts.TAKE_HASH_SEALED
+        arguments = (*(read or ()), self._idle_ms, user_id)
+        taken = await self._client.write(
+            script, (self._client.key(handle),), arguments, concern=concern
+        )
         if taken.reply.state > 0:
             self._bury_soon(handle, "replaced")
         return taken

@@ -8,7 +8,7 @@ so that long lists do not delay requests. All methods raise `SessionUnavailable`
 from collections.abc import Sequence
 from typing import Any
 
-from ..info import SessionInfo, label_of
+from ..info import SEALED, SessionInfo, label_of
 from ..transport.client import Client
 from ..transport.scripts import Script
 from . import scripts
@@ -18,6 +18,7 @@ from .reads import by_name
 from .record import Changes, Metadata, instant
 from .reports import Reports
 from .scripts import CHANGED, Loaded
+from .sealing import is_sealed
 from .shadows import Shadows
 
 #: What `peek` reads of a session beside the fields that it is asked for.
@@ -59,12 +60,14 @@ class Outside:
         if not self._reports.is_there(handle, reply.state):
             return None
         raws = by_name(reply.fields) if names is None else _named(names, reply.fields)
+        sealed = [name for name, raw in raws.items() if is_sealed(raw)]
         try:
-            stored = StoredHash(raws)
-        except CorruptValue as error:
+            stored = StoredHash({name: raws[name] for name in raws.keys() - sealed})
+            values = stored.values | {name.decode(): SEALED for name in sealed}
+        except (CorruptValue, UnicodeDecodeError) as error:
             self._reports.corrupt(handle, str(error))
             return None
-        return self._info(handle, reply.state, stored.values, Metadata.parse(stored.raws))
+        return self._info(handle, reply.state, values, Metadata.parse(stored.raws))
 
     async def state(self, handle: str) -> int:
         """What is under the key: above 0 a session, GONE nothing, CORRUPT what can't be read."""
@@ -86,7 +89,7 @@ class Outside:
             read = [part for n in sources for part in (n, int(held[n] is not None), held[n] or "")]
             sets = wrong.hset_args()
             written = await self._client.call(
-                scripts.WRITE_SHADOWS,
+                scripts.WRITE_IF_SAME,
                 (self._client.key(handle),),
                 [self._idle_ms, len(sources), *read, len(sets), *sets, *wrong.hdel_args()],
                 own_connection=True,

@@ -23,7 +23,7 @@ from .loads import Loads
 from .reads import EXTEND, Read
 from .record import Ended, Record, instant
 from .reports import Reports
-from .sealing import Sealing
+from .settling import Settling
 
 
 class Reader:
@@ -35,13 +35,13 @@ class Reader:
         events: Events,
         reports: Reports,
         loads: Loads,
-        sealing: Sealing | None,
+        settling: Settling | None,
     ) -> None:
         self._client = client
         self._events = events
         self._reports = reports
         self._loads = loads
-        self._sealing = sealing
+        self._settling = settling
 
     async def load(
         self,
@@ -78,9 +78,8 @@ class Reader:
             return None
         try:
             seal, raws = None, reply.fields
-            if self._sealing is not None:
-                seal = self._sealing.of(session_id, handle)
-                raws = seal.opened(raws)
+            if self._settling is not None:
+                seal, raws = self._settling.open_all(session_id, handle, raws, settles=extend)
             stored, is_extended = StoredHash(raws), reply.idle_ms > 0
             return Record(
                 handle, reply.state, reply.now_ms, stored, is_extended=is_extended, seal=seal
@@ -106,9 +105,8 @@ class Reader:
         pairs = zip(names, reply.fields, strict=True)
         found = [(name, raw) for name, raw in pairs if raw is not None]
         try:
-            if self._sealing is not None:
-                seal = self._sealing.of(session_id, handle)
-                found = [(name, seal.open(name, raw)) for name, raw in found]
+            if self._settling is not None:
+                found = self._settling.open_some(session_id, handle, found)
             return {name: decode(raw) for name, raw in found}
         except CorruptValue as error:
             self._reports.corrupt(handle, str(error))

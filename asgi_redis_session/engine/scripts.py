@@ -19,7 +19,7 @@ GONE, CORRUPT, TAKEN, FOREIGN, FULL, CHANGED, FREE = 0, -1, -2, -3, -4, -5, -6
 
 
 class State(NamedTuple):
-    """Only the state: commit.lua, write_shadows.lua, put_back.lua, bury.lua, keep.lua."""
+    """Only the state: commit.lua, write_if_same.lua, put_back.lua, bury.lua, keep.lua."""
 
     key: bytes
     state: int
@@ -101,6 +101,16 @@ class TakenHash(NamedTuple):
     packed: bytes = b""
 
 
+@hiding("fields")
+class Stale(NamedTuple):
+    """reseal.lua: *state* is CHANGED, and *fields* are those that there are, as HGETALL answers."""
+
+    key: bytes
+    state: int
+    now_ms: int
+    fields: Sequence[bytes]
+
+
 @hiding("raw")
 class Original(NamedTuple):
     """read_original.lua: *raw* is the session of another library; None if there is none."""
@@ -179,6 +189,15 @@ def _script(result: Callable[..., _R], *names: str, called: str | None = None) -
     return Script(called or "+".join(parts), text, result)
 
 
+def _resealing(result: Callable[..., _R], called: str, *names: str) -> Script[_R | Stale]:
+    """Read a script that moves an encrypted session."""
+
+    def result_of(key: bytes, state: int, *rest: Any) -> _R | Stale:
+        return Stale(key, state, *rest) if state == CHANGED else result(key, state, *rest)
+
+    return _script(result_of, "common.lua", "reseal.lua", *names, called=called)
+
+
 LOAD = _script(Loaded, "common.lua", "load.lua")
 COMMIT = _script(State, "commit.lua")
 SAVE = _script(Saved, "common.lua", "save.lua")
@@ -191,7 +210,7 @@ TAKE_FIELD = _script(Field, "common.lua", "take_field.lua")
 END = _script(Ended, "common.lua", "end.lua")
 BURY = _script(State, "common.lua", "bury.lua")
 ABSENCE = _script(Missing, "absence.lua")
-WRITE_SHADOWS = _script(State, "common.lua", "write_shadows.lua")
+WRITE_IF_SAME = _script(State, "common.lua", "write_if_same.lua")
 
 # In a Cluster, a move to another key takes two scripts: the session is taken from its old key, then
 # put under the new one, changed.
@@ -200,6 +219,11 @@ RESTORE_SAVE = _script(Saved, "common.lua", "restore.lua", "unlisted.lua", "save
 RESTORE_LOGIN = _script(Began, "common.lua", "restore.lua", "unlisted.lua", "login.lua")
 KEEP = _script(State, "keep.lua")
 PUT_BACK = _script(State, "common.lua", "restore.lua", "put_back.lua")
+
+# Where values are encrypted, those have to be as they were read when the session leaves its key.
+RENEW_SEALED = _resealing(Saved, "renew", "unlisted.lua", "save.lua")
+LOGIN_SEALED = _resealing(Began, "login", "unlisted.lua", "login.lua")
+TAKE_HASH_SEALED = _resealing(TakenHash, "take_hash", "take_hash.lua")
 
 # Sessions of other middleware, which the drop-in takes over.
 IMPORT = _script(Began, "common.lua", "import.lua", "create.lua")
@@ -217,8 +241,9 @@ PLACE_FIND = _script(Found, "places_common.lua", "place_find.lua")
 SCRIPTS: tuple[Script[Any], ...] = (
     PROVE,
     *(LOAD, COMMIT, SAVE, RENEW, CREATE, LOGIN, INCREMENT, SWAP, TAKE_FIELD, END),
-    *(BURY, ABSENCE, WRITE_SHADOWS),
+    *(BURY, ABSENCE, WRITE_IF_SAME),
     *(TAKE_HASH, RESTORE_SAVE, RESTORE_LOGIN, KEEP, PUT_BACK),
+    *(RENEW_SEALED, LOGIN_SEALED, TAKE_HASH_SEALED),
     *(IMPORT, READ_ORIGINAL, DROP_KEY),
     *(PLACE_RESERVE, PLACE_MOVE, PLACE_CONFIRM, PLACE_RELEASE, PLACE_LIST, PLACE_FIND),
 )

@@ -93,9 +93,8 @@ class SessionKit:
         self, cookies: Mapping[str, str], *, cookie: CookiePolicy | None = None
     ) -> dict[str, Any]:
         """The fields that Redis holds for the session of these cookies; empty if there is none."""
-        handle = self.handle_of(cookies, cookie=cookie)
-        info = None if handle is None else self.info(handle)
-        return {} if info is None else info.fields
+        session_id = cookies.get((cookie or CookiePolicy()).name)
+        return {} if session_id is None else self._portal.call(self._read, session_id)
 
     def handle_of(
         self, cookies: Mapping[str, str], *, cookie: CookiePolicy | None = None
@@ -189,6 +188,13 @@ class SessionKit:
         # A suite may have one loop for all its tests; it rests now, and would keep a connection.
         for loop in engine_of(self.store).client.resting_loops():
             loop.run_until_complete(self.store.aclose())
+
+    async def _read(self, session_id: str) -> dict[str, Any]:
+        engine = engine_of(self._own)
+        record = await engine.reader.load(
+            engine.ids.handles(session_id), session_id, extend=False, from_cookie=False
+        )
+        return {} if record is None else record.stored.values
 
     async def _create(self, data: dict[str, Any], user: str | int | UUID | None) -> str:
         state = SessionState(engine_of(self._own))

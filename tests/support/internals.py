@@ -216,7 +216,7 @@ class _NoBackground(Background):
 
 _NAMES = {
     "end": "end",
-    "write_shadows": "shade",
+    "write_if_same": "shade",
     "commit": "save",
     "renew": "save",
     "restore+save": "save",

@@ -1,4 +1,5 @@
--- Write the shadows of a session that exists, if the fields that they are copies of are still as they were read.
+-- Write fields into a session that exists, if those that they are made from are still as they were read: shadows, and
+-- values in another form.
 -- KEYS: session.
 -- ARGV: the store's idle; how many fields were read, and for each: name, 1 if it exists (else 0), its bytes; how
 -- many of the next ARGV are names and values, those, then names to remove.
