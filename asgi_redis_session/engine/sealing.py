@@ -188,7 +188,8 @@ def sealing_for(encryption: Any, plain: Any, indexed: Iterable[str]) -> Sealing 
 
     *indexed*: the fields that Redis Search reads. Raises `ValueError` or `TypeError`.
     """
-    if not isinstance(encryption, bool) and encryption not in _STEPS:
+    is_step = isinstance(encryption, str) and encryption in _STEPS
+    if not is_step and not isinstance(encryption, bool):
         raise ValueError(
             f"SessionStore(encryption={shown(encryption)}): use True, 'read', 'migrate' or False."
         )

@@ -12,8 +12,12 @@ from asgi_redis_session import CookiePolicy, Session, SessionMiddleware, Session
 
 from .shop import FIELDS, REDIS_URL, Sessions, make_app
 
-# valgrind (benchmarks/instructions.py) takes its time.
-store = SessionStore.from_url(REDIS_URL, timeout=float(os.environ.get("BENCH_TIMEOUT", "2")))
+store = SessionStore.from_url(
+    REDIS_URL,
+    # valgrind (benchmarks/instructions.py) takes its time.
+    timeout=float(os.environ.get("BENCH_TIMEOUT", "2")),
+    encryption="BENCH_ENCRYPTION" in os.environ,
+)
 policy = CookiePolicy(name="session", secure=False)
 
 

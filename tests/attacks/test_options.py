@@ -237,6 +237,14 @@ OPTIONS: dict[str, Option] = {
     "SessionStore(insecure_tls)": Option(
         "insecure_tls", lambda _, v: _new(insecure_tls=v), takes=_is_bool
     ),
+    "SessionStore(encryption)": Option(
+        "encryption", lambda _, v: _new(encryption=v), takes=_is_bool
+    ),
+    "SessionStore(plain)": Option(
+        "plain|name",
+        lambda _, v: _new(encryption=True, plain=v),
+        "empty_tuple empty_list empty_set list_of_words set_of_secrets",
+    ),
     "SessionMiddleware(app)": Option(
         "app", lambda w, v: SessionMiddleware(v, store=w.store), takes=_is_callable
     ),

@@ -71,6 +71,7 @@ BLOCKS = {
     ("CONTRIBUTING.md", "sh"): 1,
     ("CONTRIBUTING.md", "python"): 1,
     ("docs/durability.md", "python"): 1,
+    ("docs/encryption.md", "python"): 1,  # tests/encryption
     ("docs/moving.md", "python"): 4,  # test_moving
     ("docs/guide.md", "python"): 14,
     ("docs/performance.md", "python"): 1,

@@ -134,7 +134,9 @@ async def test_the_last_step_refuses_what_is_plain(
     assert event.detail == "a field is not encrypted, and its name is not in plain="
 
 
-async def test_the_way_back(store_with: Make, store: SessionStore, held: Held) -> None:
+async def test_the_way_back_from_encryption(
+    store_with: Make, store: SessionStore, held: Held
+) -> None:
     """From True over "migrate" to "read": sessions are written plain as they are changed."""
     session_id = await log_in(store_with(), "ann", card="visa")
     reading = store_with("read")

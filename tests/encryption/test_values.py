@@ -17,6 +17,7 @@ from asgi_redis_session import (
     Tag,
 )
 
+from ..support.documents import blocks
 from ..support.internals import handle_of, key_of, new_id, open_session
 from ..support.sessions import create, log_in
 from .conftest import Held, Make, is_sealed
@@ -34,6 +35,19 @@ VALUES: dict[str, Any] = {
     "list": [1, {"a": [None]}],
     "large": "x" * 5000,
 }
+
+
+async def test_the_documents_store_encrypts(session_redis_url: str, admin: Any) -> None:
+    """As docs/encryption.md shows it."""
+    (code,) = blocks("docs/encryption.md", "python")
+    namespace: dict[str, Any] = {"SessionStore": SessionStore}
+    exec(code.replace("redis://localhost:6379/0", session_redis_url), namespace)
+    async with namespace["store"] as store:
+        session_id = await create(store, card="visa", visits=1)
+        raws = admin.hgetall(key_of(store, session_id))
+        assert is_sealed(raws[b"card"])
+        assert raws[b"visits"] == b"1"
+        await open_session(store, session_id).logout()
 
 
 async def test_values_come_back_and_redis_holds_none_of_them(
@@ -164,7 +178,7 @@ async def test_increment_needs_a_plain_field(sealed: SessionStore, held: Held) -
     assert await loaded.transform("visits", lambda visits: visits + 1) == 4
 
 
-async def test_50_transforms_lose_nothing(sealed: SessionStore) -> None:
+async def test_50_transforms_of_sealed_values_lose_nothing(sealed: SessionStore) -> None:
     """Each compares what Redis holds, which no other request can make again."""
     session_id = await create(sealed, cart=[])
 
