@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from .arguments import is_async, shown
-from .engine import actions, atomic
+from .arguments import is_async, refuse_no_integer, shown
+from .engine import actions, appending, atomic
 from .engine.codec import check_name, to_base
 from .errors import SessionValueError
 from .mapping import SessionMapping
@@ -12,6 +12,8 @@ from .mapping import SessionMapping
 __all__ = ["FieldVerbs"]
 
 _FETCH_NAMES = 1000
+#: The most items that `append` keeps. A field of the default size holds fewer.
+_KEEP = 100_000
 
 
 class FieldVerbs(SessionMapping):
@@ -83,6 +85,27 @@ class FieldVerbs(SessionMapping):
             )
         self._state.accessed = True
         return await atomic.transform(self._state, name, function, default)
+
+    async def append(self, name: str, value: Any, *, keep: int) -> int:
+        """
+        Add an item to the end of a list, atomically in Redis; returns how many items it has then.
+
+            await session.append("seen", sku, keep=50)
+
+        Use it for what was done last: only the last *keep* items stay. Unlike
+        `session["seen"].append(sku)`, items that several requests add at once are all there, and
+        the list need not be read. It acts at once, and is kept even if the request fails later. An
+        absent field counts as an empty list. In a new session, and over a value that this request
+        has changed, it changes the staged value instead. *keep*: 1 to 100,000.
+
+        Raises `SessionValueError` for what can't be stored, if the field holds no list, and if the
+        list would be larger than a field may be; `SessionGone` if the loaded session has ended;
+        `SessionUnavailable`, and `DurabilityNotReached`.
+        """
+        name = check_name(name)
+        refuse_no_integer("session.append(keep)", keep, 1, _KEEP, SessionValueError)
+        self._state.accessed = True
+        return await appending.append(self._state, name, value, keep)
 
     async def take(self, name: str, default: Any = None) -> Any:
         """

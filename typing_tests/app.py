@@ -192,6 +192,8 @@ async def cart(session: SessionDep, user: CurrentUser) -> list[str]:
     session.mark_accessed()
     session.accessed = True  # type: ignore[misc]
     assert_type(await session.increment("visits"), int)
+    assert_type(await session.append("seen", 7, keep=50), int)
+    await session.append("seen", 7)  # type: ignore[call-arg]
     assert_type(await session.fetch("cart", "theme"), dict[str, Any])
     assert_type(await session.reload(), Session)
     assert_type(session.copy(), dict[str, Any])

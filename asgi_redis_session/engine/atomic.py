@@ -28,7 +28,7 @@ async def transform(
     await load(state)
     async with state.turn:
         fields = state.writable()
-        if state.phase is not STORED or not _is_stored(state, name):
+        if state.phase is not STORED or not is_stored(state, name):
             value = function(fields.values[name] if name in fields.values else deepcopy(default))
             fields.set(name, value)
             return value
@@ -59,7 +59,7 @@ async def take(state: SessionState, name: str, default: Any) -> Any:
     await load(state)
     async with state.turn:
         fields = state.writable()
-        if state.phase is not STORED or not _is_stored(state, name):
+        if state.phase is not STORED or not is_stored(state, name):
             value = fields.values.get(name, default)
             if name in fields.values:
                 fields.remove(name)
@@ -77,7 +77,7 @@ async def take(state: SessionState, name: str, default: Any) -> Any:
             return default
 
 
-def _is_stored(state: SessionState, name: str) -> bool:
+def is_stored(state: SessionState, name: str) -> bool:
     """Whether the app has not changed the field in this request, nor inside its value."""
     login = state.pending_login
     if login is not None and not login.keeps_data:

@@ -15,7 +15,7 @@ from ..transport.proof import PROVE
 from ..transport.scripts import Script
 
 #: The states of lua/common.lua, where their meanings are explained.
-GONE, CORRUPT, TAKEN, FOREIGN, FULL, CHANGED, FREE = 0, -1, -2, -3, -4, -5, -6
+GONE, CORRUPT, TAKEN, FOREIGN, FULL, CHANGED, FREE, LARGE = 0, -1, -2, -3, -4, -5, -6, -7
 
 
 class State(NamedTuple):
@@ -70,6 +70,17 @@ class Field(NamedTuple):
     key: bytes
     state: int
     now_ms: int = 0
+    raw: bytes | None = None
+
+
+@hiding("raw")
+class Appended(NamedTuple):
+    """append.lua: *items* is how many there are now; 0 if the field holds no list. *raw*: it."""
+
+    key: bytes
+    state: int
+    now_ms: int = 0
+    items: int = 0
     raw: bytes | None = None
 
 
@@ -205,6 +216,7 @@ RENEW = _script(Saved, "common.lua", "unlisted.lua", "save.lua", called="renew")
 CREATE = _script(Began, "common.lua", "unlisted.lua", "create.lua")
 LOGIN = _script(Began, "common.lua", "unlisted.lua", "login.lua")
 INCREMENT = _script(Incremented, "common.lua", "increment.lua")
+APPEND = _script(Appended, "common.lua", "append.lua")
 SWAP = _script(Field, "common.lua", "swap.lua")
 TAKE_FIELD = _script(Field, "common.lua", "take_field.lua")
 END = _script(Ended, "common.lua", "end.lua")
@@ -240,7 +252,7 @@ PLACE_FIND = _script(Found, "places_common.lua", "place_find.lua")
 #: All of them: to load them into a server beforehand, or to list what they do.
 SCRIPTS: tuple[Script[Any], ...] = (
     PROVE,
-    *(LOAD, COMMIT, SAVE, RENEW, CREATE, LOGIN, INCREMENT, SWAP, TAKE_FIELD, END),
+    *(LOAD, COMMIT, SAVE, RENEW, CREATE, LOGIN, INCREMENT, APPEND, SWAP, TAKE_FIELD, END),
     *(BURY, ABSENCE, WRITE_IF_SAME),
     *(TAKE_HASH, RESTORE_SAVE, RESTORE_LOGIN, KEEP, PUT_BACK),
     *(RENEW_SEALED, LOGIN_SEALED, TAKE_HASH_SEALED),

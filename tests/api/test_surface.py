@@ -46,7 +46,7 @@ EXPECTED = {
         "clear copy get items keys pop popitem setdefault update values "
         # verbs
         "fetch increment load login logout reload renew save set_lifetime still_valid take touch "
-        "transform "
+        "append transform "
         # what is known
         "absence accessed authenticated_at created_at expires_at handle is_fresh is_new loaded "
         "mark_accessed mark_modified modified user_id"

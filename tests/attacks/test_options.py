@@ -322,6 +322,12 @@ OPTIONS: dict[str, Option] = {
     "session.increment(amount)": Option(
         "amount", lambda w, v: w.session.increment("n", v), takes=_is_integer(-(2**63), 2**63 - 1)
     ),
+    "session.append(name)": Option(
+        "name", lambda w, v: w.session.append(v, 1, keep=9), takes=_is_name
+    ),
+    "session.append(keep)": Option(
+        "keep", lambda w, v: w.session.append("list", 1, keep=v), takes=_is_integer(1, 100_000)
+    ),
     "session.take": Option("name", lambda w, v: w.session.take(v), takes=_is_name),
     "session.transform(name)": Option(
         "name", lambda w, v: w.session.transform(v, len, default=[]), takes=_is_name

@@ -76,7 +76,7 @@ BLOCKS = {
     ("docs/guide.md", "python"): 14,
     ("docs/performance.md", "python"): 1,
     ("benchmarks/README.md", "sh"): 2,
-    ("docs/recipes.md", "python"): 13,  # tests/examples
+    ("docs/recipes.md", "python"): 14,  # tests/examples
     # tests/deployment
     ("docs/deployment.md", "conf"): 5,
     ("docs/deployment.md", "console"): 1,

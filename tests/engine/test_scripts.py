@@ -17,7 +17,7 @@ def test_states_are_the_same_in_lua_and_in_python() -> None:
     text = (LUA / "common.lua").read_text()
     ((names, values),) = re.findall(r"^local ([A-Z, ]+) = ([-\d, ]+)$", text, re.MULTILINE)
     states = dict(zip(names.split(", "), map(int, values.split(", ")), strict=True))
-    assert len(states) == len(set(states.values())) == 7
+    assert len(states) == len(set(states.values())) == 8
     in_python = {n: v for n, v in vars(scripts).items() if n.isupper() and isinstance(v, int)}
     assert in_python == states
     assert all(value <= 0 for value in states.values())  # an instant is above 0

@@ -195,6 +195,23 @@ def test_a_flash_message_is_shown_once(database: Database) -> None:
         assert browser.get("/").text.count("Saved.") == 0
 
 
+def test_the_last_ten_products_are_shown(database: Database) -> None:
+    """In all tabs that load at once; the oldest ones go."""
+    with serve(app_of("recently_viewed")) as url, browser_at(url) as browser:
+        browser.get("/products/first")
+        cookies = dict(browser.cookies)
+
+        def look(number: int) -> None:
+            httpx.get(f"{url}/products/{number}", cookies=cookies, timeout=PATIENCE)
+
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(look, range(9)))
+        seen = browser.get("/seen").json()
+        assert sorted(seen) == [*map(str, range(9)), "first"]
+        browser.get("/products/last")
+        assert browser.get("/seen").json() == ["last", *seen[:9]]
+
+
 def test_a_form_needs_the_token_of_its_session(database: Database) -> None:
     """The token of the page is accepted; none, or one of another session, is not."""
 

@@ -9,7 +9,8 @@
 --   FULL     the session has as many fields as allowed
 --   CHANGED  another request has changed the session since it was read
 --   FREE     there is no session, and there was none
-local GONE, CORRUPT, TAKEN, FOREIGN, FULL, CHANGED, FREE = 0, -1, -2, -3, -4, -5, -6
+--   LARGE    the field would hold more bytes than allowed
+local GONE, CORRUPT, TAKEN, FOREIGN, FULL, CHANGED, FREE, LARGE = 0, -1, -2, -3, -4, -5, -6, -7
 local KEY = KEYS[1]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
