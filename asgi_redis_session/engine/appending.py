@@ -31,7 +31,8 @@ async def append(state: SessionState, name: str, item: Any, keep: int) -> int:
     """Add an item to the end of a list, keep the last *keep*, and return how many there are."""
     engine = state.engine
     encoded = state.fields.encoded(name, [item])[1:-1]
-    if engine.sealing is not None or engine.shadows.of(name) is not None:  # more than text depends on it
+    if engine.sealing is not None or engine.shadows.of(name) is not None:
+        # Redis can't join what it can't read, and a shadow depends on the whole list.
         return len(await transform(state, name, lambda held: _joined(name, held, item, keep), []))
     async with state.turn:
         if state.has_no_id():

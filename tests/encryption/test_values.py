@@ -289,3 +289,12 @@ async def test_a_shorter_life_and_an_end(sealed: SessionStore, admin: Any) -> No
     ended = await open_session(sealed, session_id).load()
     assert ended.absence is not None
     assert ended.absence.kind == "logged_out"
+
+
+async def test_items_are_added_to_an_encrypted_list(sealed: SessionStore, held: Held) -> None:
+    """Redis can't join what it can't read: compare-and-set, so that no item is lost either."""
+    session_id = await create(sealed, n=1)
+    adding = [open_session(sealed, session_id).append("seen", n, keep=9) for n in range(10)]
+    await asyncio.gather(*adding)
+    assert is_sealed(held(session_id)["seen"])
+    assert len((await open_session(sealed, session_id).fetch("seen"))["seen"]) == 9
