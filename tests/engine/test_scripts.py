@@ -36,5 +36,7 @@ def test_every_file_of_lua_is_part_of_a_script() -> None:
     named -= {"renew", "prove"}  # named after a verb, and a part of the transport
     common = {"common", "places_common", "reseal", "unlisted"}
     assert named | common == {path.name.removesuffix(".lua") for path in LUA.iterdir()}
-    assert len({script.name for script in scripts.SCRIPTS}) == len(scripts.SCRIPTS)
+    sealed = {scripts.RENEW_SEALED, scripts.LOGIN_SEALED, scripts.TAKE_HASH_SEALED}  # same steps
+    plain = [script.name for script in scripts.SCRIPTS if script not in sealed]
+    assert len(set(plain)) == len(plain)
     assert len({script.sha for script in scripts.SCRIPTS}) == len(scripts.SCRIPTS)
