@@ -1,6 +1,7 @@
 """What the command can do, written with typer and rich (the extra `cli`)."""
 
 import asyncio
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -8,8 +9,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ..cookie import CookiePolicy
 from ..doctor import CheckReport
-from ..options import Durability
+from ..gateway import ForwardAuth
+from ..options import Durability, Lifetime
 from ..store import SessionStore
 
 __all__ = ["commands"]
@@ -18,6 +21,7 @@ __all__ = ["commands"]
 commands = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_show_locals=False
 )
+_URI_HEADER = "X-Forwarded-Uri"
 _COLOURS = {"ok": "green", "advice": "yellow", "problem": "red", "unseen": "blue"}
 
 _Url = Annotated[str, typer.Argument(help="as SessionStore.from_url takes it", show_default=False)]
@@ -25,7 +29,7 @@ _Url = Annotated[str, typer.Argument(help="as SessionStore.from_url takes it", s
 
 @commands.callback()
 def main() -> None:
-    """Server-side sessions in Redis: examine a deployment."""
+    """Server-side sessions in Redis: examine a deployment, or answer a proxy."""
 
 
 @commands.command()
@@ -45,6 +49,52 @@ def doctor(
     report = asyncio.run(_check(store, write=write))
     _print(report)
     raise typer.Exit(0 if report.is_ok else 1)
+
+
+@commands.command()
+def gateway(  # noqa: PLR0917  (typer calls it with keywords)
+    redis: Annotated[str, typer.Option(help="as SessionStore.from_url takes it")],
+    cookie: Annotated[str, typer.Option(help="the name of the app's cookie")] = "__Host-session",
+    prefix: Annotated[str, typer.Option(help="the store's prefix")] = "session",
+    secret_file: Annotated[
+        Path | None, typer.Option(help="the store's secrets, one in each line, the newest first")
+    ] = None,
+    idle: Annotated[
+        float | None, typer.Option(help="the store's idle time in seconds, if it is not 1800")
+    ] = None,
+    field: Annotated[
+        list[str] | None, typer.Option(help="another header: X-Session-Plan=plan")
+    ] = None,
+    login_url: Annotated[str | None, typer.Option(help="where to send a browser")] = None,
+    uri_header: Annotated[str, typer.Option(help="what the proxy calls the path")] = _URI_HEADER,
+    host: Annotated[str, typer.Option(help="where to listen")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="where to listen")] = 9000,
+) -> None:
+    """Answer a proxy that asks whose request this is: docs/gateways.md."""
+    import uvicorn  # noqa: PLC0415  (of the extra `gateway`)
+
+    try:
+        lifetime = Lifetime() if idle is None else Lifetime(idle=idle)
+        secret = None if secret_file is None else secret_file.read_text().split()
+        store = SessionStore.from_url(redis, prefix=prefix, secret=secret, lifetime=lifetime)
+        app = ForwardAuth(
+            store,
+            cookie=CookiePolicy(name=cookie),
+            fields=dict(_pair(text) for text in field or ()),
+            idle_is_known=idle is not None,
+            login_url=login_url,
+            uri_header=uri_header,
+        )
+    except (ValueError, TypeError, OSError) as error:
+        raise typer.BadParameter(str(error)) from None
+    uvicorn.run(app, host=host, port=port, access_log=False, server_header=False)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    header, mark, field = text.partition("=")
+    if not mark:
+        raise ValueError(f"--field {text}: give a header and a field, as in X-Session-Plan=plan.")
+    return header, field
 
 
 async def _check(store: SessionStore, *, write: bool) -> CheckReport:

@@ -82,6 +82,15 @@ BLOCKS = {
     ("docs/deployment.md", "console"): 1,
     ("docs/deployment.md", "python"): 9,
     ("docs/deployment.md", "text"): 1,
+    # tests/gateways
+    ("docs/gateways.md", "console"): 1,
+    ("docs/gateways.md", "text"): 1,
+    ("docs/gateways.md", "python"): 1,
+    ("docs/gateways.md", "nginx"): 1,
+    ("docs/gateways.md", "caddy"): 1,
+    ("docs/gateways.md", "haproxy"): 1,
+    ("docs/gateways.md", "lua"): 1,
+    ("docs/gateways.md", "yaml"): 2,  # not tried: said there
     ("docs/search.md", "python"): 4,
     ("docs/search.md", "sh"): 1,
 }
