@@ -19,6 +19,7 @@ from .errors import (
 )
 from .events import SessionEvent, Stats
 from .info import SEALED, SessionInfo
+from .key import Key
 from .middleware import SessionMiddleware
 from .opened import OpenedSession
 from .options import Durability, Lifetime, Limits
@@ -41,6 +42,7 @@ __all__ = [
     "Filter",
     "Finding",
     "IndexStatus",
+    "Key",
     "Lifetime",
     "Limits",
     "Num",

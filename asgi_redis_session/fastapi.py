@@ -3,14 +3,16 @@
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from functools import cache
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Cookie, Depends, HTTPException, Security, status
 from fastapi.security import APIKeyCookie
 from fastapi.security.http import HTTPBase
 from starlette.requests import HTTPConnection
 
+from .arguments import refuse_other
 from .cookie import CookiePolicy
+from .key import Key
 from .options import milliseconds
 from .session import Session
 from .starlette import load_session
@@ -18,6 +20,7 @@ from .starlette import load_session
 __all__ = [
     "CurrentUser",
     "SessionDep",
+    "SessionValue",
     "require_fresh",
     "require_user",
     "session_dep",
@@ -33,6 +36,22 @@ session, in endpoints, dependencies and WebSockets.
     async def cart(session: SessionDep) -> list[str]:
         return session.get("cart", [])
 """
+
+
+def SessionValue(key: Key[Any]) -> Any:  # noqa: N802  (used like FastAPI's own `Depends`)
+    """
+    Return a dependency: the value of this key in the loaded session.
+
+        @app.post("/cart")
+        async def add(sku: str, cart: Annotated[Cart, SessionValue(CART)]) -> Cart:
+            cart.items.append(sku)  # noticed, and saved with the response
+            return cart
+
+    Without the field, it is the key's default; None if it has none. Raises what `session[key]`
+    raises for a value that does not fit.
+    """
+    refuse_other("SessionValue(key)", key, Key, "a Key")
+    return _value_of(key)
 
 
 # The schemes document in OpenAPI that a user is needed. They check nothing: the session does. So
@@ -138,6 +157,14 @@ def _session_of(name: str) -> Callable[..., Awaitable[Session]]:
         return session
 
     return session
+
+
+@cache
+def _value_of(key: Key[Any]) -> Any:
+    async def value(session: SessionDep) -> Any:
+        return session.get(key)
+
+    return Depends(value)
 
 
 @cache

@@ -1,15 +1,19 @@
 """What a session does with single fields at once, without a load or a commit of the whole."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar, overload
 
 from .arguments import is_async, refuse_no_integer, shown
-from .engine import actions, appending, atomic
+from .engine import actions, appending, atomic, keyed
 from .engine.codec import check_name, to_base
 from .errors import SessionValueError
+from .key import Key
 from .mapping import SessionMapping
+from .options import NOT_GIVEN, NotGiven
 
 __all__ = ["FieldVerbs"]
+
+T = TypeVar("T")
 
 _FETCH_NAMES = 1000
 #: The most items that `append` keeps. A field of the default size holds fewer.
@@ -55,8 +59,18 @@ class FieldVerbs(SessionMapping):
         self._state.accessed = True
         return await actions.increment(self._state, name, amount)
 
+    @overload
     async def transform(
-        self, name: str, function: Callable[[Any], Any], *, default: Any = None
+        self, name: Key[T], function: Callable[[T], T], *, default: T | NotGiven = ...
+    ) -> T: ...
+
+    @overload
+    async def transform(
+        self, name: str, function: Callable[[Any], Any], *, default: Any = ...
+    ) -> Any: ...
+
+    async def transform(
+        self, name: str | Key[Any], function: Callable[[Any], Any], *, default: Any = NOT_GIVEN
     ) -> Any:
         """
         Replace a field by what *function* returns for its value; returns the new value.
@@ -75,7 +89,6 @@ class FieldVerbs(SessionMapping):
         Raises `SessionValueError` for what can't be stored, `SessionGone`, `SessionUnavailable`,
         `DurabilityNotReached`, and what *function* raises.
         """
-        name = check_name(name)
         if not callable(function):
             raise TypeError(f"session.transform takes a function, not {shown(function)}.")
         if is_async(function):
@@ -84,7 +97,10 @@ class FieldVerbs(SessionMapping):
                 "Await what you need before, and give a plain function."
             )
         self._state.accessed = True
-        return await atomic.transform(self._state, name, function, default)
+        if isinstance(name, Key):
+            return await keyed.transform(self._state, name, function, default)
+        default = None if default is NOT_GIVEN else default
+        return await atomic.transform(self._state, check_name(name), function, default)
 
     async def append(self, name: str, value: Any, *, keep: int) -> int:
         """
@@ -107,7 +123,16 @@ class FieldVerbs(SessionMapping):
         self._state.accessed = True
         return await appending.append(self._state, name, value, keep)
 
-    async def take(self, name: str, default: Any = None) -> Any:
+    @overload
+    async def take(self, name: Key[T]) -> T | None: ...
+
+    @overload
+    async def take(self, name: Key[T], default: T) -> T: ...
+
+    @overload
+    async def take(self, name: str, default: Any = ...) -> Any: ...
+
+    async def take(self, name: str | Key[Any], default: Any = None) -> Any:
         """
         Read a field and remove it, in one atomic step in Redis; returns its value, or *default*.
 
@@ -117,6 +142,7 @@ class FieldVerbs(SessionMapping):
 
         Raises `SessionGone` if the session has ended, `SessionUnavailable`, `DurabilityNotReached`.
         """
-        name = check_name(name)
         self._state.accessed = True
-        return await atomic.take(self._state, name, default)
+        if isinstance(name, Key):
+            return await keyed.take(self._state, name, default)
+        return await atomic.take(self._state, check_name(name), default)

@@ -2,11 +2,17 @@
 
 import logging
 from collections.abc import Iterator, MutableMapping
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, overload
 
+from .engine import keyed
 from .engine.state import SessionState
+from .key import Key
+from .options import NOT_GIVEN
 
 __all__ = ["SessionMapping"]
+
+T = TypeVar("T")
+D = TypeVar("D")
 
 logger = logging.getLogger("asgi_redis_session")
 
@@ -25,16 +31,38 @@ class SessionMapping(MutableMapping[str, Any]):
     def __init__(self, state: SessionState) -> None:
         self._state = state
 
-    def __getitem__(self, name: str) -> Any:
-        return self._state.readable().get(name)
+    @overload
+    def __getitem__(self, name: str) -> Any: ...
 
-    def __setitem__(self, name: str, value: Any) -> None:
-        self._state.writable().set(name, value)
+    @overload
+    def __getitem__(self, name: Key[T]) -> T: ...
+
+    def __getitem__(self, name: str | Key[Any]) -> Any:
+        try:
+            return self._state.readable().get(name)  # type: ignore[arg-type]
+        except KeyError:  # a name costs nothing for what keys can do
+            if isinstance(name, Key):
+                return keyed.get(self._state, name)
+            raise
+
+    @overload
+    def __setitem__(self, name: str, value: Any) -> None: ...
+
+    @overload
+    def __setitem__(self, name: Key[T], value: T) -> None: ...
+
+    def __setitem__(self, name: str | Key[Any], value: Any) -> None:
+        fields = self._state.writable()
+        if isinstance(name, Key):
+            keyed.assign(fields, name, value)
+            name = name.name
+        else:
+            fields.set(name, value)
         if name in self._hiding:
             self._warn_of_hidden(name)
 
-    def __delitem__(self, name: str) -> None:
-        self._state.writable().remove(name)
+    def __delitem__(self, name: str | Key[Any]) -> None:
+        self._state.writable().remove(name.name if isinstance(name, Key) else name)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._state.readable().values)
@@ -46,7 +74,44 @@ class SessionMapping(MutableMapping[str, Any]):
         return len(self._state.readable().values)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._state.readable().values
+        values = self._state.readable().values
+        return name in values or (isinstance(name, Key) and name.name in values)
+
+    if TYPE_CHECKING:  # only types: what a dict does with them works for keys, too
+
+        @overload
+        def get(self, name: Key[T], /) -> T | None: ...
+        @overload
+        def get(self, name: Key[T], /, default: T) -> T: ...
+        @overload
+        def get(self, name: Key[T], /, default: D) -> T | D: ...
+        @overload
+        def get(self, name: str, /) -> Any | None: ...
+        @overload
+        def get(self, name: str, /, default: Any) -> Any: ...
+        def get(self, name: Any, /, default: Any = None) -> Any:
+            """Return a value, or *default*."""
+
+    @overload
+    def pop(self, key: Key[T], /) -> T: ...
+    @overload
+    def pop(self, key: Key[T], /, default: D) -> T | D: ...
+    @overload
+    def pop(self, key: str, /) -> Any: ...
+    @overload
+    def pop(self, key: str, /, default: Any) -> Any: ...
+
+    def pop(self, key: str | Key[Any], /, default: Any = NOT_GIVEN) -> Any:
+        """Remove a field and return its value, or *default*, as a dict does."""
+        if key in self:
+            value = self[key]
+            del self[key]
+            return value
+        if default is not NOT_GIVEN:
+            return default
+        if isinstance(key, Key):
+            return key.default
+        raise KeyError(key)
 
     def _warn_of_hidden(self, name: str) -> None:
         self._hiding.discard(name)

@@ -205,7 +205,7 @@ async def cart(session: SessionDep, user: CurrentUser) -> list[str]:
     for name, value in session.items():
         assert_type(name, str)
         assert_type(value, Any)
-    session[1] = "one"  # type: ignore[index]
+    session[1] = "one"  # type: ignore[call-overload]
     session.user_id = "ann"  # type: ignore[misc]
     session.cart = []  # type: ignore[attr-defined]
     return items

@@ -20,6 +20,7 @@ from .codec import (
     place_of_refusal,
     to_base,
 )
+from .typed import Held
 
 #: Marks a field whose last write got no answer: what Redis holds is not known. 0xFF is never valid
 #: UTF-8, so no encoded value looks like this.
@@ -43,6 +44,7 @@ class Fields:
         "is_cleared",
         "live",
         "staged",
+        "typed",
         "values",
     )
 
@@ -65,12 +67,14 @@ class Fields:
         self.live = _NONE
         # While a commit is under way, every assignment is staged: it comes after that commit.
         self._is_committing = False
+        #: What the app holds of fields that it reads by a `Key`; None: nothing.
+        self.typed: dict[str, Held] | None = None
         #: Whether the app has called `clear()` and has set nothing since.
         self.is_cleared = False
 
     def discard(self) -> None:
         """Forget what was staged."""
-        self.staged, self.live, self.is_cleared = {}, _NONE, False
+        self.staged, self.live, self.typed, self.is_cleared = {}, _NONE, None, False
 
     # --- One field ---
 
@@ -116,11 +120,25 @@ class Fields:
 
         Raises `SessionValueError` for a list or dict that can't be stored as it is now.
         """
+        if self.typed:
+            self.write_back()
         for name in self.live:
             self._stage_value(name, self.values[name])
         if self.staged:
             self._refuse_too_large()
         return self.staged
+
+    def write_back(self) -> None:
+        """Set the fields whose typed values have changed. Raises `SessionValueError`."""
+        typed = self.typed or {}
+        for name, held in list(typed.items()):
+            if not held.is_current(self.values):
+                del typed[name]
+                continue
+            has_changed, plain = held.changed()
+            if has_changed:
+                self.set(name, plain)
+                held.settle(plain)
 
     def begin_commit(self) -> None:
         """Changes made from here on belong to the next commit, even if this one fails."""

@@ -34,7 +34,7 @@ class Staged:
     def may_have_changes(self) -> bool:
         """True if there may be something to write. Cheaper than `has_changes`, which compares."""
         fields = self.fields
-        changed = fields.staged or fields.live or fields.is_cleared
+        changed = fields.staged or fields.live or fields.typed or fields.is_cleared
         return self.changes is not None or bool(changed)
 
     @property
@@ -58,6 +58,11 @@ class Staged:
         """Who is logged in."""
         login, record = self.pending_login, self.record
         return login.user_id if login is not None else record.metadata.user_id if record else None
+
+    @property
+    def handle(self) -> str | None:
+        """The session's public name; None while Redis holds nothing of it."""
+        return None if self.record is None else self.record.handle
 
     @property
     def auth_ms(self) -> int | None:

@@ -126,7 +126,10 @@ class SessionState(Staged):
         if self.phase is UNLOADED:
             raise SessionNotLoaded
         self.accessed = True
-        return self.fields
+        fields = self.fields
+        if fields.typed:
+            fields.write_back()
+        return fields
 
     def writable(self) -> Fields:
         """Return the fields, or raise an error that says why they can't be changed."""

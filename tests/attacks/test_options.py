@@ -4,7 +4,7 @@ import inspect
 import math
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -16,6 +16,7 @@ from asgi_redis_session import (
     CookiePolicy,
     CrossOriginPolicy,
     Durability,
+    Key,
     Lifetime,
     Limits,
     Num,
@@ -27,7 +28,7 @@ from asgi_redis_session import (
 )
 from asgi_redis_session.dropin import FastAPIRedisSDK, LitestarSessions, Starsessions
 from asgi_redis_session.dropin import SessionMiddleware as DropIn
-from asgi_redis_session.fastapi import require_fresh, session_dep, user_dep
+from asgi_redis_session.fastapi import SessionValue, require_fresh, session_dep, user_dep
 from asgi_redis_session.litestar import SessionPlugin
 from asgi_redis_session.search.queries import Search
 from asgi_redis_session.starlette import closing_when_revoked
@@ -322,6 +323,15 @@ OPTIONS: dict[str, Option] = {
     "session.increment(amount)": Option(
         "amount", lambda w, v: w.session.increment("n", v), takes=_is_integer(-(2**63), 2**63 - 1)
     ),
+    "Key(name)": Option("name", lambda _, v: Key(v, int), takes=_is_name),
+    "Key(type)": Option("type", lambda _, v: Key("x", v), "class"),
+    "Key(upgrade)": Option(
+        "upgrade", lambda _, v: Key("x", int, upgrade=v), "None", takes=_is_callable
+    ),
+    "Key(on_misfit)": Option("on_misfit", lambda _, v: Key("x", int, on_misfit=v)),
+    "Key.encode": Option("session", lambda _, v: Key("x", date).encode(v), "date"),
+    "Key.decode(plain)": Option("session", lambda _, v: Key("x", date).decode(v), "date"),
+    "SessionValue": Option("SessionValue", lambda _, v: SessionValue(v)),
     "session.append(name)": Option(
         "name", lambda w, v: w.session.append(v, 1, keep=9), takes=_is_name
     ),

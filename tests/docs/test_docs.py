@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
 from pathlib import Path
@@ -27,6 +28,7 @@ from asgi_redis_session import (
     CookiePolicy,
     Durability,
     DurabilityNotReached,
+    Key,
     Lifetime,
     Limits,
     Num,
@@ -73,10 +75,10 @@ BLOCKS = {
     ("docs/durability.md", "python"): 1,
     ("docs/encryption.md", "python"): 1,  # tests/encryption
     ("docs/moving.md", "python"): 4,  # test_moving
-    ("docs/guide.md", "python"): 14,
+    ("docs/guide.md", "python"): 15,
     ("docs/performance.md", "python"): 1,
     ("benchmarks/README.md", "sh"): 2,
-    ("docs/recipes.md", "python"): 14,  # tests/examples
+    ("docs/recipes.md", "python"): 15,  # tests/examples
     # tests/deployment
     ("docs/deployment.md", "conf"): 5,
     ("docs/deployment.md", "console"): 1,
@@ -234,6 +236,26 @@ def test_the_guides_endpoints_work(sessions: SessionKit) -> None:
         assert client.get("/profile").json() == {"theme": "light"}
         assert client.get("/add").json() == {"views": 2}
     assert sessions.read(cookies, cookie=PLAIN) == {"theme": "dark", "cart": ["tea"], "views": 2}
+
+
+def test_the_guides_typed_cart_works(sessions: SessionKit) -> None:
+    """A change inside is saved, and the next request gets a Cart again."""
+    app = FastAPI()
+    app.add_middleware(SessionMiddleware, store=sessions.store, cookie=PLAIN)
+    names: dict[str, Any] = {
+        "app": app,
+        "Key": Key,
+        "SessionDep": SessionDep,
+        "dataclass": dataclass,
+        "field": field,
+        "datetime": datetime,
+    }
+    exec(guide("class Cart"), names)  # in a namespace of its own, as a module
+    with TestClient(app) as client:
+        client.post("/cart/tea")
+        assert client.post("/cart/pot").json() == {"items": ["tea", "pot"], "since": None}
+        stored = sessions.read(dict(client.cookies), cookie=PLAIN)
+    assert stored == {"cart": {"items": ["tea", "pot"], "since": None}}
 
 
 def test_the_guides_stores_work(session_redis_url: str) -> None:

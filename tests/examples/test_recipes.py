@@ -195,6 +195,29 @@ def test_a_flash_message_is_shown_once(database: Database) -> None:
         assert browser.get("/").text.count("Saved.") == 0
 
 
+def test_a_typed_cart_is_saved_and_upgraded(database: Database) -> None:
+    """Decimals and instants in readable JSON; what changes inside is saved; old carts are read."""
+    with serve(app_of("typed_cart")) as url, browser_at(url) as browser:
+        assert browser.get("/cart").json() == "0"
+        assert session_keys(database) == []
+        browser.post("/cart/tea", params={"price": "4.50"})
+        added = browser.post("/cart/pot", params={"price": "20.05"}).json()
+        assert [item["sku"] for item in added["items"]] == ["tea", "pot"]
+        assert browser.get("/cart").json() == "24.55"
+        (stored,) = fields(database)
+        assert re.fullmatch(
+            rb'{"items":\[{"sku":"tea","price":"4.50","added":"[-\dT:.]+Z"},{"sku":"pot",.*}\]}',
+            stored[b"cart"],
+        )
+        (key,) = session_keys(database)
+        database.hset(key, "cart", '["old"]')
+        browser.post("/cart/tea", params={"price": "1"})
+        assert browser.get("/cart").json() == "1"
+        assert b'"sku":"old"' in fields(database)[0][b"cart"]
+        browser.delete("/cart")
+        assert browser.get("/cart").json() == "0"
+
+
 def test_the_last_ten_products_are_shown(database: Database) -> None:
     """In all tabs that load at once; the oldest ones go."""
     with serve(app_of("recently_viewed")) as url, browser_at(url) as browser:

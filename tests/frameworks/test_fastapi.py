@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Annotated, Any
 
@@ -15,6 +15,7 @@ from starlette.websockets import WebSocketDisconnect
 
 from asgi_redis_session import (
     CookiePolicy,
+    Key,
     Session,
     SessionMiddleware,
     SessionNotLoaded,
@@ -23,6 +24,7 @@ from asgi_redis_session import (
 from asgi_redis_session.fastapi import (
     CurrentUser,
     SessionDep,
+    SessionValue,
     require_fresh,
     require_user,
     session_dep,
@@ -494,6 +496,32 @@ def test_named_dependencies_can_be_overridden(named_app: FastAPI, sessions: Sess
     )
     with TestClient(named_app) as client:
         assert client.get("/me").json() == ["override", "fake"]
+
+
+def test_typed_values_are_dependencies(sessions: SessionKit) -> None:
+    """What changes inside is saved; the key's default, or None; one object for a request."""
+    cart: Key[list[str]] = Key("cart", list[str], default=[])
+    since: Key[datetime] = Key("since", datetime)
+    app = FastAPI()
+
+    @app.post("/{sku}")
+    async def add(
+        sku: str,
+        session: SessionDep,
+        items: Annotated[list[str], SessionValue(cart)],
+        at: Annotated[datetime | None, SessionValue(since)],
+    ) -> list[Any]:
+        items.append(sku)
+        assert session[cart] is items
+        session[since] = datetime(2026, 1, 1, tzinfo=UTC)
+        return [*items, at]
+
+    app.add_middleware(SessionMiddleware, store=sessions.store)
+    with TestClient(app, base_url="https://testserver") as client:
+        assert client.post("/tea").json() == ["tea", None]
+        assert client.post("/pot").json() == ["tea", "pot", "2026-01-01T00:00:00Z"]
+        with pytest.raises(TypeError, match="SessionValue"):
+            SessionValue("cart")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("make", [session_dep, user_dep])
