@@ -57,8 +57,9 @@ async def _use(store: SessionStore) -> None:
     session["text"] = next(secrets)
     session["other"] = {"deep": {"deeper": next(secrets)}}
     await session.save()
-    await session.transform("cart", lambda cart: [*cart, secret], default=[secret := next(secrets)])
-    await session.transform("cart", lambda cart: [*cart, last], default=[last := next(secrets)])
+    first, last = next(secrets), next(secrets)
+    await session.transform("cart", lambda cart: [*cart, first], default=[first])
+    await session.transform("cart", lambda cart: [*cart, last], default=[last])
     session["state"] = next(secrets)
     await session.save()
     await session.take("state")
