@@ -2,7 +2,7 @@
 
 import asyncio
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -10,10 +10,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from ..cookie import CookiePolicy
-from ..doctor import CheckReport
+from ..doctor import CheckReport, count_plain
 from ..gateway import ForwardAuth
 from ..options import Durability, Lifetime
-from ..store import SessionStore
+from ..store import SessionStore, engine_of
 
 __all__ = ["commands"]
 
@@ -52,6 +52,28 @@ def doctor(
 
 
 @commands.command()
+def plain(
+    url: _Url,
+    prefix: Annotated[str, typer.Option(help="the store's prefix")] = "session",
+    keep: Annotated[
+        list[str] | None, typer.Option(help="a field that is not encrypted: of plain= or index=")
+    ] = None,
+) -> None:
+    """
+    Count the sessions whose values are not encrypted yet, as encryption=True needs it.
+
+    It reads all of them. The exit status is 1 if any is left.
+    """
+    try:
+        store = SessionStore.from_url(url, prefix=prefix, encryption="read", plain=keep or ())
+    except (ValueError, TypeError, ImportError) as error:
+        raise typer.BadParameter(str(error)) from None
+    number = asyncio.run(_count_plain(store))
+    typer.echo(f"{number} sessions hold values that are not encrypted.")
+    raise typer.Exit(1 if number else 0)
+
+
+@commands.command()
 def gateway(  # noqa: PLR0917  (typer calls it with keywords)
     redis: Annotated[str, typer.Option(help="as SessionStore.from_url takes it")],
     cookie: Annotated[str, typer.Option(help="the name of the app's cookie")] = "__Host-session",
@@ -65,6 +87,10 @@ def gateway(  # noqa: PLR0917  (typer calls it with keywords)
     field: Annotated[
         list[str] | None, typer.Option(help="another header: X-Session-Plan=plan")
     ] = None,
+    encryption: Annotated[
+        str | None, typer.Option(help="the store's encryption: read, migrate or true")
+    ] = None,
+    plain: Annotated[list[str] | None, typer.Option(help="a field of the store's plain=")] = None,
     login_url: Annotated[str | None, typer.Option(help="where to send a browser")] = None,
     uri_header: Annotated[str, typer.Option(help="what the proxy calls the path")] = _URI_HEADER,
     host: Annotated[str, typer.Option(help="where to listen")] = "127.0.0.1",
@@ -76,7 +102,14 @@ def gateway(  # noqa: PLR0917  (typer calls it with keywords)
     try:
         lifetime = Lifetime() if idle is None else Lifetime(idle=idle)
         secret = None if secret_file is None else secret_file.read_text().split()
-        store = SessionStore.from_url(redis, prefix=prefix, secret=secret, lifetime=lifetime)
+        store = SessionStore.from_url(
+            redis,
+            prefix=prefix,
+            secret=secret,
+            lifetime=lifetime,
+            encryption=_step(encryption),
+            plain=plain or (),
+        )
         app = ForwardAuth(
             store,
             cookie=CookiePolicy(name=cookie),
@@ -85,9 +118,14 @@ def gateway(  # noqa: PLR0917  (typer calls it with keywords)
             login_url=login_url,
             uri_header=uri_header,
         )
-    except (ValueError, TypeError, OSError) as error:
+    except (ValueError, TypeError, OSError, ImportError) as error:
         raise typer.BadParameter(str(error)) from None
     uvicorn.run(app, host=host, port=port, access_log=False, server_header=False)
+
+
+def _step(encryption: str | None) -> Any:
+    """Return the store's option: it refuses what it does not know."""
+    return {None: False, "true": True}.get(encryption, encryption)
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -95,6 +133,13 @@ def _pair(text: str) -> tuple[str, str]:
     if not mark:
         raise ValueError(f"--field {text}: give a header and a field, as in X-Session-Plan=plan.")
     return header, field
+
+
+async def _count_plain(store: SessionStore) -> int:
+    engine = engine_of(store)
+    assert engine.sealing is not None  # noqa: S101  (the store is made with encryption=)
+    async with store:
+        return await count_plain(engine, engine.sealing)
 
 
 async def _check(store: SessionStore, *, write: bool) -> CheckReport:

@@ -13,9 +13,11 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from ..engine.engine import Engine
+from ..engine.sealing import Sealing
 from ..transport.failures import LaneBroken
 from ..transport.route import Server
 from ..transport.tls import unchecked
+from . import contents
 from .checks import (
     CHECKS,
     Verdict,
@@ -29,7 +31,7 @@ from .facts import ask_sentinels, ask_server, client_options
 from .report import CheckReport, Finding, Level
 from .trial import try_out
 
-__all__ = ["CheckReport", "Finding", "Level", "examine"]
+__all__ = ["CheckReport", "Finding", "Level", "count_plain", "examine"]
 
 
 async def examine(
@@ -64,6 +66,22 @@ async def examine(
     for sentinel in await ask_sentinels(client.redis):
         findings.append(_finding("sentinel", judge_sentinel(sentinel), sentinel.server))
     return CheckReport(findings=tuple(findings))
+
+
+async def count_plain(engine: Engine, sealing: Sealing) -> int:
+    """
+    Count the sessions that hold values which *sealing* would encrypt. It reads all sessions.
+
+    Raises `RedisError`, `OSError` or `LaneBroken` for a server that does not answer.
+    """
+    number = 0
+    for server in await engine.client.servers():
+        try:
+            redis = Redis.from_pool(server.pool)
+            number += await contents.count_plain(redis, engine.client.key(""), sealing)
+        finally:
+            await server.pool.aclose()
+    return number
 
 
 async def _examine(engine: Engine, server: Server, write: bool) -> list[Finding]:  # noqa: FBT001

@@ -74,6 +74,22 @@ async def take_sample(redis: Redis, prefix: bytes, sealing: Sealing | None) -> S
     )
 
 
+async def count_plain(redis: Redis, prefix: bytes, sealing: Sealing) -> int:
+    """Count the sessions of one server that hold values which *sealing* would encrypt."""
+    number, cursor = 0, 0
+    while True:
+        found: Any = await redis.scan(cursor, match=prefix + b"*", count=_STEP_KEYS)
+        cursor, keys = found
+        hashes = redis.pipeline(transaction=False)
+        # SCAN may show a key twice, but not often: what is counted here is only compared with zero.
+        for key in {key for key in keys if is_handle(key[len(prefix) :].decode(errors="replace"))}:
+            hashes.hgetall(key)
+        for raws in await hashes.execute(raise_on_error=False):
+            number += any(_is_unsealed(name, raw, sealing) for name, raw in _values(raws))
+        if not cursor:
+            return number
+
+
 async def _names(redis: Redis, prefix: bytes) -> list[str]:
     """Return the names of some keys, without the prefix."""
     names: set[str] = set()

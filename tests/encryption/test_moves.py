@@ -73,10 +73,12 @@ MEANWHILE: list[Any] = [
 ]
 
 
-def before_the_first_move(store: SessionStore, act: Callable[[], Awaitable[Any]]) -> list[str]:
+def before_the_first_move(
+    store: SessionStore, act: Callable[[], Awaitable[Any]], *, is_taken: bool = False
+) -> list[str]:
     """Let this happen after the session was read, and before its key changes; returns the steps."""
     steps: list[str] = []
-    first = "take_hash" if is_cluster(store) else None
+    first = "take_hash" if is_taken or is_cluster(store) else None
 
     async def around(name: str, send: Send) -> Any:
         is_move = name == first if first else name in ("save", "login")
@@ -265,3 +267,39 @@ async def test_many_fields_move(store_with: Make) -> None:
     session.renew()
     await session.save()
     assert dict(await open_session(store, new_id(session)).load()) == fields
+
+
+@pytest.mark.parametrize("move", MOVES)
+async def test_one_address_of_several_servers(store_with: Make, move: Act) -> None:
+    """Take and restore, as in a Cluster, with what another request has written meanwhile."""
+    store, other = store_with(sharded=True), store_with()
+    session_id = await create(other, a="mine")
+    session = await open_session(store, session_id).load()
+    await move(session)
+
+    async def act() -> None:
+        await _write(await open_session(other, session_id).load())
+
+    steps = before_the_first_move(store, act, is_taken=True)
+    await session.save()
+    assert steps == ["take_hash", "take_hash"]
+    assert dict(await open_session(other, new_id(session)).load()) == {"a": "other", "new": 1}
+
+
+async def test_what_is_put_back_opens_with_the_old_id(store_with: Make) -> None:
+    """The new key's server has refused it: the values are as they were."""
+    store = store_with(sharded=True)
+    session_id = await create(store, a="mine")
+    session = await open_session(store, session_id).load()
+    session.renew()
+
+    async def around(name: str, send: Send) -> Any:
+        if name == "save":
+            raise SessionUnavailable("it is full", is_refusal=True)
+        return await send()
+
+    stop = around_scripts(store, around)
+    with pytest.raises(SessionUnavailable):
+        await session.save()
+    stop()
+    assert dict(await open_session(store, session_id).load()) == {"a": "mine"}

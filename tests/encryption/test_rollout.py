@@ -26,7 +26,7 @@ def _name(number: int) -> str:
 def _at_once(
     crowds: list[Crowd], people: list[Browser], *requests: tuple[str, str]
 ) -> list[Answer]:
-    """Everybody sends these requests, one after the other, each to another process."""
+    """All send these requests, one after the other, each to another process."""
     answers: list[Answer] = []
     for turn, (method, path) in enumerate(requests):
         for place, crowd in enumerate(crowds):
@@ -47,7 +47,7 @@ def _hashes(sessions: SessionKit, admin: Any) -> list[dict[bytes, bytes]]:
 def test_a_rolling_deployment_keeps_everybody(
     sessions: SessionKit, session_redis_url: str, admin: Any
 ) -> None:
-    """Nobody is logged out, no item is lost, and in the end every value is encrypted."""
+    """No user is logged out, no item is lost, and in the end every value is encrypted."""
     people = [Browser() for _ in range(PEOPLE)]
     environment = {"REDIS_URL": session_redis_url, "SESSION_PREFIX": sessions.prefix}
     items: list[str] = []
@@ -61,7 +61,7 @@ def test_a_rolling_deployment_keeps_everybody(
         return stack.enter_context(crowd_at(stack.enter_context(url)))
 
     def check(crowds: list[Crowd]) -> None:
-        """Everybody is who they were, with all that they have put into their carts."""
+        """All users are who they were, with all that they have put into their carts."""
         for crowd in crowds:
             for number, answer in enumerate(crowd.all(e.call("GET", "/show") for e in people)):
                 assert answer.body["user"] == _name(number)
