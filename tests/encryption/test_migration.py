@@ -1,13 +1,15 @@
 """The way to encryption: "read", "migrate", True, and back, one process at a time."""
 
 import asyncio
+from contextlib import suppress
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
 import pytest
 from anyio.from_thread import start_blocking_portal
 
-from asgi_redis_session import SessionEvent, SessionSealed, SessionStore, Tag
+from asgi_redis_session import SessionEvent, SessionGone, SessionSealed, SessionStore, Tag
 from asgi_redis_session.testing import SessionKit
 
 from ..support.internals import key_of, new_id, open_session
@@ -199,3 +201,34 @@ def test_the_kit_reads_with_the_cookie(session_redis_url: str) -> None:
             assert kit.read(cookies) == {"card": "visa"}
         finally:
             kit.close()
+
+
+async def _add(
+    stores: list[SessionStore], session_id: str, confirmed: list[int], number: int
+) -> None:
+    """Add a number by one of the stores, and note that it was confirmed."""
+    session = await open_session(stores[number % 2], session_id).load()
+    if session.is_new:
+        return
+    with suppress(SessionGone):
+        await session.transform("cart", lambda cart: [*cart, number])
+        confirmed.append(number)
+
+
+@pytest.mark.parametrize("steps", [("read", "migrate"), ("migrate", True)])
+async def test_two_steps_write_to_one_session_at_once(store_with: Make, steps: Any) -> None:
+    """While one of them gives it a new id: each write that was confirmed is there."""
+    stores = [store_with(step) for step in steps]
+    for moving in stores * 10:
+        session_id = await create(moving, cart=[], n=0)
+        if moving is stores[0]:  # what "read" has written, the next load of "migrate" encrypts
+            await _load(stores[1], session_id)
+        session = await open_session(moving, session_id).load()
+        session.renew()
+        confirmed: list[int] = []
+        add = partial(_add, stores, session_id, confirmed)
+        await asyncio.gather(*map(add, range(6)), session.save(), *map(add, range(6, 12)))
+        renewed = new_id(session)
+        for store in stores:
+            found = await _load(store, renewed)
+            assert sorted(found["cart"]) == sorted(confirmed)
