@@ -11,9 +11,12 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
+from typer.testing import CliRunner
 
 from asgi_redis_session import SEALED, SessionSealed, SessionStore, Tag
+from asgi_redis_session.cli.commands import commands
 from asgi_redis_session.dropin import SessionMiddleware as DropIn
+from asgi_redis_session.gateway import ForwardAuth
 
 from ..support.internals import handle_of, key_of, open_session
 from ..support.sessions import PLAIN, create, is_live, log_in
@@ -157,3 +160,27 @@ async def test_no_key_is_left_in_what_is_shown(sealed: SessionStore) -> None:
     shown = f"{sealed!r} {session!r} {key_of(sealed, session_id)}"
     assert session_id not in shown
     assert "visa" not in shown
+
+
+async def test_the_gateway_has_the_cookie(sealed: SessionStore) -> None:
+    """It names the user, and the fields that it is asked for; without encryption= it knows none."""
+    session_id = await log_in(sealed, "ann", card="visa")
+    app = ForwardAuth(sealed, cookie=PLAIN, fields={"X-Session-Card": "card"})
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(app), base_url="http://app", cookies={"session": session_id}
+    ) as client:
+        answer = await client.get("/")
+    assert answer.status_code == 200
+    assert answer.headers["x-session-user"] == "ann"
+    assert answer.headers["x-session-card"] == "visa"
+
+
+@pytest.mark.parametrize(
+    ("step", "says"), [("on", "use True, 'read', 'migrate'"), ("", "use True")]
+)
+def test_the_gateways_command_refuses_another_step(step: str, says: str) -> None:
+    """Before it listens."""
+    options = ["gateway", "--redis", "redis://localhost:1", "--encryption", step]
+    result = CliRunner().invoke(commands, options)
+    assert result.exit_code == 2
+    assert says in " ".join(result.output.split())
