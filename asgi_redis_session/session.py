@@ -5,6 +5,7 @@ from uuid import UUID
 
 from .arguments import refuse_other
 from .engine import actions, lifetimes
+from .engine.links import link_of
 from .engine.state import SessionState
 from .facts import SessionFacts
 from .field_verbs import FieldVerbs
@@ -92,6 +93,9 @@ class Session(FieldVerbs, SessionFacts):
         *,
         idle: Duration | NotGiven = NOT_GIVEN,
         absolute: Duration | NotGiven | None = NOT_GIVEN,
+        issuer: str | None = None,
+        sid: str | None = None,
+        sub: str | None = None,
     ) -> None:
         """
         Log a user in. Call it when they have proven who they are.
@@ -105,14 +109,18 @@ class Session(FieldVerbs, SessionFacts):
         *idle*, *absolute*: the lifetime of this session, as in `Lifetime`, in seconds or as a
         timedelta; longer for "remember me", for instance. What is not given is what the store says;
         `absolute=None` means no deadline.
+        *issuer*, *sid*, *sub*: `iss`, and `sid`, `sub` or both, of the ID token of an OpenID
+        provider, so that its logout ends this session (`store.revoke_sid`). Two steps more.
 
-        Raises `SessionLimitReached` (then nothing has changed), `SessionTooLate`,
+        Raises `SessionLimitReached` (then nothing has changed), `SessionTooLate`, `SessionGone` if
+        the provider has ended *sid* already,
         `SessionUnavailable`, `DurabilityNotReached` if the end of the session that makes room may
         be lost (then the user is not logged in), `SessionValueError` for an unusable user id, and
         `ValueError` or `TypeError` for an unusable duration.
         """
         self._state.accessed = True
-        await actions.login(self._state, user_id, idle, absolute)
+        link = link_of("session.login", issuer, sid, sub)
+        await actions.login(self._state, user_id, idle, absolute, link)
 
     async def logout(self) -> None:
         """

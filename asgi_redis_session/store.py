@@ -12,10 +12,12 @@ from .arguments import refuse_no_bool, refuse_no_function, refuse_no_integer, re
 from .cookie import CookiePolicy
 from .doctor import CheckReport, Finding, examine
 from .engine import verbs
+from .engine.endings import end_linked
 from .engine.engine import Engine
 from .engine.ids import is_handle
+from .engine.links import link_of
 from .engine.sealing import Encryption, sealing_for
-from .errors import SessionError
+from .errors import SessionError, SessionValueError
 from .events import SessionEvent, Stats
 from .info import SessionInfo
 from .opened import OpenedSession, edit_session, open_session
@@ -303,6 +305,23 @@ class SessionStore:
         if ending.shortfall is not None:
             raise ending.shortfall
         return ending.existed
+
+    async def revoke_sid(
+        self, issuer: str, *, sid: str | None = None, sub: str | None = None
+    ) -> int:
+        """
+        End what an OpenID provider has ended; returns how many sessions (back-channel logout).
+
+        *sid* ends the sessions that were logged in with it. *sub* alone ends all of this user of
+        the provider; beside a *sid* it ends those that were logged in without one. A login or a
+        renewal that runs at the same time can't leave such a session behind, and a *sid* can't be
+        used again for an hour. Raises `SessionUnavailable`, `DurabilityNotReached` and
+        `SessionValueError`.
+        """
+        link = link_of("store.revoke_sid", issuer, sid, sub)
+        if link is None:
+            raise SessionValueError("store.revoke_sid needs the issuer, and sid, sub or both.")
+        return await end_linked(self._engine, link)
 
     def open(
         self,

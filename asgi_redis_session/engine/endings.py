@@ -21,6 +21,7 @@ from ..events import EndReason
 from ..options import Durability
 from .engine import Engine
 from .ids import is_handle
+from .links import Link
 from .places import Place
 from .pruning import PAGE, prune, prune_some_soon
 from .scripts import CORRUPT
@@ -77,6 +78,27 @@ async def end_all(engine: Engine, user_id: str | int | UUID, *spared: str) -> in
         unreadable += kept
     if unreadable:
         raise SessionUnreadable(len(unreadable))
+    return ended
+
+
+async def end_linked(engine: Engine, link: Link) -> int:
+    """End the sessions that are tied to what an identity provider has ended; returns how many."""
+    # 1. Note the end, so that no login under way completes. 2. Look at the sessions of its users.
+    ended = 0
+    for user_id in await engine.providers.end(link):
+        index, until = engine.places.key_of(user_id), ""
+        seen: list[str] = []
+        while True:
+            until, places = await engine.places.until(index, until, PAGE, seen)
+            if not places:
+                break
+            handles = [place.handle for place in places if is_handle(place.handle)]
+            stored = await asyncio.gather(*[engine.outside.link(handle) for handle in handles])
+            for handle, text in zip(handles, stored, strict=True):
+                # 3. End those that are tied to it.
+                if text is not None and link.ends(text):
+                    ended += await end_one(engine, user_id, handle)
+            seen += [place.handle for place in places]
     return ended
 
 

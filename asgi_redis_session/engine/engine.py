@@ -15,6 +15,7 @@ from .ids import SessionIds
 from .loads import Loads
 from .outside import Outside
 from .places import Places
+from .providers import Providers
 from .reader import Reader
 from .record import Span
 from .reports import Reports
@@ -91,6 +92,7 @@ class Engine:
             field_bytes=limits.field_bytes,
         )
         self.places = Places(self.client, self.reports)
+        self.providers = Providers(self.client)
 
     def seal(self, session_id: str, handle: str) -> Seal | None:
         """Return what a session's values are encrypted with; None: they are not."""

@@ -138,15 +138,20 @@ class Hashes:
         deadline = "" if shorter is None else record.metadata.created_ms + shorter
         return [self._idle_ms, int(extend), idle, deadline, len(sets), *sets, *removes]
 
-    def login_args(self, changes: Changes, span: Span, seal: Seal | None) -> list[Any]:
-        """Return the arguments of login.lua. *seal*: of the new key."""
+    def login_args(
+        self, changes: Changes, span: Span, seal: Seal | None, *, was_linked: bool
+    ) -> list[Any]:
+        """
+        Return the arguments of login.lua. *seal*: of the new key. *was_linked*: whether the
+        previous login was tied to a session of an identity provider.
+        """
         login = changes.login
         assert login is not None  # noqa: S101  (verbs.login asks for it)
         described = self._described(changes)
         sets, removes = self.field_args(seal, changes)
         pairs = [*described, *sets]
         # The address and user agent of the previous login go, if this one has none.
-        names = ("@agent", "@ip", self._shadows.address_shadow)
+        names = ("@agent", "@ip", self._shadows.address_shadow, *(("@oidc",) if was_linked else ()))
         outdated = [name for name in names if name not in described[::2]]
         lengths = (self._idle_ms, *span.arguments)
         return [*lengths, login.user_id, len(pairs), *pairs, *removes, *outdated]

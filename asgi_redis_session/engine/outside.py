@@ -69,6 +69,14 @@ class Outside:
             return None
         return self._info(handle, reply.state, values, Metadata.parse(stored.raws))
 
+    async def link(self, handle: str) -> str | None:
+        """What ties a session to that of an identity provider; None: nothing."""
+        script, arguments = self._loads.some(("@oidc",), extend=False)
+        reply = await self._load(script, handle, arguments)
+        if reply.state <= 0 or reply.fields[0] is None:
+            return None
+        return str(reply.fields[0], errors="replace")
+
     async def state(self, handle: str) -> int:
         """What is under the key: above 0 a session, GONE nothing, CORRUPT what can't be read."""
         return int((await self._load(self._loads.none[False], handle)).state)

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Self
 from ..absence import Absence
 from ..options import Durability, Duration, NotGiven, milliseconds
 from .codec import StoredHash
+from .links import Link
 from .sealing import Seal
 
 
@@ -76,10 +77,13 @@ class Login:
     address: str | None
     #: Whether the session's data is kept: it was anonymous, or this user's.
     keeps_data: bool
+    #: The identity provider's session that it is tied to.
+    link: Link | None = None
 
     def described(self) -> list[str]:
         """Names and values of the fields that say where the login came from."""
-        pairs = (("@agent", self.agent), ("@ip", self.address))
+        link = None if self.link is None else self.link.stored()
+        pairs = (("@agent", self.agent), ("@ip", self.address), ("@oidc", link))
         return [part for name, text in pairs if text is not None for part in (name, text)]
 
 
@@ -163,7 +167,7 @@ class Metadata(NamedTuple):
     *created_ms*: when it was created, or logged in. *deadline_ms*: when it ends however busy it is;
     None: it has no deadline. *idle_ms*: how long it lives without use; None: as long as the store
     says. *auth_ms*: when its user logged in. *seen_ms*: when it was last written; None: not since
-    it was created.
+    it was created. *link*: what ties it to the session of an identity provider.
     """
 
     created_ms: int
@@ -174,6 +178,7 @@ class Metadata(NamedTuple):
     seen_ms: int | None = None
     agent: str | None = None
     address: str | None = None
+    link: str | None = None
 
     @classmethod
     def parse(cls, raws: Mapping[bytes, bytes]) -> Self:
@@ -182,11 +187,11 @@ class Metadata(NamedTuple):
         created, deadline, idle, auth, seen = [
             None if (raw := raws.get(name)) is None else int(raw) for name in times
         ]
-        user, agent, address = [
+        user, agent, address, link = [
             None if (raw := raws.get(name)) is None else raw.decode(errors="replace")
-            for name in (b"@user", b"@agent", b"@ip")
+            for name in (b"@user", b"@agent", b"@ip", b"@oidc")
         ]
-        return cls(created or 0, deadline, idle, user, auth, seen, agent, address)
+        return cls(created or 0, deadline, idle, user, auth, seen, agent, address, link)
 
 
 class Record:
@@ -249,7 +254,11 @@ class Record:
         deadline_ms = None if span.absolute_ms is None else now_ms + span.absolute_ms
         record._metadata = Metadata(now_ms, deadline_ms, span.idle_ms)
         if login is not None:
-            record._metadata = record._metadata._replace(user_id=login.user_id, auth_ms=now_ms)
+            record._metadata = record._metadata._replace(
+                user_id=login.user_id,
+                auth_ms=now_ms,
+                link=None if login.link is None else login.link.stored(),
+            )
         return record
 
     def extend(self, expires_ms: int, now_ms: int) -> None:

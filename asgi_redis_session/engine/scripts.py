@@ -187,6 +187,28 @@ class Found(NamedTuple):
     was_occupied: int = 0
 
 
+class Entered(NamedTuple):
+    """provider_enter.lua: *now_ms* GONE: the provider has ended it."""
+
+    key: bytes
+    now_ms: int
+
+
+class Checked(NamedTuple):
+    """provider_check.lua."""
+
+    key: bytes
+    has_ended: int
+
+
+class Members(NamedTuple):
+    """provider_revoke.lua: *members* are users, as `user:…`, and the note of the end."""
+
+    key: bytes
+    now_ms: int
+    members: Sequence[bytes]
+
+
 _R = TypeVar("_R")
 #: What is put in front of scripts, and is no part of their names.
 _IN_FRONT = {"common.lua", "places_common.lua", "unlisted.lua"}
@@ -249,6 +271,11 @@ PLACE_RELEASE = _script(Released, "places_common.lua", "place_release.lua")
 PLACE_LIST = _script(Page, "places_common.lua", "place_list.lua")
 PLACE_FIND = _script(Found, "places_common.lua", "place_find.lua")
 
+# Sessions of identity providers.
+PROVIDER_ENTER = _script(Entered, "common.lua", "provider_enter.lua")
+PROVIDER_CHECK = _script(Checked, "provider_check.lua")
+PROVIDER_REVOKE = _script(Members, "common.lua", "provider_revoke.lua")
+
 #: All of them: to load them into a server beforehand, or to list what they do.
 SCRIPTS: tuple[Script[Any], ...] = (
     PROVE,
@@ -258,4 +285,5 @@ SCRIPTS: tuple[Script[Any], ...] = (
     *(RENEW_SEALED, LOGIN_SEALED, TAKE_HASH_SEALED),
     *(IMPORT, READ_ORIGINAL, DROP_KEY),
     *(PLACE_RESERVE, PLACE_MOVE, PLACE_CONFIRM, PLACE_RELEASE, PLACE_LIST, PLACE_FIND),
+    *(PROVIDER_ENTER, PROVIDER_CHECK, PROVIDER_REVOKE),
 )

@@ -22,6 +22,7 @@ from ..transport.written import Written
 from . import scripts
 from .endings import abandon, delete, reserve
 from .engine import Engine
+from .links import Link
 from .moves import move_logged_in, move_renewed
 from .pruning import prune_some_soon
 from .record import Changes, Login, PeerInfo, Record, Span
@@ -161,6 +162,11 @@ async def renew(
         if not is_kept:
             return Outcome(None)
         shortfall = missed or shortfall
+    if record.metadata.link is not None and record.metadata.auth_ms is not None:
+        # 5. As for a login.
+        link = Link.of(record.metadata.link, record.metadata.auth_ms)
+        if await _has_been_ended(engine, link, handle):
+            return Outcome(None)
     engine.events.counted.commits += 1
     engine.events.emit("renewed", handle, user_id=user_id)
     return Outcome(record, session_id, shortfall)
@@ -176,14 +182,18 @@ async def reserve_login(
     span: Span,
     replaced: Sequence[str],
     *,
+    link: Link | None,
     keeps_data: bool,
 ) -> Login:
     """
     Reserve a place in the user's index for a login: the first of its steps.
 
-    *replaced*: handles whose places the login will take over. Raises `SessionLimitReached`, and
-    then nothing has changed.
+    *replaced*: handles whose places the login will take over. *link*: to the session of an identity
+    provider, which is entered before. Raises `SessionLimitReached`, and `SessionGone` if the
+    provider has ended that session; then nothing has changed.
     """
+    if link is not None:
+        link = await engine.providers.enter(link, user_id, span.absolute_ms)
     session_id, handle = engine.ids.new()
     now_ms = await reserve(engine, user_id, handle, span.absolute_ms, replaced)
     address, agent = _describe(peer)
@@ -196,6 +206,7 @@ async def reserve_login(
         agent=agent,
         address=address,
         keeps_data=keeps_data,
+        link=link,
     )
 
 
@@ -245,6 +256,9 @@ async def login(
     if not is_kept:
         return Outcome(None)
     shortfall = missed or shortfall
+    if login.link is not None and await _has_been_ended(engine, login.link, login.handle):
+        # 5. The identity provider has ended what the user has logged in on.
+        return Outcome(None)
     if record is not None and not login.keeps_data:
         # Or another user's session: end it.
         ending = await end_session(
@@ -292,6 +306,14 @@ async def end_session(
 
 
 # --- Steps ---
+
+
+async def _has_been_ended(engine: Engine, link: Link, handle: str) -> bool:
+    """Look whether the identity provider has ended its session, and end ours then."""
+    if not await engine.providers.has_ended(link):
+        return False
+    await end_session(engine, (handle,), reason="revoked", concern=engine.end_durability)
+    return True
 
 
 async def _keep_place(

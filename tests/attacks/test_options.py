@@ -150,6 +150,13 @@ LISTS = (
     "range generator"
 )
 
+_LINK = {"issuer": "https://id.example.com", "sid": "s-1", "sub": "u-1"}
+
+
+def _is_claim(value: Any) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= 1000
+
+
 OPTIONS: dict[str, Option] = {
     "Lifetime(idle)": Option("idle", lambda _, v: Lifetime(idle=v), takes=_is_duration),
     "Lifetime(absolute)": Option(
@@ -357,6 +364,24 @@ OPTIONS: dict[str, Option] = {
     "session.login(absolute)": Option(
         "absolute", lambda w, v: w.session.login("ann", absolute=v), "None", takes=_is_duration
     ),
+    **{
+        f"session.login({name})": Option(
+            name,
+            lambda w, v, name=name: w.session.login("ann", **{**_LINK, name: v}),
+            "None",
+            takes=_is_claim,
+        )
+        for name in ("issuer", "sid", "sub")
+    },
+    **{
+        f"store.revoke_sid({name})": Option(
+            name,
+            lambda w, v, name=name: w.store.revoke_sid(**{**_LINK, name: v}),
+            "None",
+            takes=_is_claim,
+        )
+        for name in ("issuer", "sid", "sub")
+    },
     "session.set_lifetime(idle)": Option(
         "idle", lambda w, v: w.session.set_lifetime(idle=v), takes=_is_duration
     ),

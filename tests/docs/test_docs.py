@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import httpx
 import pytest
 from fastapi import Depends, FastAPI
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, StreamingResponse
+from starlette.responses import JSONResponse, RedirectResponse, StreamingResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
@@ -48,6 +48,7 @@ from asgi_redis_session.fastapi import (
     session_dep,
     user_dep,
 )
+from asgi_redis_session.oidc import BackchannelLogout
 from asgi_redis_session.testing import SessionKit
 
 from ..support.documents import BLOCK, ROOT, blocks
@@ -55,6 +56,7 @@ from ..support.internals import open_session
 from ..support.keyspace import forget, session_keys
 from ..support.serving import PATIENCE, serve
 from ..support.sessions import PLAIN
+from ..users import test_oidc as oidc
 
 pytestmark = pytest.mark.anywhere
 
@@ -424,6 +426,44 @@ def test_the_guides_options_may_depend_on_the_request(sessions: SessionKit) -> N
         answer = client.get("/poll")
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
     assert answer.json() == {"error": "session"}
+
+
+def test_the_guides_app_follows_an_openid_provider(sessions: SessionKit) -> None:
+    """The callback logs in, and a logout token ends that session."""
+    keys = {"keys": [oidc.RSA.as_dict(private=False)]}
+
+    async def claims_of(_: Request) -> dict[str, str]:
+        return {"iss": oidc.ISSUER, "sub": "u-1", "sid": "s-1"}
+
+    class Client:
+        async def __aenter__(self) -> Self:
+            return self
+
+        async def __aexit__(self, *_: object) -> None: ...
+
+        async def get(self, url: str) -> Any:
+            assert url == "https://id.example.com/jwks"
+            return httpx.Response(200, json=keys)
+
+    app = Starlette()
+    namespace: dict[str, Any] = {
+        "app": app,
+        "store": sessions.store,
+        "claims_of": claims_of,
+        "httpx": type("httpx", (), {"AsyncClient": Client}),
+        "BackchannelLogout": BackchannelLogout,
+        "RedirectResponse": RedirectResponse,
+    }
+    exec(guide("BackchannelLogout("), namespace)
+    app.add_route("/callback", namespace["callback"])
+    app.add_middleware(SessionMiddleware, store=sessions.store)
+    with TestClient(app, base_url="https://app", follow_redirects=False) as client:
+        assert client.get("/callback").status_code == 303
+        handle = sessions.handle_of(dict(client.cookies)) or ""
+        assert sessions.info(handle) is not None
+        token = {"logout_token": oidc.signed()}
+        assert client.post("/oidc/logout/", data=token).status_code == 200
+        assert sessions.info(handle) is None
 
 
 def test_the_guides_app_refuses_other_sites(sessions: SessionKit) -> None:

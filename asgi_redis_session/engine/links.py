@@ -1,0 +1,70 @@
+"""What ties one of our sessions to that of an identity provider (OpenID Connect)."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Self
+
+from ..errors import SessionValueError
+
+_LONGEST = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """
+    What ties a session to a provider's. *sid*, *sub*: digests; "" if the provider has given none.
+
+    *entered_ms*: when the login has entered the keys, by the clock of each.
+    """
+
+    sid: str
+    sub: str
+    entered_ms: Sequence[int] = ()
+
+    @property
+    def names(self) -> list[str]:
+        """The names of its keys."""
+        named = (("sid", self.sid), ("sub", self.sub))
+        return [f"{kind}:{digest}" for kind, digest in named if digest]
+
+    @classmethod
+    def of(cls, stored: str, since_ms: int) -> Self:
+        """Return the link of a session that has logged in at *since_ms*."""
+        sid, _, sub = stored.partition(" ")
+        link = cls(sid, sub)
+        return replace(link, entered_ms=(since_ms,) * len(link.names))
+
+    def stored(self) -> str:
+        """Return it as the session's hash holds it."""
+        return f"{self.sid} {self.sub}"
+
+    def ends(self, stored: str) -> bool:
+        """Whether an end of this ends the session whose hash holds *stored*."""
+        sid, _, sub = stored.partition(" ")
+        if self.sid and sid:
+            return self.sid == sid
+        return bool(self.sub) and self.sub == sub
+
+
+def link_of(what: str, issuer: object, sid: object, sub: object) -> Link | None:
+    """Return the link of these, or None if there are none. *what*: for errors."""
+    given = {"issuer": issuer, "sid": sid, "sub": sub}
+    for name, value in given.items():
+        if value is not None and not (isinstance(value, str) and 0 < len(value) <= _LONGEST):
+            raise SessionValueError(
+                f"{what}: {name} is a text of 1 to {_LONGEST} characters, as in the ID token."
+            )
+    if issuer is None and sid is None and sub is None:
+        return None
+    if issuer is None or (sid is None and sub is None):
+        raise SessionValueError(
+            f"{what} needs the issuer together with sid, sub or both, as in the ID token."
+        )
+    digests = ["" if value is None else _digest(issuer, value) for value in (sid, sub)]
+    return Link(digests[0], digests[1])
+
+
+def _digest(issuer: object, value: object) -> str:
+    text = f"{issuer}\0{value}".encode(errors="surrogatepass")
+    return hashlib.sha256(text).hexdigest()[:32]

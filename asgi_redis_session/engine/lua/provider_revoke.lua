@@ -1,0 +1,7 @@
+-- Note that an identity provider has ended something, so that no login which is under way completes.
+-- KEYS: what the provider calls it. ARGV: how long this is kept.
+-- Answers {key, now, its users}. If the server is full, so that the note is refused, no login completes either.
+local expires = math.max(current_expiry(KEY), now + ARGV[1])
+redis.pcall('ZADD', KEY, now, 'revoked')
+redis.pcall('PEXPIREAT', KEY, expires)
+return {KEY, now, redis.call('ZRANGE', KEY, 0, -1)}

@@ -1,0 +1,91 @@
+"""
+Sessions of identity providers (OpenID Connect), by which they end ours.
+
+What a provider calls a session (`sid`) and its user (`sub`) are keys of their own. Each lists our
+users who have logged in on it, and notes when the provider has ended it. A login enters its keys
+before its other steps, and looks at them again after the last one; the provider's end is noted
+first, and then ends what it finds. So whichever comes first, the other one sees it.
+"""
+
+import asyncio
+import hashlib
+from dataclasses import replace
+
+from ..absence import Absence
+from ..errors import SessionGone
+from ..transport.client import Client
+from . import scripts
+from .links import Link
+
+_HOUR_MS = 3_600_000
+_CENTURY_MS = 36_525 * 24 * _HOUR_MS
+#: How long an end is remembered if nobody has logged in on it: longer than a login takes.
+_KEPT_MS = _HOUR_MS
+
+
+class Providers:
+    """The keys of one store."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    async def enter(self, link: Link, user_id: str, lifetime_ms: int | None) -> Link:
+        """Enter a login into its keys. Raises `SessionGone` if the provider has ended them."""
+        lasts_ms = _CENTURY_MS if lifetime_ms is None else lifetime_ms + _HOUR_MS
+        entered = []
+        for name in link.names:
+            arguments = (user_id, int(name.startswith("sid:")), lasts_ms)
+            reply = await self._client.call(
+                scripts.PROVIDER_ENTER, (self._client.key(name),), arguments
+            )
+            if reply.now_ms == scripts.GONE:
+                raise SessionGone(Absence("revoked"))
+            entered.append(reply.now_ms)
+        return replace(link, entered_ms=tuple(entered))
+
+    async def has_ended(self, link: Link) -> bool:
+        """Whether the provider has ended one of the keys since the login has entered them."""
+        for name, since_ms in zip(link.names, link.entered_ms, strict=True):
+            reply = await self._client.call(
+                scripts.PROVIDER_CHECK, (self._client.key(name),), (since_ms,), idempotent=True
+            )
+            if reply.has_ended:
+                return True
+        return False
+
+    async def has_seen(self, token: str) -> bool:
+        """Whether a token was used before. *token*: its issuer and what it calls itself."""
+        reply = await self._client.call(
+            scripts.PROVIDER_CHECK, (self._token_key(token),), (0,), idempotent=True
+        )
+        return bool(reply.has_ended)
+
+    async def remember(self, token: str, lasts_ms: int) -> None:
+        """Note that a token was used."""
+        key = self._token_key(token)
+        await self._client.call(scripts.PROVIDER_REVOKE, (key,), (lasts_ms,), idempotent=True)
+
+    def _token_key(self, token: str) -> bytes:
+        digest = hashlib.sha256(token.encode(errors="surrogatepass")).hexdigest()[:32]
+        return self._client.key(f"jti:{digest}")
+
+    async def end(self, link: Link) -> set[str]:
+        """Note that the provider has ended this; returns the users who have logged in on it."""
+        replies = await asyncio.gather(
+            *[
+                self._client.call(
+                    scripts.PROVIDER_REVOKE,
+                    (self._client.key(name),),
+                    (_KEPT_MS,),
+                    idempotent=True,
+                    own_connection=True,
+                )
+                for name in link.names
+            ]
+        )
+        members = [member for reply in replies for member in reply.members]
+        return {
+            member.removeprefix(b"user:").decode()
+            for member in members
+            if member.startswith(b"user:")
+        }
