@@ -8,6 +8,8 @@ from typing import Self
 from ..errors import SessionValueError
 
 _LONGEST = 1000
+#: No time in milliseconds has more.
+_DIGITS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,19 +31,22 @@ class Link:
         return [f"{kind}:{digest}" for kind, digest in named if digest]
 
     @classmethod
-    def of(cls, stored: str, since_ms: int) -> Self:
-        """Return the link of a session that has logged in at *since_ms*."""
-        sid, _, sub = stored.partition(" ")
+    def of(cls, stored: str) -> Self:
+        """Return the link that a session's hash holds; damaged times count as the earliest."""
+        sid, sub, *entered = [*stored.split(" "), ""]
         link = cls(sid, sub)
-        return replace(link, entered_ms=(since_ms,) * len(link.names))
+        times = [int(text) for text in entered if text.isdecimal() and len(text) < _DIGITS]
+        if len(times) != len(link.names):
+            times = [0] * len(link.names)
+        return replace(link, entered_ms=tuple(times))
 
     def stored(self) -> str:
         """Return it as the session's hash holds it."""
-        return f"{self.sid} {self.sub}"
+        return " ".join([self.sid, self.sub, *map(str, self.entered_ms)])
 
     def ends(self, stored: str) -> bool:
         """Whether an end of this ends the session whose hash holds *stored*."""
-        sid, _, sub = stored.partition(" ")
+        sid, sub, *_ = [*stored.split(" "), ""]
         if self.sid and sid:
             return self.sid == sid
         return bool(self.sub) and self.sub == sub

@@ -38,9 +38,9 @@ class Providers:
             reply = await self._client.call(
                 scripts.PROVIDER_ENTER, (self._client.key(name),), arguments
             )
-            if reply.now_ms == scripts.GONE:
+            if reply.entered_ms == scripts.GONE:
                 raise SessionGone(Absence("revoked"))
-            entered.append(reply.now_ms)
+            entered.append(reply.entered_ms)
         return replace(link, entered_ms=tuple(entered))
 
     async def has_ended(self, link: Link) -> bool:

@@ -188,10 +188,10 @@ class Found(NamedTuple):
 
 
 class Entered(NamedTuple):
-    """provider_enter.lua: *now_ms* GONE: the provider has ended it."""
+    """provider_enter.lua: *entered_ms* GONE: the provider has ended it."""
 
     key: bytes
-    now_ms: int
+    entered_ms: int
 
 
 class Checked(NamedTuple):

@@ -162,11 +162,10 @@ async def renew(
         if not is_kept:
             return Outcome(None)
         shortfall = missed or shortfall
-    if record.metadata.link is not None and record.metadata.auth_ms is not None:
-        # 5. As for a login.
-        link = Link.of(record.metadata.link, record.metadata.auth_ms)
-        if await _has_been_ended(engine, link, handle):
-            return Outcome(None)
+    link = record.metadata.link
+    # 5. As for a login.
+    if link is not None and await _has_been_ended(engine, Link.of(link), handle):
+        return Outcome(None)
     engine.events.counted.commits += 1
     engine.events.emit("renewed", handle, user_id=user_id)
     return Outcome(record, session_id, shortfall)

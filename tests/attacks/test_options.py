@@ -153,6 +153,10 @@ LISTS = (
 _LINK = {"issuer": "https://id.example.com", "sid": "s-1", "sub": "u-1"}
 
 
+def _linked(name: str, call: Callable[[World, dict[str, Any]], Any]) -> Callable[[World, Any], Any]:
+    return lambda world, value: call(world, {**_LINK, name: value})
+
+
 def _is_claim(value: Any) -> bool:
     return isinstance(value, str) and 0 < len(value) <= 1000
 
@@ -367,7 +371,7 @@ OPTIONS: dict[str, Option] = {
     **{
         f"session.login({name})": Option(
             name,
-            lambda w, v, name=name: w.session.login("ann", **{**_LINK, name: v}),
+            _linked(name, lambda w, link: w.session.login("ann", **link)),
             "None",
             takes=_is_claim,
         )
@@ -376,7 +380,7 @@ OPTIONS: dict[str, Option] = {
     **{
         f"store.revoke_sid({name})": Option(
             name,
-            lambda w, v, name=name: w.store.revoke_sid(**{**_LINK, name: v}),
+            _linked(name, lambda w, link: w.store.revoke_sid(**link)),
             "None",
             takes=_is_claim,
         )

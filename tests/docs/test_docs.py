@@ -77,7 +77,7 @@ BLOCKS = {
     ("docs/durability.md", "python"): 1,
     ("docs/encryption.md", "python"): 1,  # tests/encryption
     ("docs/moving.md", "python"): 4,  # test_moving
-    ("docs/guide.md", "python"): 15,
+    ("docs/guide.md", "python"): 16,
     ("docs/performance.md", "python"): 1,
     ("benchmarks/README.md", "sh"): 2,
     ("docs/recipes.md", "python"): 15,  # tests/examples

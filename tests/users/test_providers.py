@@ -241,3 +241,37 @@ async def test_an_unusable_link_is_refused(store: SessionStore, link: Any, says:
     with pytest.raises(SessionValueError, match=says):
         await store.revoke_sid(**{"issuer": None, **link})
     assert await store.users.count("ann") == 0
+
+
+async def test_an_end_and_a_login_in_the_same_millisecond(store: SessionStore, admin: Any) -> None:
+    """Their order counts, and not the clock: the clock of Redis may even go back."""
+    await linked(store, issuer=ISSUER, sub="u-1")
+    await store.revoke_sid(ISSUER, sub="u-1")
+    (key,) = admin.scan_iter(f"{store.prefix}:sub:*")
+    late = admin.time()[0] * 1000 + 60_000
+    admin.zadd(key, {"revoked": late})
+    session = await open_session(store, await linked(store, issuer=ISSUER, sub="u-1")).load()
+    session.renew()
+    await session.save()
+    again = new_id(session)
+    assert await is_live(store, again)
+    assert await store.revoke_sid(ISSUER, sub="u-1") == 1
+    assert not await is_live(store, again)
+
+
+@pytest.mark.parametrize(
+    "damaged", ["", "nonsense", "a b c d e", " ", "x y 9", "\xff\0", "- - 1e9 2"]
+)
+async def test_a_damaged_link_harms_nothing(store: SessionStore, admin: Any, damaged: str) -> None:
+    """Another program has written it: the session can be renewed, and logged in on again."""
+    session_id = await linked(store)
+    handle = (await open_session(store, session_id).load()).handle
+    admin.hset(f"{store.prefix}:{handle}", "@oidc", damaged)
+    session = await open_session(store, session_id).load()
+    session.renew()
+    await session.save()
+    assert await store.revoke_sid(ISSUER, sub="u-1") == 0
+    renewed = await open_session(store, new_id(session)).load()
+    await renewed.login("ann")
+    await renewed.save()
+    assert not admin.hexists(f"{store.prefix}:{renewed.handle}", "@oidc")

@@ -2,6 +2,8 @@
 -- KEYS: what the provider calls it. ARGV: how long this is kept.
 -- Answers {key, now, its users}. If the server is full, so that the note is refused, no login completes either.
 local expires = math.max(current_expiry(KEY), now + ARGV[1])
-redis.pcall('ZADD', KEY, now, 'revoked')
+-- It counts for all that have entered so far.
+local last = redis.call('ZREVRANGE', KEY, 0, 0, 'WITHSCORES')[2] or 0
+redis.pcall('ZADD', KEY, math.max(now, tonumber(last)), 'revoked')
 redis.pcall('PEXPIREAT', KEY, expires)
 return {KEY, now, redis.call('ZRANGE', KEY, 0, -1)}
