@@ -221,6 +221,22 @@ async def test_a_life_in_events(store: SessionStore, events: list[SessionEvent])
     ]
 
 
+@pytest.mark.parametrize("user", [None, "ann"])
+async def test_a_renewal_that_finds_its_session_ended(
+    store: SessionStore, events: list[SessionEvent], user: str | None
+) -> None:
+    """The event names the session and its user, as that of any other write does."""
+    session_id = await (create(store, n=1) if user is None else log_in(store, user))
+    session = await open_session(store, session_id).load()
+    handle = str(session.handle)
+    await store.revoke(handle)
+    events.clear()
+    session.renew()
+    with pytest.raises(SessionGone):
+        await session.save()
+    assert [(each.name, each.handle, each.user_id) for each in events] == [("gone", handle, user)]
+
+
 async def test_each_event_says_when(store: SessionStore, events: list[SessionEvent]) -> None:
     """By the clock of the process, in UTC; it plays no part in comparing events."""
     before = datetime.now(UTC)

@@ -13,7 +13,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from asgi_redis_session import CookiePolicy, SessionMiddleware, SessionStore
+from asgi_redis_session import CookiePolicy, Durability, SessionMiddleware, SessionStore
 from asgi_redis_session.devserver import DevServer
 from asgi_redis_session.testing import SessionKit
 
@@ -207,3 +207,22 @@ def test_a_login_whose_session_has_ended_meanwhile_begins_another(
     assert info is not None
     assert info.fields == {"user": "eve"}
     assert info.expires_at - info.last_seen == timedelta(days=14)  # as max_age says
+
+
+def test_a_login_that_begins_another_session_waits_for_its_replicas(
+    store: SessionStore, sessions: SessionKit, session_redis_url: str
+) -> None:
+    """As every commit does: no server of the tests has so many, so the answer is a 503."""
+    with browsing(store) as browser:
+        browser(write)
+        before = dict(browser.client.cookies)
+    (ended,) = hashes(sessions)
+    prefix, _, handle = ended.rpartition(":")
+    strict = SessionStore.from_url(
+        session_redis_url, prefix=prefix, durability=Durability(replicas=9, timeout=0.01)
+    )
+    with browsing(strict, before) as browser:
+        response = browser.respond(around(log_in, lambda: sessions.revoke(handle)))
+    assert response.status_code == 503
+    (begun,) = hashes(sessions)
+    assert begun != ended
