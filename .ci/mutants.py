@@ -11,6 +11,7 @@ Exits with 1 if fewer were killed than `mutants.toml` asks for. Which ones survi
 """
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -32,6 +33,7 @@ class Module(NamedTuple):
     tests: list[str]
     least_killed: float
     left_out: list[str]
+    decorator: str | None
 
 
 class Result(NamedTuple):
@@ -50,7 +52,13 @@ def modules() -> dict[str, Module]:
     """All modules, by name, as `mutants.toml` has them."""
     declared = tomllib.loads((ROOT / ".ci" / "mutants.toml").read_text())
     return {
-        name: Module(one["path"], one["tests"], one["least_killed"], one.get("left_out", []))
+        name: Module(
+            one["path"],
+            one["tests"],
+            one["least_killed"],
+            one.get("left_out", []),
+            one.get("decorator"),
+        )
         for name, one in declared.items()
     }
 
@@ -70,6 +78,9 @@ def run(module: Module) -> Result:
             if (ROOT / name).is_file():
                 (copy / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(ROOT / name, copy / name)
+        if module.decorator is not None:
+            source = copy / PACKAGE / module.path
+            source.write_text(_undecorated(source.read_text(), module.decorator))
         with (copy / "pyproject.toml").open("a") as settings:
             settings.write(_settings(module))
         done = _mutmut(copy, "run", "--max-children", "1")
@@ -85,12 +96,21 @@ def run(module: Module) -> Result:
         return Result(counted["total"], [_difference(copy, name) for name in survivors])
 
 
+def _undecorated(source: str, decorator: str) -> str:
+    """Decorate the functions at the end of the file: mutmut leaves out what has a decorator."""
+    head = re.compile(rf"^@{decorator}\nasync def (\w+)", re.MULTILINE)
+    ends = [f"\n\n{name} = {decorator}(_{name})\n" for name in head.findall(source)]
+    return head.sub(r"async def _\1", source) + "".join(ends)
+
+
 def _settings(module: Module) -> str:
     left_out = [part for test in module.left_out for part in ("--deselect", test)]
     chosen = json.dumps([*module.tests, *left_out])
     return (
         f'\n[tool.mutmut]\nsource_paths = ["{PACKAGE}"]\nonly_mutate = ["{PACKAGE}/{module.path}"]'
         f"\nalso_copy = {json.dumps(READ_TOO)}\npytest_add_cli_args_test_selection = {chosen}\n"
+        # A slow machine is no reason to take a mutant for killed.
+        f"timeout_constant = 3.0\n"
     )
 
 

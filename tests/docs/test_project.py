@@ -80,7 +80,8 @@ def test_jobs_end_and_have_few_rights(job: dict[str, Any]) -> None:
     """A job has a time limit and pinned actions, and keeps no token that git could use."""
     if "uses" in job:
         return
-    assert 0 < job["timeout-minutes"] <= 30
+    longest = 180 if str(job.get("name", "")).startswith("mutants of ") else 30
+    assert 0 < job["timeout-minutes"] <= longest
     for action, step in [(step["uses"], step) for step in job["steps"] if "uses" in step]:
         assert re.search(r"@(v\d+|release/v\d+)$", action), action
         if action.startswith("actions/checkout@"):

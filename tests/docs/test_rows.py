@@ -17,7 +17,7 @@ PAGES = {
     "SECURITY.md": 9,
     "docs/encryption.md": 26,
     "docs/outcomes.md": 37,
-    "docs/security.md": 95,
+    "docs/security.md": 96,
     "docs/verbs.md": 121,
 }
 #: A test by its name, or by its path below tests/ if several have that name.

@@ -221,8 +221,12 @@ def test_a_login_that_begins_another_session_waits_for_its_replicas(
     strict = SessionStore.from_url(
         session_redis_url, prefix=prefix, durability=Durability(replicas=9, timeout=0.01)
     )
+
+    def end() -> None:
+        sessions.revoke(handle)
+
     with browsing(strict, before) as browser:
-        response = browser.respond(around(log_in, lambda: sessions.revoke(handle)))
+        response = browser.respond(around(log_in, end))
     assert response.status_code == 503
     (begun,) = hashes(sessions)
     assert begun != ended
