@@ -151,8 +151,9 @@ def _trusted(origin: str) -> _Origin:
 
 def policy_of(given: object, trusted_origins: Sequence[str]) -> CrossOriginPolicy | None:
     """Return what `SessionMiddleware(cross_origin=, trusted_origins=)` ask for; None: nothing."""
+    trusted_origins = _texts("trusted_origins", trusted_origins)
     if isinstance(given, CrossOriginPolicy):
-        if trusted_origins != ():
+        if trusted_origins:
             raise TypeError("Give trusted_origins to the CrossOriginPolicy, not beside it.")
         return given
     if not isinstance(given, str) or given not in ("allow", "refuse"):
@@ -160,7 +161,7 @@ def policy_of(given: object, trusted_origins: Sequence[str]) -> CrossOriginPolic
             f"SessionMiddleware(cross_origin={shown(given)}): use 'allow', 'refuse' or a "
             "CrossOriginPolicy."
         )
-    if given == "allow" and trusted_origins != ():
+    if given == "allow" and trusted_origins:
         raise ValueError("SessionMiddleware(trusted_origins=...) needs cross_origin='refuse'.")
     return CrossOriginPolicy(trusted_origins) if given == "refuse" else None
 

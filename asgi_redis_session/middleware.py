@@ -159,12 +159,16 @@ class SessionMiddleware:
         await self.app(scope, receive, send)
 
     def _is_refused(self, scope: Scope, policy: CrossOriginPolicy) -> bool:
-        if self.cookie.read(scope["headers"]) == _NO_COOKIE:
+        if not self._has_cookie(scope["headers"]):
             return False
         if (why := refusal(policy, scope)) is None:
             return False
         self._engine.reports.cross_origin(why)
         return True
+
+    def _has_cookie(self, headers: Any) -> bool:
+        """Whether a request could act as somebody."""
+        return self.cookie.read(headers) != _NO_COOKIE
 
     async def _wants_load(self, scope: Scope) -> bool:
         if not callable(self.autoload):

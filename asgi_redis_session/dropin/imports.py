@@ -88,6 +88,10 @@ class SignedCookies:
         self._max_age = max_age
         self._before = before
 
+    def is_in(self, headers: _Headers) -> bool:
+        """Whether a request has the cookie, valid or not."""
+        return _last(self._pattern.findall, headers) is not None
+
     async def find(self, _: Engine, headers: _Headers) -> Found | None:
         """Return the session of a signed cookie; None without a valid one."""
         value = _last(self._pattern.findall, headers)
@@ -198,6 +202,10 @@ class OtherLibrary:
         self._field, self._unwrap = _LAYOUTS[type(library)]
         self._secret = secret_key.encode()
         self._pattern = cookie_pattern(library.cookie)
+
+    def is_in(self, headers: _Headers) -> bool:
+        """Whether a request has the other library's cookie."""
+        return _last(self._pattern.findall, headers) is not None
 
     async def find(self, engine: Engine, headers: _Headers) -> Found | None:
         """Return the session of the other library's cookie; None without one."""

@@ -3,12 +3,13 @@
 import hmac
 import logging
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any, Literal
 
 from ..arguments import refuse_other, shown
+from ..cross_origin import CrossOriginPolicy
 from ..engine import actions
 from ..engine.codec import encode, encode_as_json
 from ..engine.mirror import stored_name
@@ -61,7 +62,8 @@ class SessionMiddleware(_SessionMiddleware):
     session gets a new id, so that an id that was planted before the login is worth nothing.
     *values*: `"json"`, values become what JSON makes of them, as in Starlette (a tuple becomes a
     list); `"exact"`, what would come back different is refused.
-    *unavailable*: as in `asgi_redis_session.SessionMiddleware`.
+    *unavailable*, *cross_origin*, *trusted_origins*: as in `asgi_redis_session.SessionMiddleware`.
+    A cookie that could be taken over counts as the session's.
 
     The session is loaded before the app runs. Raises `TypeError` or `ValueError` for unusable
     arguments, and `ImportError` if *import_cookies* needs a package.
@@ -85,6 +87,8 @@ class SessionMiddleware(_SessionMiddleware):
         renew_on: Iterable[str] = RENEW_ON,
         values: Literal["json", "exact"] = "json",
         unavailable: Literal["fail", "anonymous"] | ASGIApp = "fail",
+        cross_origin: Literal["allow", "refuse"] | CrossOriginPolicy = "allow",
+        trusted_origins: Sequence[str] = (),
     ) -> None:
         secret = str(secret_key)
         _refuse_nonsense(secret, session_cookie, max_age, import_cookies, values)
@@ -115,6 +119,8 @@ class SessionMiddleware(_SessionMiddleware):
             cookie=cookie,
             autoload=True,
             unavailable=unavailable,
+            cross_origin=cross_origin,
+            trusted_origins=trusted_origins,
         )
         span = self._engine.span
         if max_age is not None:
@@ -130,6 +136,9 @@ class SessionMiddleware(_SessionMiddleware):
     @staticmethod
     def _session_of(state: DictState) -> Session:
         return state.session
+
+    def _has_cookie(self, headers: Any) -> bool:
+        return super()._has_cookie(headers) or any(one.is_in(headers) for one in self._sources)
 
     async def _load(self, state: SessionState) -> None:
         await actions.load(state)

@@ -321,6 +321,10 @@ OPTIONS: dict[str, Option] = {
     ),
     "dropin(values)": Option("values", _dropped_in("values")),
     "dropin(unavailable)": Option("unavailable", _dropped_in("unavailable"), takes=_is_callable),
+    "dropin(cross_origin)": Option("cross_origin", _dropped_in("cross_origin")),
+    "dropin(trusted_origins)": Option(
+        "trusted_origins", _dropped_in("trusted_origins"), "empty_tuple empty_list"
+    ),
     "store.check(write)": Option("write", lambda w, v: w.store.check(write=v), takes=_is_bool),
     "store.open(cookie_header)": Option(
         "cookie_header",

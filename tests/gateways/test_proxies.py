@@ -6,6 +6,7 @@ from urllib.parse import unquote, urlsplit
 
 import httpx
 import pytest
+import yaml
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
@@ -15,19 +16,28 @@ from asgi_redis_session import SessionStore
 from asgi_redis_session.gateway import ForwardAuth
 from asgi_redis_session.testing import SessionKit
 
+from ..support.documents import blocks
 from ..support.serving import PATIENCE, serve
 from ..support.sessions import PLAIN
 from .proxies import COMMANDS, proxy
 
 pytestmark = pytest.mark.anywhere
 
-FORGED = {"X-Session-User": "root", "x-session-handle": "forged", "X-SESSION-PLAN": "gold"}
+#: A CGI or WSGI app reads the last two as if they were the first.
+FORGED = {
+    "X-Session-User": "root",
+    "x-session-handle": "forged",
+    "X-SESSION-PLAN": "gold",
+    "X_Session_User": "root",
+    "x-session_user": "root",
+}
 
 
 async def _echo(request: Request) -> JSONResponse:
     """What an app behind the proxy sees."""
-    mine = {name: value for name, value in request.headers.items() if name.startswith("x-session")}
-    return JSONResponse(mine)
+    names = {name: name.replace("_", "-") for name in request.headers}
+    mine = [name for name, read in names.items() if read.startswith("x-session")]
+    return JSONResponse({name: request.headers[name] for name in mine})
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +70,7 @@ def test_a_proxy_asks_the_gateway(
             for forged in ({}, FORGED):
                 seen = get("/", ann, **forged).json()
                 assert seen["x-session-user"] == "ann"
+                assert not [name for name in seen if "_" in name]
                 assert unquote(seen["x-session-plan"]) == plan
                 assert seen["x-session-handle"] == sessions.handle_of(ann, cookie=PLAIN)
                 seen = get("/", bob, **forged).json()
@@ -71,6 +82,14 @@ def test_a_proxy_asks_the_gateway(
             assert client.post(f"{url}/", headers=FORGED).status_code == 401
             sessions.revoke(sessions.handle_of(bob, cookie=PLAIN) or "")
             assert get("/", bob).status_code == 401
+
+
+@pytest.mark.parametrize("block", blocks("docs/gateways.md", "yaml"))
+def test_what_is_not_tried_names_each_header(block: str) -> None:
+    """Traefik, Envoy, Kong: the sample is YAML, and has what replaces each of our headers."""
+    assert yaml.safe_load(block)
+    for part in ("User", "Handle", "Plan"):
+        assert part.lower() in block.lower()
 
 
 @pytest.mark.parametrize("name", COMMANDS)

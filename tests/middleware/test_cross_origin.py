@@ -19,6 +19,8 @@ from asgi_redis_session import (
     SessionMiddleware,
     SessionStore,
 )
+from asgi_redis_session.dropin import FastAPIRedisSDK
+from asgi_redis_session.dropin import SessionMiddleware as DropIn
 from asgi_redis_session.testing import SessionKit
 
 from ..support.serving import PATIENCE, serve
@@ -241,6 +243,38 @@ async def test_the_inner_middleware_refuses_as_well(sessions: SessionKit) -> Non
     app = SessionMiddleware(inner, store=sessions.store, cookie=PLAIN)
     assert (await send(app, SHAPES["another site's form"], cookies))[0] == 403
     assert (await send(app, SHAPES["a form of ours"], cookies))[0] == 200
+
+
+@pytest.mark.parametrize(
+    "cookie",
+    [{"session_id": "x" * 43}, {"session": "signed.by.Starlette"}, {"sdk": "of-another-library"}],
+    ids=["ours", "signed", "another library's"],
+)
+async def test_the_drop_in(sessions: SessionKit, cookie: Mapping[str, str]) -> None:
+    """It refuses the same, also if the request has only a cookie that could be imported."""
+    seen: list[str] = []
+
+    async def endpoint(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(scope["method"])
+        await PlainTextResponse("")(scope, receive, send)
+
+    app = DropIn(
+        endpoint,
+        "a secret of the app",
+        store=sessions.store,
+        import_cookies=True,
+        import_from=FastAPIRedisSDK(cookie="sdk"),
+        cross_origin="refuse",
+        trusted_origins=[APP],
+    )
+    assert (await send(app, SHAPES["another site's form"], cookie))[0] == 403
+    assert seen == []
+    for passing, sent in (
+        ("a form of ours", cookie),
+        ("a trusted front end", cookie),
+        ("another site's form", {"other": "1"}),
+    ):
+        assert (await send(app, SHAPES[passing], sent))[0] == 200
 
 
 @pytest.mark.parametrize("http", ["h11", "httptools"])
