@@ -4,13 +4,14 @@ import logging
 from collections.abc import Iterator, MutableMapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, overload
 
-from .engine import keyed
+from .engine import keyed, timing
 from .engine.state import SessionState
 from .key import Key
-from .options import NOT_GIVEN
+from .options import NOT_GIVEN, Duration, milliseconds
 
 __all__ = ["SessionMapping"]
 
+_Names = set[str]
 T = TypeVar("T")
 D = TypeVar("D")
 
@@ -23,7 +24,7 @@ class SessionMapping(MutableMapping[str, Any]):
     __slots__ = ("_state",)
 
     #: Public attributes that hide a field of the same name in templates; each is warned about once.
-    _hiding: ClassVar[set[str]] = set()
+    _hiding: ClassVar[_Names] = set()
 
     def __init_subclass__(cls) -> None:
         cls._hiding = {name for name in dir(cls) if not name.startswith("_")}
@@ -60,6 +61,35 @@ class SessionMapping(MutableMapping[str, Any]):
             fields.set(name, value)
         if name in self._hiding:
             self._warn_of_hidden(name)
+
+    @overload
+    def set(self, name: str, value: Any, *, ttl: Duration | None = ...) -> None: ...
+
+    @overload
+    def set(self, name: Key[T], value: T, *, ttl: Duration | None = ...) -> None: ...
+
+    def set(self, name: str | Key[Any], value: Any, *, ttl: Duration | None = None) -> None:
+        """
+        Set a field that ends sooner than the session: a one-time code, say.
+
+            session.set("otp", code, ttl=timedelta(minutes=5))
+
+        Like an assignment it is staged. *ttl*: a timedelta or seconds, counted by Redis' clock from
+        the commit on. After that the field is absent for every reader. Assigning the field anew
+        takes the TTL away; changes inside its value, `increment`, `append` and `transform` leave
+        the end as it is. None: no TTL, as with `session[name] = value`.
+
+        Raises `SessionValueError` for what can't be stored, and for a field that is indexed.
+        """
+        if ttl is None:
+            self[name] = value
+            return
+        ttl_ms = milliseconds("session.set(ttl)", ttl)
+        if isinstance(name, Key):
+            timing.set_for(self._state, name.name, name.encode(value), ttl_ms)
+            keyed.hold(self._state.fields, name, value)
+        else:
+            timing.set_for(self._state, name, value, ttl_ms)
 
     def __delitem__(self, name: str | Key[Any]) -> None:
         self._state.writable().remove(name.name if isinstance(name, Key) else name)

@@ -60,6 +60,9 @@ async def use(session: Session) -> None:
     session[CART] = ["tea"]  # type: ignore[misc]
     session[SINCE] = date(2026, 1, 1)  # type: ignore[misc]
     assert_type(session["cart"], Any)
+    session.set("otp", 7, ttl=60)
+    session.set(CART, Cart([]), ttl=60.5)
+    session.set(CART, 7, ttl=60)  # type: ignore[misc]
     assert_type(await session.transform(CART, lambda cart: cart), Cart)
     assert_type(await session.take(CART), Cart | None)
     assert_type(await session.take("cart"), Any)

@@ -265,6 +265,8 @@ async def _write(state: SessionState, changes: Changes, concern: Durability | No
         raise
     if outcome.record is None:
         state.raise_gone(await state.engine.reader.absence(state.handles()))
+    if state.fields.ended:
+        state.engine.hashes.sweep_soon(outcome.record.handle, state.fields.ended)
     state.session_id = outcome.session_id or state.session_id
     state.enter(STORED, outcome.record)
     if outcome.is_fresh:

@@ -32,15 +32,16 @@ async def transform(
             value = function(fields.values[name] if name in fields.values else deepcopy(default))
             fields.set(name, value)
             return value
-        raw = fields.stored_bytes(name)
+        raw, stored = fields.stored_bytes(name), fields.stored_name(name)
         while True:
             value = function(deepcopy(default) if raw is None else decode(raw))
             encoded = fields.encoded(name, value)
-            reply, shortfall = await _swap(state, name, raw, encoded)
+            reply, shortfall = await _swap(state, stored, raw, encoded)
             if reply.state != CHANGED:
                 break
+            stored = reply.field.decode()
             try:
-                raw = _opened(state, name, reply.raw)
+                raw = _opened(state, stored, reply.raw)
             except CorruptValue as error:
                 _report_corrupt(state, error)
                 state.raise_gone(Ended(Absence("unreadable")))
@@ -70,7 +71,7 @@ async def take(state: SessionState, name: str, default: Any) -> Any:
         fields.forget(name)
         state.raise_shortfall(shortfall)
         try:
-            raw = _opened(state, name, reply.raw)
+            raw = _opened(state, reply.field.decode(), reply.raw)
             return default if raw is None else decode(raw)
         except CorruptValue as error:
             _report_corrupt(state, error)
@@ -89,7 +90,11 @@ def is_stored(state: SessionState, name: str) -> bool:
 async def _swap(
     state: SessionState, name: str, expected: bytes | None, encoded: bytes
 ) -> Written[Field]:
-    """Write a field if it is as *expected*. State CHANGED if it is not, FULL if one too many."""
+    """
+    Write a field, by its name in the hash, if it is as *expected*.
+
+    State CHANGED if it is not, FULL if it is one too many.
+    """
     engine, seal = state.engine, _seal_of(state)
     (handle,) = state.handles()
     if seal is not None and expected is not None:

@@ -48,6 +48,11 @@ class Fields:
         "values",
     )
 
+    #: What goes with the staged fields that have a TTL, and the names of those that have ended: see
+    #: `TimedFields`.
+    ttls: Mapping[str, int | None] | None = None
+    ended: tuple[str, ...] = ()
+
     #: How a value is encoded.
     _to_bytes: Callable[[Any, int], bytes] = staticmethod(encode)
 
@@ -168,6 +173,10 @@ class Fields:
     def stored_bytes(self, name: str) -> bytes | None:
         """Return what Redis holds of a field, as far as this request knows."""
         return self._stored.raws.get(name.encode())
+
+    def stored_name(self, name: str) -> str:
+        """Return the name of a field in the hash."""
+        return name
 
     def encoded(self, name: str, value: Any) -> bytes:
         """Return a value as bytes, checked as in `set`."""

@@ -26,6 +26,7 @@ from .reports import Reports
 from .scripts import FULL, Began
 from .sealing import Seal
 from .shadows import Shadows
+from .timed import as_stored
 
 #: How long a tombstone says that a session was replaced. It is not needed for longer: see
 #: `SessionState.is_straggler`.
@@ -257,6 +258,10 @@ class Hashes:
         await self._client.call(scripts.PUT_BACK, (self._client.key(handle),), (packed,))
         self.drop_soon(tombstone(self._client, handle))
 
+    def sweep_soon(self, handle: str, names: Sequence[str]) -> None:
+        """Remove fields whose TTL has ended, without waiting for the reply (fire and forget)."""
+        self._client.call_soon(scripts.SWEEP, (self._client.key(handle),), (self._idle_ms, *names))
+
     # --- Keys ---
 
     def _bury_soon(self, handle: str, kind: AbsenceKind | None) -> None:
@@ -279,6 +284,8 @@ class Hashes:
         This is the one place where fields become what Redis stores of them.
         """
         changes = self._shadows.with_shadows(changes)
+        if changes.ttls:
+            changes = replace(changes, fields=as_stored(changes.fields, changes.ttls))
         if seal is not None:
             changes = replace(changes, fields=seal.closed(changes.fields))
         return changes.hset_args(), changes.hdel_args()

@@ -36,11 +36,22 @@ class Loads:
         if not lifetime.refresh_after_ms:
             self.whole[True] = reading(self._idle_ms)
 
-    def some(self, names: Sequence[str], *, extend: bool) -> tuple[Script[Loaded], tuple[Any, ...]]:
-        """Return the script and the arguments that read these fields."""
+    def some(
+        self, names: Sequence[str], *, extend: bool, raw: bool = False
+    ) -> tuple[Script[Loaded], tuple[Any, ...]]:
+        """
+        Return the script and the arguments that read these fields.
+
+        *raw*: by their names in the hash, which fields with a TTL don't have.
+        """
         if not names:
             return self.none[extend], ()
-        return scripts.LOAD, (self._idle_ms, self._throttle[extend], "some", *names)
+        return scripts.LOAD, (
+            self._idle_ms,
+            self._throttle[extend],
+            "raw" if raw else "some",
+            *names,
+        )
 
     def _prepared(self, throttle: int, what: str) -> Script[Loaded]:
         return scripts.LOAD.prepare(self._idle_ms, throttle, what)

@@ -20,6 +20,7 @@ from .reports import Reports
 from .scripts import CHANGED, Loaded
 from .sealing import is_sealed
 from .shadows import Shadows
+from .timed import MARK, live_at
 
 #: What `peek` reads of a session beside the fields that it is asked for.
 _METADATA = ("@v", "@created", "@deadline", "@user", "@auth", "@idle", "@agent", "@ip", "@seen")
@@ -60,6 +61,8 @@ class Outside:
         if not self._reports.is_there(handle, reply.state):
             return None
         raws = by_name(reply.fields) if names is None else _named(names, reply.fields)
+        if MARK in raws:
+            raws, _, _ = live_at(reply.now_ms, raws)
         sealed = [name for name, raw in raws.items() if is_sealed(raw)]
         try:
             stored = StoredHash({name: raws[name] for name in raws.keys() - sealed})
@@ -84,7 +87,7 @@ class Outside:
     async def write_shadows(self, handle: str) -> bool:
         """Write the shadows that a session lacks; returns whether it lacked any."""
         sources, names = self._shadows.sources, (*self._shadows.sources, *self._shadows.names)
-        script, arguments = self._loads.some(names, extend=False)
+        script, arguments = self._loads.some(names, extend=False, raw=True)
         while True:
             reply = await self._load(script, handle, arguments)
             if reply.state <= 0:

@@ -24,6 +24,7 @@ from .reads import EXTEND, Read
 from .record import Ended, Record, instant
 from .reports import Reports
 from .settling import Settling
+from .timed import MARK, seen_at
 
 
 class Reader:
@@ -80,7 +81,8 @@ class Reader:
             seal, raws = None, reply.fields
             if self._settling is not None:
                 seal, raws = self._settling.open_all(session_id, handle, raws, settles=extend)
-            stored, is_extended = StoredHash(raws), reply.idle_ms > 0
+            stored = seen_at(reply.now_ms, raws) if MARK in raws else StoredHash(raws)
+            is_extended = reply.idle_ms > 0
             return Record(
                 handle, reply.state, reply.now_ms, stored, is_extended=is_extended, seal=seal
             )
@@ -106,7 +108,7 @@ class Reader:
         found = [(name, raw) for name, raw in pairs if raw is not None]
         try:
             if self._settling is not None:
-                found = self._settling.open_some(session_id, handle, found)
+                found = self._settling.open_some(session_id, handle, found, reply.timed)
             return {name: decode(raw) for name, raw in found}
         except CorruptValue as error:
             self._reports.corrupt(handle, str(error))

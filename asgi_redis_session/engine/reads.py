@@ -38,7 +38,13 @@ class Read(NamedTuple):
     idle_ms: int = 0
 
 
-def _as_read(_key: bytes, state: int, now_ms: int = 0, fields: Sequence[bytes] = ()) -> Read:
+def _as_read(
+    _key: bytes,
+    state: int,
+    now_ms: int = 0,
+    fields: Sequence[bytes] = (),
+    _timed: Sequence[bytes] = (),
+) -> Read:
     return Read(state, now_ms, by_name(fields))
 
 

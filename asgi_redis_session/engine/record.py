@@ -16,6 +16,7 @@ from ..options import Durability, Duration, NotGiven, milliseconds
 from .codec import StoredHash
 from .links import Link
 from .sealing import Seal
+from .timed import TimedHash
 
 
 def instant(ms: int) -> datetime:
@@ -95,6 +96,7 @@ class Changes:
     *fields*: encoded values to write, None to remove. *idle_ms*, *absolute_ms*: a shorter lifetime;
     None leaves it as it is. *renews*: the session gets a new id. *login*: it gets one for a user
     who logs in. *identifies*: a field identifies the user, which is a login without `login`.
+    *ttls*: of which fields Redis holds when they end; see `timed.as_stored`.
     """
 
     fields: dict[str, bytes | None] = field(default_factory=dict, repr=False)
@@ -103,6 +105,7 @@ class Changes:
     renews: bool = False
     login: Login | None = None
     identifies: bool = False
+    ttls: Mapping[str, int | None] | None = None
 
     @property
     def is_login(self) -> bool:
@@ -133,6 +136,7 @@ class Changes:
             self.renews or later.renews,
             later.login or self.login,
             self.identifies or later.identifies,
+            later.ttls if self.ttls is None else {**self.ttls, **(later.ttls or {})},
         )
 
     def hset_args(self) -> list[str | bytes]:
@@ -146,7 +150,10 @@ class Changes:
     def stored(self) -> StoredHash:
         """Return a hash that holds these changes and nothing else."""
         fields = self.fields.items()
-        return StoredHash({name.encode(): raw for name, raw in fields if raw is not None})
+        raws = {name.encode(): raw for name, raw in fields if raw is not None}
+        if self.ttls is None:
+            return StoredHash(raws)
+        return TimedHash(raws, {name: left for name, left in self.ttls.items() if left})
 
     def hdel_args(self) -> list[str]:
         """Names to remove, as HDEL takes them."""

@@ -27,12 +27,17 @@ class State(NamedTuple):
 
 @hiding("fields")
 class Loaded(NamedTuple):
-    """load.lua: *state* is when the session expires; *fields* as HGETALL or HMGET answers."""
+    """
+    load.lua: *state* is when the session expires; *fields* as HGETALL or HMGET answers.
+
+    *timed*: the names of those that have a TTL, if single ones were read.
+    """
 
     key: bytes
     state: int
     now_ms: int = 0
     fields: Sequence[Any] = ()
+    timed: Sequence[bytes] = ()
 
 
 class Began(NamedTuple):
@@ -65,12 +70,17 @@ class Incremented(NamedTuple):
 
 @hiding("raw")
 class Field(NamedTuple):
-    """swap.lua, take_field.lua: *raw* is what the field holds, or held; None if it is not there."""
+    """
+    swap.lua, take_field.lua: *raw* is what the field holds, or held; None if it is not there.
+
+    *field*: its name in the hash, which is another one if it has a TTL.
+    """
 
     key: bytes
     state: int
     now_ms: int = 0
     raw: bytes | None = None
+    field: bytes = b""
 
 
 @hiding("raw")
@@ -239,6 +249,7 @@ CREATE = _script(Began, "common.lua", "unlisted.lua", "create.lua")
 LOGIN = _script(Began, "common.lua", "unlisted.lua", "login.lua")
 INCREMENT = _script(Incremented, "common.lua", "increment.lua")
 APPEND = _script(Appended, "common.lua", "append.lua")
+SWEEP = _script(State, "common.lua", "sweep.lua")
 SWAP = _script(Field, "common.lua", "swap.lua")
 TAKE_FIELD = _script(Field, "common.lua", "take_field.lua")
 END = _script(Ended, "common.lua", "end.lua")
@@ -279,7 +290,7 @@ PROVIDER_REVOKE = _script(Members, "common.lua", "provider_revoke.lua")
 #: All of them: to load them into a server beforehand, or to list what they do.
 SCRIPTS: tuple[Script[Any], ...] = (
     PROVE,
-    *(LOAD, COMMIT, SAVE, RENEW, CREATE, LOGIN, INCREMENT, APPEND, SWAP, TAKE_FIELD, END),
+    *(LOAD, COMMIT, SAVE, RENEW, CREATE, LOGIN, INCREMENT, APPEND, SWEEP, SWAP, TAKE_FIELD, END),
     *(BURY, ABSENCE, WRITE_IF_SAME),
     *(TAKE_HASH, RESTORE_SAVE, RESTORE_LOGIN, KEEP, PUT_BACK),
     *(RENEW_SEALED, LOGIN_SEALED, TAKE_HASH_SEALED),

@@ -34,6 +34,8 @@ OVERHEAD = len(_HEAD) + _NONCE + _TAG
 _LAYOUT = b"1"
 _INFO = b"asgi-redis-session: the values of a session, layout 1"
 _AT = b"@"
+#: In front of the name of a field that ends sooner than its session (see `timed`).
+_WITH_TTL = b"@+"
 
 
 def is_sealed(raw: bytes) -> bool:
@@ -77,6 +79,8 @@ class Sealing:
 
     def is_plain(self, name: bytes) -> bool:
         """Whether this field is never encrypted: the app has named it, or it is the library's."""
+        if name[:2] == _WITH_TTL:
+            return name[2:] in self._plain
         return name in self._plain or name[:1] == _AT
 
 
@@ -102,7 +106,8 @@ class Seal:
         """Take over what Redis holds of the whole session, and return it in plain bytes."""
         self.held = raws
         return {
-            name: raw if name[:1] == _AT else self._open(name, raw) for name, raw in raws.items()
+            name: raw if name[:1] == _AT and name[:2] != _WITH_TTL else self._open(name, raw)
+            for name, raw in raws.items()
         }
 
     def open(self, name: str, raw: bytes) -> bytes:

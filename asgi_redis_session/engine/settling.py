@@ -6,7 +6,7 @@ a field may be declared plain that was encrypted before. Either is put right whe
 the session and extends its TTL.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from ..events import Events
 from ..transport.client import Client
@@ -14,6 +14,7 @@ from . import scripts
 from .record import Changes
 from .sealing import Seal, Sealing
 from .shadows import Shadows
+from .timed import VALUE
 
 
 class Settling:
@@ -46,11 +47,22 @@ class Settling:
         return seal, opened
 
     def open_some(
-        self, session_id: str | None, handle: str, fields: Iterable[tuple[str, bytes]]
+        self,
+        session_id: str | None,
+        handle: str,
+        fields: Iterable[tuple[str, bytes]],
+        timed: Collection[bytes],
     ) -> list[tuple[str, bytes]]:
-        """Return these fields in plain bytes; raises what `open_all` does."""
+        """
+        Return these fields in plain bytes; raises what `open_all` does.
+
+        *timed*: those that have a TTL, and so another name in the hash.
+        """
         seal = self._sealing.of(session_id, handle)
-        return [(name, seal.open(name, raw)) for name, raw in fields]
+        return [
+            (name, seal.open(VALUE + name if name.encode() in timed else name, raw))
+            for name, raw in fields
+        ]
 
     def _settle_soon(self, handle: str, seal: Seal, opened: dict[bytes, bytes]) -> None:
         """Write these values in the right form, if all of them are still as they were read."""

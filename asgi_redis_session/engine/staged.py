@@ -7,6 +7,7 @@ from .engine import Engine
 from .fields import Fields
 from .phases import STORED, UNLOADED, Phase
 from .record import Changes, Login, Record
+from .timed_fields import TimedFields
 
 
 class Staged:
@@ -74,6 +75,7 @@ class Staged:
         """Return everything that is staged. Raises `SessionValueError`."""
         changes = self.changes or Changes()
         changes.fields = self.fields.collect()
+        changes.ttls = self.fields.ttls
         return changes
 
     def stage(self) -> Changes:
@@ -91,7 +93,8 @@ class Staged:
     def replace_fields(self, stored: StoredHash) -> None:
         """Show other fields: what Redis returned, or none. What was staged is forgotten."""
         engine = self.engine
-        self.fields = Fields(engine.limits, engine.shadows.checks, stored)
+        kind = Fields if type(stored) is StoredHash else TimedFields
+        self.fields = kind(engine.limits, engine.shadows.checks, stored)
 
     def withdraw_login(self) -> None:
         """Give up a login that is not committed, if there is one."""

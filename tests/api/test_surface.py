@@ -43,7 +43,7 @@ EXPECTED = {
     ),
     "Session": (
         # a mapping
-        "clear copy get items keys pop popitem setdefault update values "
+        "clear copy get items keys pop popitem set setdefault update values "
         # verbs
         "fetch increment load login logout reload renew save set_lifetime still_valid take touch "
         "append transform "

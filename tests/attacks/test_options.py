@@ -347,6 +347,10 @@ OPTIONS: dict[str, Option] = {
     "Key.encode": Option("session", lambda _, v: Key("x", date).encode(v), "date"),
     "Key.decode(plain)": Option("session", lambda _, v: Key("x", date).decode(v), "date"),
     "SessionValue": Option("SessionValue", lambda _, v: SessionValue(v)),
+    "session.set(name)": Option("name", lambda w, v: w.session.set(v, 1, ttl=9), takes=_is_name),
+    "session.set(ttl)": Option(
+        "ttl", lambda w, v: w.session.set("n", 1, ttl=v), "None", takes=_is_duration
+    ),
     "session.append(name)": Option(
         "name", lambda w, v: w.session.append(v, 1, keep=9), takes=_is_name
     ),

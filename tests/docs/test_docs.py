@@ -80,7 +80,7 @@ BLOCKS = {
     ("docs/guide.md", "python"): 16,
     ("docs/performance.md", "python"): 1,
     ("benchmarks/README.md", "sh"): 2,
-    ("docs/recipes.md", "python"): 15,  # tests/examples
+    ("docs/recipes.md", "python"): 16,  # tests/examples
     # tests/deployment
     ("docs/deployment.md", "conf"): 5,
     ("docs/deployment.md", "console"): 1,

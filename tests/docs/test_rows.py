@@ -18,7 +18,7 @@ PAGES = {
     "docs/encryption.md": 26,
     "docs/outcomes.md": 37,
     "docs/security.md": 96,
-    "docs/verbs.md": 121,
+    "docs/verbs.md": 126,
 }
 #: A test by its name, or by its path below tests/ if several have that name.
 NAMED = re.compile(r"`(?:([\w/]+\.py)::)?(test_\w+)`")

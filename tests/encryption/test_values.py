@@ -298,3 +298,27 @@ async def test_items_are_added_to_an_encrypted_list(sealed: SessionStore, held: 
     await asyncio.gather(*adding)
     assert is_sealed(held(session_id)["seen"])
     assert len((await open_session(sealed, session_id).fetch("seen"))["seen"]) == 9
+
+
+async def test_a_value_that_ends_is_encrypted_too(sealed: SessionStore, admin: Any) -> None:
+    """It moves along with a login; when it ends stays readable to Redis, which judges it."""
+    session = await open_session(sealed).load()
+    session.set("otp", "123", ttl=60)
+    session.set("visits", 1, ttl=60)
+    await session.save()
+    session_id = new_id(session)
+    raws = admin.hgetall(key_of(sealed, session_id))
+    assert is_sealed(raws[b"@+otp"])
+    assert raws[b"@+visits"] == b"1"
+    assert raws[b"@-otp"].isdigit()
+    session = await open_session(sealed, session_id).load()
+    assert dict(session) == {"otp": "123", "visits": 1}
+    assert await open_session(sealed, session_id).fetch("otp") == {"otp": "123"}
+    assert await session.transform("otp", lambda otp: otp + "4") == "1234"
+    await session.login("ann")
+    await session.save()
+    session_id = new_id(session)
+    assert is_sealed(admin.hget(key_of(sealed, session_id), "@+otp"))
+    assert await open_session(sealed, session_id).increment("visits") == 2
+    assert await open_session(sealed, session_id).take("otp") == "1234"
+    assert await open_session(sealed, session_id).take("otp") is None

@@ -3,6 +3,7 @@
 import ast
 import asyncio
 import importlib
+import json
 import os
 import re
 import subprocess
@@ -193,6 +194,40 @@ def test_a_flash_message_is_shown_once(database: Database) -> None:
             list(pool.map(save, range(8)))
         assert browser.get("/").text.count("Saved.") == 8
         assert browser.get("/").text.count("Saved.") == 0
+
+
+def test_a_code_works_once_and_for_three_tries(database: Database) -> None:
+    """And not after its end."""
+
+    def code_for(browser: httpx.Client) -> str:
+        browser.post("/code", params={"address": "ada@example.com"})
+        (raw,) = [raw for key in session_keys(database) if (raw := database.hget(key, "@+code"))]
+        return str(json.loads(raw)[1])
+
+    def tries(browser: httpx.Client, *codes: str) -> list[int]:
+        return [browser.post("/login", params={"code": code}).status_code for code in codes]
+
+    with serve(app_of("one_time_code")) as url:
+        with browser_at(url) as browser:
+            code = code_for(browser)
+            assert tries(browser, "wrong", code, code) == [401, 200, 401]
+            database.flushdb()
+        with browser_at(url) as browser:
+            code = code_for(browser)
+            assert tries(browser, "1", "2", "", code, code) == [401] * 5
+            code = code_for(browser)
+            (key,) = session_keys(database)
+            database.hset(key, "@-code", "1")
+            assert tries(browser, code, "") == [401, 401]
+            code = code_for(browser)
+            cookies = dict(browser.cookies)
+
+            def log_in(_: int) -> int:
+                answer = httpx.post(f"{url}/login", params={"code": code}, cookies=cookies)
+                return answer.status_code
+
+            with ThreadPoolExecutor(3) as pool:
+                assert sorted(pool.map(log_in, range(3))).count(200) == 1
 
 
 def test_a_typed_cart_is_saved_and_upgraded(database: Database) -> None:

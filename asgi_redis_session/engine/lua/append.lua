@@ -7,7 +7,7 @@
 -- the list would. No items: the field holds no list.
 local idle, deadline = alive(KEY, ARGV[1])
 if not idle then return {KEY, deadline} end
-local field, item, keep = ARGV[3], ARGV[4], tonumber(ARGV[5])
+local field, item, keep = field_of(KEY, ARGV[3]), ARGV[4], tonumber(ARGV[5])
 if is_one_too_many(KEY, field, tonumber(ARGV[6])) then return {KEY, FULL} end
 
 -- Where each item of a list but the first begins: after the commas that are neither nested nor in text.

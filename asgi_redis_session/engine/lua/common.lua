@@ -20,10 +20,13 @@ local function ms(text)
   return text and #text <= 14 and string.match(text, '^%d+$') and tonumber(text)
 end
 
+-- Whether the session has, or had, fields with a TTL: `alive` notes it.
+local is_timed
+
 -- Returns idle, deadline (nil if none) and the raw @created, @auth and @seen, which are not checked here:
 -- ending a session must work even if they are damaged. If there is no usable session: nil and GONE or CORRUPT.
 local function alive(key, store_idle)
-  local meta = redis.pcall('HMGET', key, '@v', '@deadline', '@idle', '@created', '@auth', '@seen')
+  local meta = redis.pcall('HMGET', key, '@v', '@deadline', '@idle', '@created', '@auth', '@seen', '@timed')
   if meta.err then
     if string.find(meta.err, 'WRONGTYPE', 1, true) then return nil, CORRUPT end
     redis.call('HMGET', key, '@v')  -- another error, such as a missing permission: raise it
@@ -32,6 +35,7 @@ local function alive(key, store_idle)
     if redis.call('EXISTS', key) == 0 then return nil, GONE end
     return nil, CORRUPT
   end
+  is_timed = meta[7]
   local deadline, idle = ms(meta[2]), ms(meta[3] or store_idle)
   if (meta[2] and not deadline) or not idle or idle == 0 then return nil, CORRUPT end
   if deadline and deadline <= now then
@@ -39,6 +43,13 @@ local function alive(key, store_idle)
     return nil, GONE
   end
   return idle, deadline, {meta[4], meta[5], meta[6]}
+end
+
+-- The name under which the hash holds a field: '@+name' if it has a TTL that has not ended.
+local function field_of(key, name)
+  if not is_timed or redis.call('HEXISTS', key, name) == 1 then return name end
+  local ends = ms(redis.call('HGET', key, '@-' .. name))
+  return ends and ends > now and '@+' .. name or name
 end
 
 -- When a session that is used now expires.
@@ -90,13 +101,20 @@ local function is_one_too_many(key, name, most)
   if redis.call('HLEN', key) < most or redis.call('HEXISTS', key, name) == 1 then return false end
   local fields = 0
   for _, held in ipairs(redis.call('HKEYS', key)) do
-    if string.sub(held, 1, 1) ~= '@' then fields = fields + 1 end
+    if string.sub(held, 1, 1) ~= '@' or string.sub(held, 1, 2) == '@+' then fields = fields + 1 end
   end
   return fields >= most
 end
 
 -- HSET of parts[first..last], in steps small enough for Lua's unpack.
+-- Fields with a TTL come last: how long each lasts, which becomes the instant at which it ends, then '@timed' and '+',
+-- with how many they are. What is stored of '@timed' is only that it is there.
 local function write(key, parts, first, last)
+  local timed = parts[last - 1] == '@timed' and string.match(parts[last], '^%+(%d+)$')
+  if timed then
+    for i = last - 2 * timed, last - 2, 2 do parts[i] = now + parts[i] end
+    parts[last] = '1'
+  end
   for from = first, last, 4000 do
     redis.call('HSET', key, unpack(parts, from, math.min(from + 3999, last)))
   end

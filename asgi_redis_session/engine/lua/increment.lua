@@ -7,13 +7,14 @@
 local idle, deadline = alive(KEY, ARGV[1])
 if not idle then return {KEY, deadline} end
 
-if is_one_too_many(KEY, ARGV[3], tonumber(ARGV[5])) then return {KEY, FULL} end
+local field = field_of(KEY, ARGV[3])
+if is_one_too_many(KEY, field, tonumber(ARGV[5])) then return {KEY, FULL} end
 local largest, current = tonumber(ARGV[7]), current_expiry(KEY)
-local held = tonumber(redis.call('HGET', KEY, ARGV[3]) or 0)
+local held = tonumber(redis.call('HGET', KEY, field) or 0)
 if largest and held and math.abs(held + ARGV[4]) > largest then return {KEY, current, now} end
 -- What may be refused after the sum: of HINCRBY and HGET it is known then.
 if ARGV[6] ~= '' then redis.call('HSET', KEY, '@v', '1') end
-local sum = redis.pcall('HINCRBY', KEY, ARGV[3], ARGV[4])
+local sum = redis.pcall('HINCRBY', KEY, field, ARGV[4])
 if type(sum) == 'table' and sum.err then
   if string.find(sum.err, 'not an integer') or string.find(sum.err, 'overflow') then
     return {KEY, current, now}
@@ -21,7 +22,7 @@ if type(sum) == 'table' and sum.err then
   return sum
 end
 -- As text, because Lua's numbers are exact up to 2^53 only.
-local digits = redis.call('HGET', KEY, ARGV[3])
+local digits = redis.call('HGET', KEY, field)
 if ARGV[6] ~= '' then redis.call('HSET', KEY, ARGV[6], digits) end
 local expires = current
 if ARGV[2] == '1' or current < 0 then expires = extend(KEY, current, expiry(idle, deadline)) end
