@@ -3,12 +3,14 @@
 from typing import Any
 
 from ..errors import SessionValueError
+from .codec import check_name
 from .state import SessionState
 from .timed_fields import TimedFields
 
 
 def set_for(state: SessionState, name: str, value: Any, ttl_ms: int) -> None:
     """Stage a value that ends *ttl_ms* after the commit. Raises `SessionValueError`."""
+    name = check_name(name)
     fields = state.writable()
     if state.engine.shadows.of(name) is not None:
         raise SessionValueError(
