@@ -121,9 +121,11 @@ def _is_session(raws: Any) -> bool:
 
 
 def _values(raws: Any) -> Iterator[tuple[bytes, bytes]]:
-    """The app's fields in what HGETALL has answered."""
+    """The app's fields in what HGETALL has answered, by their names in the hash."""
     if isinstance(raws, dict):
-        yield from ((name, raw) for name, raw in raws.items() if name[:1] != b"@")
+        for name, raw in raws.items():
+            if name[:1] != b"@" or name[:2] == b"@+":  # with a TTL
+                yield name, raw
 
 
 def _is_unsealed(name: bytes, raw: bytes, sealing: Sealing | None) -> bool:

@@ -5,8 +5,10 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from asgi_redis_session import SessionEvent, SessionStore
+from asgi_redis_session.cli.commands import commands
 
 from ..support.internals import is_cluster, key_of
 
@@ -57,3 +59,9 @@ def unreadable(store: SessionStore) -> str:
 
 def is_sealed(raw: bytes) -> bool:
     return raw.startswith(MARK)
+
+
+def count_plain(url: str, prefix: str, *options: str) -> tuple[int, str]:
+    """What the command says: its exit status and its output. Not in the thread of an event loop."""
+    result = CliRunner().invoke(commands, ["plain", url, "--prefix", prefix, *options])
+    return result.exit_code, result.output.strip()

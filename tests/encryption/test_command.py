@@ -5,19 +5,12 @@ import subprocess
 import sys
 
 import pytest
-from typer.testing import CliRunner
 
 from asgi_redis_session import SessionStore
-from asgi_redis_session.cli.commands import commands
 
 from ..support.internals import open_session
 from ..support.sessions import create, log_in
-from .conftest import Make
-
-
-def _count(url: str, prefix: str, *options: str) -> tuple[int, str]:
-    result = CliRunner().invoke(commands, ["plain", url, "--prefix", prefix, *options])
-    return result.exit_code, result.output.strip()
+from .conftest import Make, count_plain
 
 
 @pytest.mark.on_cluster
@@ -31,7 +24,7 @@ async def test_the_command_counts_what_is_left(
     await create(store, visits=1)
 
     async def count(*options: str) -> tuple[int, str]:
-        return await asyncio.to_thread(_count, session_redis_url, prefix, *options)
+        return await asyncio.to_thread(count_plain, session_redis_url, prefix, *options)
 
     keep = ("--keep", "visits")
     assert await count(*keep) == (1, "120 sessions hold values that are not encrypted.")

@@ -17,7 +17,7 @@ from ..support.sessions import create, log_in
 pytestmark = pytest.mark.anywhere
 
 #: Each is found nowhere by chance.
-SECRETS = [f"secret-{number}-of-the-app" for number in range(12)]
+SECRETS = [f"secret-{number}-of-the-app" for number in range(14)]
 NUMBER = 918273645546372819
 OPTIONS: dict[str, str | int] = {
     "appendonly": "yes",
@@ -64,8 +64,10 @@ async def _use(store: SessionStore) -> None:
     await session.save()
     await session.take("state")
     await session.increment("visits")
+    await session.append("cart", next(secrets), keep=9)
     session.renew()
     session["renewed"] = next(secrets)
+    session.set("otp", next(secrets), ttl=60)
     await session.save()
     renewed = new_id(session)
     await log_in(store, "ann", renewed, tenant="acme", card=next(secrets))

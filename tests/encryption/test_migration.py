@@ -14,7 +14,7 @@ from asgi_redis_session.testing import SessionKit
 
 from ..support.internals import key_of, new_id, open_session
 from ..support.sessions import create, log_in
-from .conftest import Held, Make, is_sealed, unreadable
+from .conftest import Held, Make, count_plain, is_sealed, unreadable
 
 pytestmark = pytest.mark.on_cluster
 
@@ -232,3 +232,41 @@ async def test_two_steps_write_to_one_session_at_once(store_with: Make, steps: A
         for store in stores:
             found = await _load(store, renewed)
             assert sorted(found["cart"]) == sorted(confirmed)
+
+
+async def test_values_that_end_in_each_step(
+    store: SessionStore, store_with: Make, admin: Any, session_redis_url: str, prefix: str
+) -> None:
+    """They are encrypted at the next use, too; they end when they should, under any id."""
+    reading, migrating, full = [store_with(step) for step in ("read", "migrate", True)]
+    session = await open_session(store).load()
+    session.set("otp", "123", ttl=3600)
+    session["n"] = 1
+    await session.save()
+    session_id = new_id(session)
+    end = admin.hget(key_of(store, session_id), "@-otp")
+    assert await _load(reading, session_id) == {"otp": "123", "n": 1}
+    counted = await asyncio.to_thread(count_plain, session_redis_url, prefix)
+    assert counted == (1, "1 sessions hold values that are not encrypted.")
+    assert await _load(migrating, session_id) == {"otp": "123", "n": 1}
+    raws = admin.hgetall(key_of(store, session_id))
+    assert is_sealed(raws[b"@+otp"])
+    assert raws[b"@-otp"] == end
+    counted = await asyncio.to_thread(count_plain, session_redis_url, prefix)
+    assert counted == (0, "0 sessions hold values that are not encrypted.")
+    for moving in (full, migrating, reading):
+        session = await open_session(moving, session_id).load()
+        assert dict(session) == {"otp": "123", "n": 1}
+        session.renew()
+        await session.save()
+        session_id = new_id(session)
+        raws = admin.hgetall(key_of(store, session_id))
+        assert raws[b"@-otp"] == end
+        assert is_sealed(raws[b"@+otp"]) is (moving is not reading)
+    admin.hset(key_of(store, session_id), "@-otp", 1)
+    assert await _load(full, await _sealed_again(migrating, session_id)) == {"n": 1}
+
+
+async def _sealed_again(migrating: SessionStore, session_id: str) -> str:
+    await _load(migrating, session_id)
+    return session_id
