@@ -33,7 +33,8 @@ def session_keys(admin: Any, prefix: str = "") -> list[bytes]:
     """Sessions and the lists of users: all keys but those that only say for a while what was."""
     pattern = f"{prefix}:*" if prefix else "*"
     found = admin.scan_iter(pattern, count=1000)
-    return [key for key in found if b":ended:{" not in key and b":imported:{" not in key]
+    beside = (b":ended:{", b":imported:{", b":sid:", b":sub:")
+    return [key for key in found if not any(part in key for part in beside)]
 
 
 def forget(admin: Any, prefix: str) -> None:

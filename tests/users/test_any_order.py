@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from asgi_redis_session import SessionGone, SessionStore
+from asgi_redis_session import Session, SessionGone, SessionStore
 
 from ..support.internals import Send, handle_of, new_id, open_session
 from ..support.keyspace import Look, look
@@ -66,7 +66,7 @@ class Round:
         self.counted[verb] += 1
         if verb == "purge":
             began = self.tick()
-            await self.store.users.revoke_all(user)
+            await self.revoke_all(user)
             self.purges.append((user, began, self.tick()))
         elif verb == "count":
             await self.store.users.count(user)
@@ -82,10 +82,10 @@ class Round:
         began = self.tick()
         session = await open_session(self.store, session_id).load()
         had_one = not session.is_new
-        await session.login(user)
-        placed = self.tick()
-        session["n"] = began
         try:
+            await self.log_in(session, user)
+            placed = self.tick()
+            session["n"] = began
             await session.save()
         except SessionGone:
             self.counted["gone"] += 1
@@ -93,6 +93,12 @@ class Round:
         self.ids[new_id(session)] = Known(user, began, placed)
         if session_id is not None and had_one:
             self.ids[session_id].is_used_up = True
+
+    async def log_in(self, session: Session, user: str) -> None:
+        await session.login(user)
+
+    async def revoke_all(self, user: str) -> None:
+        await self.store.users.revoke_all(user)
 
     async def use(self, verb: str, session_id: str) -> None:
         known = self.ids[session_id]
@@ -133,6 +139,17 @@ class Round:
         return [f"round {self.seed}: {line}" for line in wrong]
 
 
+class ProvidersRound(Round):
+    """The same, where a provider logs users in, and ends all sessions of its own session."""
+
+    async def log_in(self, session: Session, user: str) -> None:
+        sub = self.chance.choice([None, f"sub of {user}"])
+        await session.login(user, issuer="https://id.example", sid=f"sid of {user}", sub=sub)
+
+    async def revoke_all(self, user: str) -> None:
+        await self.store.revoke_sid("https://id.example", sid=f"sid of {user}")
+
+
 async def test_any_order_of_steps_keeps_every_promise(
     store: SessionStore, admin: Any, prefix: str
 ) -> None:
@@ -141,6 +158,19 @@ async def test_any_order_of_steps_keeps_every_promise(
     taken, every live session is listed and has a TTL, and what was granted lives until somebody
     ends it. 25 at a time, because more keep the loop too busy to shuffle.
     """
+    await shuffle(Round, 140, store, admin, prefix)
+
+
+async def test_any_order_of_steps_keeps_the_promises_about_a_provider(
+    store: SessionStore, admin: Any, prefix: str
+) -> None:
+    """1,500 of the same, with sessions of a provider, and revoke_sid."""
+    await shuffle(ProvidersRound, 60, store, admin, prefix)
+
+
+async def shuffle(
+    kind: type[Round], batches: int, store: SessionStore, admin: Any, prefix: str
+) -> None:
     steps, chance = Steps(store), random.Random()
 
     async def on_step(_name: str, _number: int, send: Send) -> Any:
@@ -152,8 +182,8 @@ async def test_any_order_of_steps_keeps_every_promise(
     steps.on_step = on_step
     first = secrets.randbelow(10**9)
     counted: Counter[str] = Counter()
-    for batch in range(140):
-        rounds = [Round(store, first + 25 * batch + number) for number in range(25)]
+    for batch in range(batches):
+        rounds = [kind(store, first + 25 * batch + number) for number in range(25)]
         await asyncio.gather(*[one.run() for one in rounds])
         await store.drain()
         seen = look(admin, prefix)
