@@ -123,17 +123,18 @@ class SessionSealed(SessionError):
 
 class SessionUnreadable(SessionError):
     """
-    Sessions that can't be read could not be ended; all others were.
+    Sessions that can't be read could not be ended, and all others were; or nothing was exported.
 
     A newer version of this library may have written them. They are left as they are, and keep their
     places in the user's list, so that the version that reads them finds them. *number*: how many.
     """
 
-    def __init__(self, number: int) -> None:
+    def __init__(
+        self, number: int, *, outcome: str = "and were not ended; all others were"
+    ) -> None:
         super().__init__(
-            f"{number} of this user's sessions can't be read, and were not ended; all others were. "
-            "End them with the version of the library that wrote them, or delete their keys: the "
-            "log names them."
+            f"{number} of this user's sessions can't be read, {outcome}. Call this with the "
+            "version of the library that wrote them, or delete their keys: the log names them."
         )
         self.number = number
 

@@ -16,6 +16,7 @@ from .engine.endings import end_linked
 from .engine.engine import Engine
 from .engine.ids import is_handle
 from .engine.links import link_of
+from .engine.origin import RecordOrigin, checked
 from .engine.sealing import Encryption, sealing_for
 from .errors import SessionError, SessionValueError
 from .events import SessionEvent, Stats
@@ -56,6 +57,7 @@ class StoreOptions(TypedDict, total=False):
     sharded: bool
     encryption: Encryption
     plain: Collection[str]
+    record_origin: RecordOrigin
 
 
 class SessionStore:
@@ -91,6 +93,9 @@ class SessionStore:
     *encryption*: True encrypts values under keys that Redis never sees (the extra `encryption`);
     `"read"` and `"migrate"` are the steps on the way there (`docs/encryption.md`). *plain*: fields
     that are never encrypted, such as counters for `increment`.
+    *record_origin*: whether a login records the client's address and user agent. A function takes
+    both, and returns what is recorded instead, such as a prefix of the address
+    (`docs/privacy.md`).
 
     The constructor does not connect. Raises `ValueError` or `TypeError` for unusable arguments.
     """
@@ -115,19 +120,9 @@ class SessionStore:
         sharded: bool = False,
         encryption: Encryption = False,
         plain: Collection[str] = (),
+        record_origin: RecordOrigin = True,
     ) -> None:
-        if type(redis).__module__.partition(".")[0] == "fakeredis":
-            raise TypeError(
-                "SessionStore needs a real Redis: fakeredis has none of the connections that it "
-                "uses. For tests, asgi_redis_session.testing starts a private server in 50 ms: "
-                'pytest_plugins = ["asgi_redis_session.testing"].'
-            )
-        if not isinstance(redis, Redis | RedisCluster):
-            raise TypeError(
-                f"SessionStore needs a redis.asyncio.Redis, not {type(redis).__module__}."
-                f"{type(redis).__qualname__}. Use SessionStore.from_url(...), or pass a "
-                "redis.asyncio client of a single server, of Sentinel or of a Cluster."
-            )
+        _refuse_no_redis(redis)
         if not isinstance(prefix, str) or not _PREFIX.fullmatch(prefix):
             raise ValueError(
                 f"SessionStore(prefix={shown(prefix)}): use letters, digits, '_', '.', '-', and "
@@ -166,6 +161,7 @@ class SessionStore:
             remember_ms=milliseconds("SessionStore(remember_ended)", remember_ended),
             on_event=on_event,
             is_sharded=sharded,
+            record_origin=checked(record_origin),
             sealing=sealing_for(encryption, plain, declaration.shadows.sources),
         )
         #: The sessions of a user: listed, counted, ended.
@@ -242,18 +238,7 @@ class SessionStore:
         )
         if not self._index or any(finding.name == "reach" for finding in report.findings):
             return report
-        return CheckReport(findings=(*report.findings, await self._check_index()))
-
-    async def _check_index(self) -> Finding:
-        try:
-            status = await self.search.status()
-        except SessionError as error:
-            return Finding(name="index", level="problem", message=str(error))
-        if status.trouble is not None:
-            return Finding(name="index", level="problem", message=status.trouble)
-        return Finding(
-            name="index", level="ok", message=f"{status.documents} sessions are indexed."
-        )
+        return CheckReport(findings=(*report.findings, await _check_index(self.search)))
 
     @property
     def lifetime(self) -> Lifetime:
@@ -378,3 +363,28 @@ def _refuse_limit(most: int | None, on_limit: str) -> None:
         refuse_no_integer("SessionStore(max_sessions_per_user)", most, 1, _MOST_SESSIONS)
     if not isinstance(on_limit, str) or on_limit not in ("evict", "reject"):
         raise ValueError(f"SessionStore(on_limit={shown(on_limit)}): use 'evict' or 'reject'.")
+
+
+def _refuse_no_redis(redis: object) -> None:
+    if type(redis).__module__.partition(".")[0] == "fakeredis":
+        raise TypeError(
+            "SessionStore needs a real Redis: fakeredis has none of the connections that it "
+            "uses. For tests, asgi_redis_session.testing starts a private server in 50 ms: "
+            'pytest_plugins = ["asgi_redis_session.testing"].'
+        )
+    if not isinstance(redis, Redis | RedisCluster):
+        raise TypeError(
+            f"SessionStore needs a redis.asyncio.Redis, not {type(redis).__module__}."
+            f"{type(redis).__qualname__}. Use SessionStore.from_url(...), or pass a "
+            "redis.asyncio client of a single server, of Sentinel or of a Cluster."
+        )
+
+
+async def _check_index(search: Search) -> Finding:
+    try:
+        status = await search.status()
+    except SessionError as error:
+        return Finding(name="index", level="problem", message=str(error))
+    if status.trouble is not None:
+        return Finding(name="index", level="problem", message=status.trouble)
+    return Finding(name="index", level="ok", message=f"{status.documents} sessions are indexed.")

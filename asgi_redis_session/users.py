@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 from uuid import UUID
 
 from .arguments import refuse_no_integer, refuse_other
@@ -12,6 +13,7 @@ from .engine.ids import is_handle
 from .engine.pruning import dead_places, prune
 from .errors import SessionValueError
 from .info import SessionInfo
+from .privacy import export_user
 from .session import Session, state_of
 
 __all__ = ["Users"]
@@ -110,3 +112,23 @@ class Users:
         return await endings.end_all(
             self._engine, user_id, *[name for name in spared if name is not None]
         )
+
+    async def export(self, user_id: str | int | UUID) -> Sequence[dict[str, Any]]:
+        """
+        Return all live sessions of a user with their fields, for a request of access to the data.
+
+        Each is a dict that `json.dumps` takes, with the names of `SessionInfo`, the latest login
+        first; instants are in ISO 8601, and an encrypted value is `"encrypted"`. Look through the
+        fields before you hand them out: they are what your app has stored. Raises
+        `SessionUnreadable` if a session can't be read, because the copy would not be complete.
+        """
+        return await export_user(self._engine, user_id)
+
+    async def erase(self, user_id: str | int | UUID) -> int:
+        """
+        Erase all sessions of a user and their list, for a request of erasure; returns how many.
+
+        It is `revoke_all`, and as complete. `docs/privacy.md` says what is left elsewhere,
+        such as in backups. Raises what that raises.
+        """
+        return await self.revoke_all(user_id)

@@ -13,6 +13,7 @@ from .fields import Fields
 from .hashes import Hashes
 from .ids import SessionIds
 from .loads import Loads
+from .origin import RecordOrigin
 from .outside import Outside
 from .places import Places
 from .providers import Providers
@@ -50,6 +51,7 @@ class Engine:
         on_event: Callable[[SessionEvent], None] | None,
         sealing: Sealing | None = None,
         is_sharded: bool = False,
+        record_origin: RecordOrigin = True,
     ) -> None:
         self.lifetime = lifetime
         self.span = Span(lifetime.idle_ms, lifetime.absolute_ms)
@@ -60,6 +62,7 @@ class Engine:
         self.evicts = evicts
         self.shadows = shadows
         self.sealing = sealing
+        self.record_origin = record_origin
         #: The fields of all sessions that are not loaded. They are never changed.
         self.no_fields = Fields(limits, shadows.checks, StoredHash())
         self.ids = SessionIds(secret)

@@ -24,14 +24,13 @@ from .endings import abandon, delete, reserve
 from .engine import Engine
 from .links import Link
 from .moves import move_logged_in, move_renewed
+from .origin import origin_of
 from .pruning import prune_some_soon
 from .record import Changes, Login, PeerInfo, Record, Span
 from .scripts import CHANGED, GONE, TAKEN
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-_AGENT_LENGTH = 512
 
 
 @hiding("session_id")
@@ -191,11 +190,11 @@ async def reserve_login(
     provider, which is entered before. Raises `SessionLimitReached`, and `SessionGone` if the
     provider has ended that session; then nothing has changed.
     """
+    address, agent = origin_of(peer, engine.record_origin)  # may raise: before anything is written
     if link is not None:
         link = await engine.providers.enter(link, user_id, span.absolute_ms)
     session_id, handle = engine.ids.new()
     now_ms = await reserve(engine, user_id, handle, span.absolute_ms, replaced)
-    address, agent = _describe(peer)
     return Login(
         user_id=user_id,
         session_id=session_id,
@@ -355,13 +354,3 @@ def _saved(record: Record, reply: Any, changes: Changes) -> Record:
     if changes.shortens:  # another request may have shortened it even more
         record.shorten(reply.idle_ms, reply.deadline_ms or None)
     return record
-
-
-def _describe(peer: PeerInfo) -> tuple[str | None, str | None]:
-    """Return the client's address and user agent, as the ASGI server reports them."""
-    client, headers = peer
-    agent = next((value for name, value in headers if name == b"user-agent"), None)
-    return (
-        str(client[0])[:_AGENT_LENGTH] if client else None,
-        None if agent is None else agent[:_AGENT_LENGTH].decode("latin-1"),
-    )

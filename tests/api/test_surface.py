@@ -51,7 +51,7 @@ EXPECTED = {
         "absence accessed authenticated_at created_at expires_at handle is_fresh is_new loaded "
         "mark_accessed mark_modified modified user_id"
     ),
-    "Users": "count list revoke revoke_all revoke_others",
+    "Users": "count erase export list revoke revoke_all revoke_others",
     "Search": "count count_by create_index drop_index find revoke status sum_by",
     "SessionMiddleware": "app autoload cookie cross_origin refresh store unavailable",
 }

@@ -252,6 +252,11 @@ OPTIONS: dict[str, Option] = {
     "SessionStore(encryption)": Option(
         "encryption", lambda _, v: _new(encryption=v), takes=_is_bool
     ),
+    "SessionStore(record_origin)": Option(
+        "record_origin",
+        lambda _, v: _new(record_origin=v),
+        "True False class function",
+    ),
     "SessionStore(plain)": Option(
         "plain|name",
         lambda _, v: _new(encryption=True, plain=v),
@@ -418,6 +423,10 @@ OPTIONS: dict[str, Option] = {
     "users.revoke(user_id)": Option(
         "user id", lambda w, v: w.store.users.revoke(v, "0" * 32), takes=_is_user
     ),
+    "users.export(user_id)": Option(
+        "user id", lambda w, v: w.store.users.export(v), takes=_is_user
+    ),
+    "users.erase(user_id)": Option("user id", lambda w, v: w.store.users.erase(v), takes=_is_user),
     "users.revoke_all(user_id)": Option(
         "user id", lambda w, v: w.store.users.revoke_all(v), takes=_is_user
     ),

@@ -76,6 +76,7 @@ BLOCKS = {
     ("CONTRIBUTING.md", "python"): 1,
     ("docs/durability.md", "python"): 1,
     ("docs/encryption.md", "python"): 1,  # tests/encryption
+    ("docs/privacy.md", "python"): 2,  # tests/users/test_privacy.py
     ("docs/moving.md", "python"): 4,  # test_moving
     ("docs/guide.md", "python"): 16,
     ("docs/performance.md", "python"): 1,

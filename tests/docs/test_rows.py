@@ -17,8 +17,9 @@ PAGES = {
     "SECURITY.md": 9,
     "docs/encryption.md": 28,
     "docs/outcomes.md": 37,
+    "docs/privacy.md": 7,
     "docs/security.md": 96,
-    "docs/verbs.md": 126,
+    "docs/verbs.md": 127,
 }
 #: A test by its name, or by its path below tests/ if several have that name.
 NAMED = re.compile(r"`(?:([\w/]+\.py)::)?(test_\w+)`")
