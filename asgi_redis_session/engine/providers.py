@@ -18,7 +18,9 @@ from . import scripts
 from .links import Link
 
 _HOUR_MS = 3_600_000
-_CENTURY_MS = 36_525 * 24 * _HOUR_MS
+#: For sessions without a deadline. Each login has a new `sid`, so these keys must go some time; a
+#: provider's own session is shorter than browsers keep any cookie.
+_LONGEST_MS = 400 * 24 * _HOUR_MS
 #: How long an end is remembered if nobody has logged in on it: longer than a login takes.
 _KEPT_MS = _HOUR_MS
 
@@ -31,7 +33,7 @@ class Providers:
 
     async def enter(self, link: Link, user_id: str, lifetime_ms: int | None) -> Link:
         """Enter a login into its keys. Raises `SessionGone` if the provider has ended them."""
-        lasts_ms = _CENTURY_MS if lifetime_ms is None else lifetime_ms + _HOUR_MS
+        lasts_ms = min(_LONGEST_MS, _LONGEST_MS if lifetime_ms is None else lifetime_ms + _HOUR_MS)
         entered = []
         for name in link.names:
             arguments = (user_id, int(name.startswith("sid:")), lasts_ms)

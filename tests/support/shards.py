@@ -46,17 +46,20 @@ class Shards:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One client's connection: a command, its reply, the next command."""
-        links = [await asyncio.open_connection("127.0.0.1", one.port) for one in self.servers]
+        links: list[Any] = []
         try:
+            for one in self.servers:
+                link = await asyncio.open_connection("127.0.0.1", one.port)
+                links.append(link)
             with suppress(asyncio.IncompleteReadError, ConnectionError):
                 while True:
                     command = await _command(reader)
                     writer.write(await self._answer(links, command))
         finally:
-            for one in (writer, *[link for _, link in links]):
-                one.close()
+            for end in (writer, *[link for _, link in links]):
+                end.close()
                 with suppress(ConnectionError):
-                    await one.wait_closed()
+                    await end.wait_closed()
 
     async def _answer(self, links: list[Any], command: list[bytes]) -> bytes:
         name = command[0].upper()

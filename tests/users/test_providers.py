@@ -222,6 +222,17 @@ async def test_nothing_is_kept_for_ever(sessions: SessionKit, admin: Any) -> Non
         assert b"u-1" not in b"".join(admin.zrange(key, 0, -1))
 
 
+async def test_keys_of_a_session_without_a_deadline(store: SessionStore, admin: Any) -> None:
+    """400 days: each login of a provider has a new sid, so they must not stay for ever."""
+    session = await open_session(store).load()
+    await session.login("ann", absolute=None, **LINK)
+    await session.save()
+    keys = list(admin.scan_iter(f"{store.prefix}:s[iu][db]:*"))
+    assert len(keys) == 2
+    for key in keys:
+        assert admin.pttl(key) <= 400 * 24 * 3_600_000
+
+
 @pytest.mark.parametrize(
     ("link", "says"),
     [
