@@ -20,6 +20,7 @@ EventName = Literal[
     "conflict",
     "corrupt",
     "cross_origin",
+    "moved",
     "unavailable",
 ]
 EndReason = Literal["logout", "revoked", "limit", "replaced", "login_failed"]
@@ -38,7 +39,8 @@ class SessionEvent:
     its session had ended); `unknown_id` (a well-formed cookie that Redis does not know);
     `conflict` (two different session cookies in one request); `corrupt` (a session, or something in
     a user's list or the search index, that can't be read); `cross_origin` (a request was refused,
-    because another site has made the browser send it); `unavailable` (Redis did not answer, or
+    because another site has made the browser send it); `moved` (a session is used from another
+    browser or place than it was bound by); `unavailable` (Redis did not answer, or
     refused).
     *user_id*: whose session it is, where that is known.
     *reason*: why it ended. `logout`; `revoked` (from outside); `limit` (the user logged in

@@ -91,7 +91,8 @@ class SessionFacts(SessionMapping):
         Whether the user logged in at most *max_age* (a timedelta or seconds) ago, by Redis' clock.
 
         Use it to ask for the password again before something sensitive (ASVS 7.5.1, 7.5.3). While a
-        socket or a stream is open, time goes on.
+        socket or a stream is open, time goes on. False if the session is used from somewhere else
+        than it was bound by (`SessionMiddleware(bind=...)`).
         """
         longest_ms = milliseconds("is_fresh(max_age)", max_age)
         record, auth_ms = self._known(), self._state.auth_ms
@@ -99,6 +100,8 @@ class SessionFacts(SessionMapping):
             return False
         if record is None or self._state.pending_login is not None:
             return True
+        if self._state.has_moved:
+            return False
         return record.current_ms - auth_ms <= longest_ms
 
     @property

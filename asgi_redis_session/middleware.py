@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Literal, get_args
 
-from .arguments import is_async, shown
+from .arguments import is_async, refuse_no_function, shown
 from .cookie import CookiePolicy, SentCookies
 from .cross_origin import CrossOriginPolicy, policy_of, refusal, refuse
 from .engine import actions
@@ -55,6 +55,10 @@ class SessionMiddleware:
     *cross_origin*: `"refuse"` answers 403 to a request with the session's cookie that another
     site's page has sent: a form post, for instance, or a WebSocket. *trusted_origins* may send
     them, as in `["https://app.example.com"]`. A `CrossOriginPolicy` says more.
+    *bind*: a function of the scope that returns a text, such as the browser's family and a part of
+    its address; a new session and each login are bound by it. The session is then loaded before the
+    app runs. If the text is another one later, *on_bind_change* says what happens: `"end"` ends the
+    session, and with `"login"` it is not fresh any more (`is_fresh`, `require_fresh`).
 
     It may wrap the app (`SessionMiddleware(app, …)`) or be added to it (`app.add_middleware(…)`).
     If it is installed twice, the outer one is used; *autoload* of the inner one still loads its
@@ -80,6 +84,8 @@ class SessionMiddleware:
         unavailable: Literal["fail", "anonymous"] | ASGIApp = "fail",
         cross_origin: Literal["allow", "refuse"] | CrossOriginPolicy = "allow",
         trusted_origins: Sequence[str] = (),
+        bind: Callable[[Scope], str] | None = None,
+        on_bind_change: Literal["end", "login"] = "end",
     ) -> None:
         if not callable(app):
             raise TypeError(f"SessionMiddleware(app) takes an ASGI app, not {shown(app)}.")
@@ -92,6 +98,8 @@ class SessionMiddleware:
         self.refresh = refresh
         self.unavailable = unavailable
         self.cross_origin = policy_of(cross_origin, trusted_origins)
+        self.bind = bind
+        self._ends_moved = _is_ending(bind, on_bind_change)
         self._engine = engine_of(self.store)
         self._responder = None if isinstance(unavailable, str) else unavailable
 
@@ -119,7 +127,11 @@ class SessionMiddleware:
             state, self.cookie, refresh, self._responder, scope, receive, send
         )
         try:
-            if self.autoload and (self.autoload is True or await self._wants_load(scope)):
+            if self.bind is not None:
+                await actions.check_binding(
+                    state, _ask_bind(self.bind, scope), ends=self._ends_moved
+                )
+            elif self.autoload and (self.autoload is True or await self._wants_load(scope)):
                 await self._load(state)
             await self.app(scope, exchange.receive, exchange.send)
         except Exception as error:
@@ -205,6 +217,26 @@ class SessionMiddleware:
 def text_of(store: Any) -> Any:
     """Return a URL as text: pydantic's `RedisDsn`, for instance, is no str."""
     return str(store) if type(store).__name__.endswith(("Dsn", "Url")) else store
+
+
+def _ask_bind(function: Callable[[Scope], str], scope: Scope) -> str:
+    text = function(scope)
+    if not isinstance(text, str):
+        raise TypeError(
+            f"The function given as SessionMiddleware(bind=...) returned {shown(text)}: return a "
+            "text."
+        )
+    return text
+
+
+def _is_ending(bind: object, on_bind_change: object) -> bool:
+    if bind is not None:
+        refuse_no_function("SessionMiddleware(bind)", bind, "a function of the scope, or None")
+    if not isinstance(on_bind_change, str) or on_bind_change not in ("end", "login"):
+        raise ValueError(
+            f"SessionMiddleware(on_bind_change={shown(on_bind_change)}): use 'end' or 'login'."
+        )
+    return on_bind_change == "end"
 
 
 def _ask_refresh(function: Callable[[Scope], Refresh], scope: Scope) -> Refresh:

@@ -66,6 +66,7 @@ def log(event: SessionEvent) -> None:
             "conflict",
             "corrupt",
             "cross_origin",
+            "moved",
             "unavailable",
         ],
     )

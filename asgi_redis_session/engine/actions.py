@@ -52,6 +52,26 @@ async def load(state: SessionState, *, again: bool = False) -> None:
         turn.release()
 
 
+async def check_binding(state: SessionState, text: str, *, ends: bool) -> None:
+    """
+    Load the session, and look whether its browser is still bound by *text*.
+
+    If not, an event reports it, and the session is ended, if *ends* says so.
+    """
+    state.binding = state.engine.ids.handles(f"binding:{text}")
+    await load(state)
+    if not state.has_moved or (record := state.record) is None:
+        return
+    engine = state.engine
+    engine.reports.moved(record.handle, record.metadata.user_id)
+    if ends:
+        ending = await verbs.end_session(
+            engine, (record.handle,), reason="revoked", concern=engine.end_durability
+        )
+        state.adopt(None, Ended(Absence("revoked")))
+        state.raise_shortfall(ending.shortfall)
+
+
 async def take_over(
     state: SessionState, session_id: str, fields: Mapping[str, bytes], lasts_ms: int
 ) -> bool:
@@ -283,6 +303,8 @@ def _verb_for(
 ) -> Awaitable[verbs.Outcome]:
     """Call the verb that makes these changes."""
     engine, record = state.engine, state.record
+    if state.binding is not None:
+        changes.binding = state.binding[0]
     if changes.login is not None:
         return verbs.login(engine, record, changes, concern)
     if record is None:

@@ -292,7 +292,9 @@ class Hashes:
 
     def _described(self, changes: Changes) -> list[str | bytes]:
         """Names and values of a login's metadata: where it came from, and the shadows of that."""
+        bound = () if changes.binding is None else ("@bind", changes.binding)
         login = changes.login
         if login is None:
-            return []
-        return [*login.described(), *self._shadows.of_login(login.user_id, login.address)]
+            return [*bound]
+        shadows = self._shadows.of_login(login.user_id, login.address)
+        return [*bound, *login.described(), *shadows]

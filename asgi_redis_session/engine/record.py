@@ -106,6 +106,8 @@ class Changes:
     login: Login | None = None
     identifies: bool = False
     ttls: Mapping[str, int | None] | None = None
+    #: A digest of what a new session's browser is bound by; None: nothing.
+    binding: str | None = None
 
     @property
     def is_login(self) -> bool:
@@ -175,6 +177,7 @@ class Metadata(NamedTuple):
     None: it has no deadline. *idle_ms*: how long it lives without use; None: as long as the store
     says. *auth_ms*: when its user logged in. *seen_ms*: when it was last written; None: not since
     it was created. *link*: what ties it to the session of an identity provider.
+    *binding*: a digest of what its browser was bound by.
     """
 
     created_ms: int
@@ -186,6 +189,7 @@ class Metadata(NamedTuple):
     agent: str | None = None
     address: str | None = None
     link: str | None = None
+    binding: str | None = None
 
     @classmethod
     def parse(cls, raws: Mapping[bytes, bytes]) -> Self:
@@ -194,11 +198,11 @@ class Metadata(NamedTuple):
         created, deadline, idle, auth, seen = [
             None if (raw := raws.get(name)) is None else int(raw) for name in times
         ]
-        user, agent, address, link = [
+        user, agent, address, link, binding = [
             None if (raw := raws.get(name)) is None else raw.decode(errors="replace")
-            for name in (b"@user", b"@agent", b"@ip", b"@oidc")
+            for name in (b"@user", b"@agent", b"@ip", b"@oidc", b"@bind")
         ]
-        return cls(created or 0, deadline, idle, user, auth, seen, agent, address, link)
+        return cls(created or 0, deadline, idle, user, auth, seen, agent, address, link, binding)
 
 
 class Record:

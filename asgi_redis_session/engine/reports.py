@@ -37,6 +37,10 @@ class Reports:
         """Another site has made a browser send a request, and it was refused."""
         self._events.emit("cross_origin", detail=why)
 
+    def moved(self, handle: str, user_id: str | None) -> None:
+        """A session is used from somewhere else than what it was bound by."""
+        self._events.emit("moved", handle, user_id=user_id)
+
     def is_there(self, handle: str, state: int) -> bool:
         """Whether the state is that of a session. One that can't be read is reported."""
         if state == CORRUPT:

@@ -54,6 +54,7 @@ class SessionState(Staged):
         "_sealed",
         "_sent_id",
         "accessed",
+        "binding",
         "conflicting",
         "cookie_change",
         "extends",
@@ -108,11 +109,20 @@ class SessionState(Staged):
         self._ended_at = 0.0
         # Whether the session has ended during this request.
         self._ended_meanwhile = False
+        #: Digests of what its browser is bound by, one for each secret in use; None: nothing.
+        self.binding: tuple[str, ...] | None = None
         #: Whether the request is over, so that no commit will follow.
         self.is_over = False
         #: Whether the app has used the session, so that the response varies with the cookie.
         self.accessed = False
         self.is_marked = False
+
+    @property
+    def has_moved(self) -> bool:
+        """Whether another browser was bound to the session than that of this request."""
+        if self.binding is None or self.record is None:
+            return False
+        return self.record.metadata.binding not in (None, *self.binding)
 
     def renew(self) -> None:
         """Give the session a new id at the commit."""

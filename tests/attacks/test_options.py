@@ -279,6 +279,12 @@ OPTIONS: dict[str, Option] = {
     "SessionMiddleware(cross_origin)": Option(
         "cross_origin", lambda w, v: _served(w, cross_origin=v)
     ),
+    "SessionMiddleware(bind)": Option(
+        "bind", lambda w, v: _served(w, bind=v), "None class function"
+    ),
+    "SessionMiddleware(on_bind_change)": Option(
+        "on_bind_change", lambda w, v: _served(w, on_bind_change=v)
+    ),
     "SessionMiddleware(trusted_origins)": Option(
         "trusted_origins",
         lambda w, v: _served(w, cross_origin="refuse", trusted_origins=v),

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -78,7 +78,7 @@ BLOCKS = {
     ("docs/encryption.md", "python"): 1,  # tests/encryption
     ("docs/privacy.md", "python"): 2,  # tests/users/test_privacy.py
     ("docs/moving.md", "python"): 4,  # test_moving
-    ("docs/guide.md", "python"): 16,
+    ("docs/guide.md", "python"): 17,
     ("docs/performance.md", "python"): 1,
     ("benchmarks/README.md", "sh"): 2,
     ("docs/recipes.md", "python"): 16,  # tests/examples
@@ -465,6 +465,46 @@ def test_the_guides_app_follows_an_openid_provider(sessions: SessionKit) -> None
         token = {"logout_token": oidc.signed()}
         assert client.post("/oidc/logout/", data=token).status_code == 200
         assert sessions.info(handle) is None
+
+
+def test_the_guides_app_notices_a_session_that_moves(sessions: SessionKit) -> None:
+    """Another browser, or another network: not fresh any more. Another address of it: fresh."""
+
+    async def fresh(request: Request) -> JSONResponse:
+        return JSONResponse((await request.scope["session"].load()).is_fresh(3600))
+
+    async def log_in(request: Request) -> JSONResponse:
+        await request.scope["session"].login(1)
+        return JSONResponse(None)
+
+    app = Starlette(routes=[Route("/", fresh), Route("/in", log_in)])
+    namespace: dict[str, Any] = {
+        "app": app,
+        "store": sessions.store,
+        "ip_address": ip_address,
+        "ip_network": ip_network,
+        "SessionMiddleware": SessionMiddleware,
+    }
+    exec(guide("bind=browser_and_network"), namespace)
+    firefox, chrome = "Mozilla/5.0 Gecko/20100101 Firefox/140.0", "Mozilla/5.0 Chrome/140.0"
+
+    def client_at(address: str) -> TestClient:
+        return TestClient(app, base_url="https://app", client=(address, 1))
+
+    with client_at("192.0.2.1") as client:
+        client.get("/in", headers={"user-agent": firefox})
+        cookies = client.cookies
+        newer = firefox.replace("140", "141")
+        assert client.get("/", headers={"user-agent": newer}).json() is True
+        assert client.get("/", headers={"user-agent": chrome}).json() is False
+    for address, expected in (
+        ("192.0.2.99", True),
+        ("198.51.100.1", False),
+        ("2001:db8::1", False),
+    ):
+        client = client_at(address)
+        client.cookies = cookies
+        assert client.get("/", headers={"user-agent": firefox}).json() is expected
 
 
 def test_the_guides_app_refuses_other_sites(sessions: SessionKit) -> None:
