@@ -2,6 +2,7 @@
 
 import base64
 import json
+from contextlib import AsyncExitStack
 from typing import Any
 
 import httpx
@@ -15,11 +16,12 @@ from typer.testing import CliRunner
 
 from asgi_redis_session import SEALED, SessionSealed, SessionStore, Tag
 from asgi_redis_session.cli.commands import commands
+from asgi_redis_session.devserver import DevServer
 from asgi_redis_session.dropin import SessionMiddleware as DropIn
 from asgi_redis_session.gateway import ForwardAuth
 
 from ..support.internals import handle_of, key_of, open_session
-from ..support.sessions import PLAIN, create, is_live, log_in
+from ..support.sessions import PLAIN, create, is_live, log_in, opened
 from .conftest import Make, is_sealed, unreadable
 
 pytestmark = pytest.mark.on_cluster
@@ -126,31 +128,39 @@ async def test_the_drop_in_encrypts_what_it_takes_over(
 
 
 @pytest.mark.one_node
-async def test_the_doctor_says_how_far_the_way_is(
-    sealed: SessionStore, store: SessionStore, store_with: Make
-) -> None:
+async def test_the_doctor_says_how_far_the_way_is(alone: DevServer, prefix: str) -> None:
     """It counts in its sample; sealed sessions are nothing that another program has written."""
+    async with AsyncExitStack() as stack:
 
-    async def says(step: Any) -> list[tuple[str, str]]:
-        looking = store if step is False else store_with(step, plain=["visits"])
-        findings = (await looking.check(write=True)).findings
-        assert not [each for each in findings if each.level == "problem"] or step is True
-        return [(each.level, each.message) for each in findings if each.name == "encryption"]
+        async def opened_with(step: Any) -> SessionStore:
+            plain = ["visits"] if step else []
+            store = opened(alone.url, prefix, encryption=step, plain=plain)
+            return await stack.enter_async_context(store)
 
-    await create(sealed, card="visa", visits=1)
-    await create(store, visits=1)
-    for step in ("migrate", True):
-        (ok,) = await says(step)
-        assert ok == ("ok", "All values in a sample of 2 sessions are encrypted.")
-    await create(store, card="visa")
-    for step, level, message in (
-        (False, "advice", "1 of a sample of 3 sessions hold encrypted values"),
-        ("read", "ok", "1 of a sample of 3 sessions hold plain values. When all"),
-        ("migrate", "advice", "1 of a sample of 3 sessions hold plain values. Each is encrypted"),
-        (True, "problem", "1 of a sample of 3 sessions hold plain values, so they are treated"),
-    ):
-        ((found, said),) = await says(step)
-        assert (found, said[: len(message)]) == (level, message)
+        async def says(step: Any) -> list[tuple[str, str]]:
+            findings = (await (await opened_with(step)).check(write=True)).findings
+            assert not [each for each in findings if each.level == "problem"] or step is True
+            return [(each.level, each.message) for each in findings if each.name == "encryption"]
+
+        await create(await opened_with(True), card="visa", visits=1)
+        store = await opened_with(False)
+        await create(store, visits=1)
+        for step in ("migrate", True):
+            (ok,) = await says(step)
+            assert ok == ("ok", "All values in a sample of 2 sessions are encrypted.")
+        await create(store, card="visa")
+        for step, level, message in (
+            (False, "advice", "1 of a sample of 3 sessions hold encrypted values"),
+            ("read", "ok", "1 of a sample of 3 sessions hold plain values. When all"),
+            (
+                "migrate",
+                "advice",
+                "1 of a sample of 3 sessions hold plain values. Each is encrypted",
+            ),
+            (True, "problem", "1 of a sample of 3 sessions hold plain values, so they are treated"),
+        ):
+            ((found, said),) = await says(step)
+            assert (found, said[: len(message)]) == (level, message)
 
 
 async def test_no_key_is_left_in_what_is_shown(sealed: SessionStore) -> None:
