@@ -55,7 +55,7 @@ class CrossOriginPolicy:
     provider posts a form; one that ends with `/` stands for all below it. They must protect
     themselves, for instance by a `state` that the session holds.
     *same_site*: whether pages of the same site, but another origin (`other.example.com` for
-    `app.example.com`), may. By default not: whoever controls one subdomain could act on all.
+    `app.example.com`), may. By default not: control of one subdomain would be enough to act on all.
     *forwarded_host*: whether `X-Forwarded-Host` is used in place of `Host`. Only behind a proxy
     that always sets it: anybody else can send it, too.
 

@@ -21,7 +21,7 @@ _HOUR_MS = 3_600_000
 #: For sessions without a deadline. Each login has a new `sid`, so these keys must go some time; a
 #: provider's own session is shorter than browsers keep any cookie.
 _LONGEST_MS = 400 * 24 * _HOUR_MS
-#: How long an end is remembered if nobody has logged in on it: longer than a login takes.
+#: How long an end is remembered at least: longer than a login takes.
 _KEPT_MS = _HOUR_MS
 
 
