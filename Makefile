@@ -91,10 +91,10 @@ $(VENV)/.installed: pyproject.toml
 	$(call redis_stack)
 	@touch $@
 
-# uv takes the oldest version of each that pyproject.toml allows.
+# uv takes the oldest version of each that pyproject.toml allows. The system's certificates: a network may have its own.
 $(OLDEST)/.installed: pyproject.toml
 	$(call environment,uv)
-	@VIRTUAL_ENV=$(@D) $(@D)/bin/uv pip install --quiet --resolution lowest-direct -e '.[test]' </dev/null
+	@VIRTUAL_ENV=$(@D) $(@D)/bin/uv pip install --quiet --system-certs --resolution lowest-direct -e '.[test]' </dev/null
 	$(call redis_stack)
 	@touch $@
 
