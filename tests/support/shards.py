@@ -37,6 +37,7 @@ class Shards:
         self.refused = 0
         self.url = ""
         self._turns = cycle(range(number))
+        self._clients: set[asyncio.StreamWriter] = set()
 
     def of(self, key: bytes) -> int:
         """The number of the server that a key belongs to."""
@@ -46,20 +47,25 @@ class Shards:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One client's connection: a command, its reply, the next command."""
-        links: list[Any] = []
-        try:
-            for one in self.servers:
-                link = await asyncio.open_connection("127.0.0.1", one.port)
-                links.append(link)
-            with suppress(asyncio.IncompleteReadError, ConnectionError):
-                while True:
-                    command = await _command(reader)
-                    writer.write(await self._answer(links, command))
-        finally:
-            for end in (writer, *[link for _, link in links]):
-                end.close()
-                with suppress(ConnectionError):
-                    await end.wait_closed()
+        self._clients.add(writer)
+        links = [await asyncio.open_connection("127.0.0.1", one.port) for one in self.servers]
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                command = await _command(reader)
+                writer.write(await self._answer(links, command))
+        self._clients.remove(writer)
+        for end in (writer, *[link for _, link in links]):
+            end.close()
+            with suppress(ConnectionError):
+                await end.wait_closed()
+
+    async def end(self, listening: asyncio.Server) -> None:
+        """Close all connections. No task is cancelled: one that connects would leave a socket."""
+        listening.close()
+        for client in self._clients:
+            client.close()
+        if others := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(others, timeout=60)
 
     async def _answer(self, links: list[Any], command: list[bytes]) -> bytes:
         name = command[0].upper()
@@ -93,18 +99,10 @@ def shards(number: int = 3, *, apart: Literal["refused", "unnoticed"]) -> Iterat
         try:
             yield found
         finally:
-            asyncio.run_coroutine_threadsafe(_end(listening), loop).result(20)
+            asyncio.run_coroutine_threadsafe(found.end(listening), loop).result(60)
             loop.call_soon_threadsafe(loop.stop)
             thread.join(20)
             loop.close()
-
-
-async def _end(listening: asyncio.Server) -> None:
-    listening.close()
-    others = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in others:
-        task.cancel()
-    await asyncio.gather(*others, return_exceptions=True)
 
 
 def _keys_of(name: bytes, command: list[bytes]) -> list[bytes]:
