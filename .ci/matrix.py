@@ -51,6 +51,8 @@ SELECTIONS = {
         *SIDE_BY_SIDE,
         *ON_A_SERVER,
         *("-W", "ignore::DeprecationWarning", "--ignore=tests/benchmarks"),
+        # Old test tools leave event loops open.
+        *("-W", "ignore::pytest.PytestUnraisableExceptionWarning"),
     ),
     "random": ("-p", "no:xdist", "--random-order", *ON_A_SERVER),
 }

@@ -21,7 +21,6 @@ from asgi_redis_session.engine.engine import Engine
 from asgi_redis_session.engine.record import Changes, PeerInfo
 from asgi_redis_session.engine.scripts import SCRIPTS, State
 from asgi_redis_session.engine.state import SessionState
-from asgi_redis_session.oidc import BackchannelLogout
 from asgi_redis_session.search import queries
 from asgi_redis_session.session import state_of
 from asgi_redis_session.store import engine_of
@@ -325,6 +324,6 @@ def servers_of(kit: SessionKit) -> Sequence[redis.Redis]:
     return kit._servers
 
 
-def let_a_minute_pass(endpoint: BackchannelLogout) -> None:
-    """Let it be a minute since the endpoint has fetched its provider's keys."""
+def let_a_minute_pass(endpoint: Any) -> None:
+    """Let it be a minute since a BackchannelLogout has fetched its provider's keys."""
     endpoint._fetched_at -= 60
