@@ -124,7 +124,7 @@ def _values(raws: Any) -> Iterator[tuple[bytes, bytes]]:
     """The app's fields in what HGETALL has answered, by their names in the hash."""
     if isinstance(raws, dict):
         for name, raw in raws.items():
-            if name[:1] != b"@" or name[:2] == b"@+":  # with a TTL
+            if name[:1] != b"@" or name[:2] == b"@=":  # with a TTL
                 yield name, raw
 
 

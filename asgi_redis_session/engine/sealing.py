@@ -35,7 +35,7 @@ _LAYOUT = b"1"
 _INFO = b"asgi-redis-session: the values of a session, layout 1"
 _AT = b"@"
 #: In front of the name of a field that ends sooner than its session (see `timed`).
-_WITH_TTL = b"@+"
+_WITH_TTL = b"@="
 
 
 def is_sealed(raw: bytes) -> bool:

@@ -1,7 +1,7 @@
 """
 Fields that end sooner than their session: how Redis holds them.
 
-The field `otp` with a TTL is `@+otp` (its value), `@-otp` (when it ends, by Redis' clock) and the
+The field `otp` with a TTL is `@=otp` (its value), `@-otp` (when it ends, by Redis' clock) and the
 mark `@timed` of a session that has, or had, such fields. A process of an earlier version neither
 shows these names nor changes them. A field that was written without a TTL since has its plain name,
 which wins. No I/O here.
@@ -13,8 +13,8 @@ from .codec import StoredHash
 
 #: In the hash of each session that has fields with a TTL.
 MARK = b"@timed"
-#: In front of a field's name: its value, and when it ends.
-VALUE, END = "@+", "@-"
+#: In front of a field's name: its value, and when it ends. A shadow has another one.
+VALUE, END = "@=", "@-"
 _VALUE, _END = VALUE.encode(), END.encode()
 _NEITHER = (_VALUE, _END)
 _DIGITS = 14

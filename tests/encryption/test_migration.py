@@ -250,7 +250,7 @@ async def test_values_that_end_in_each_step(
     assert counted == (1, "1 sessions hold values that are not encrypted.")
     assert await _load(migrating, session_id) == {"otp": "123", "n": 1}
     raws = admin.hgetall(key_of(store, session_id))
-    assert is_sealed(raws[b"@+otp"])
+    assert is_sealed(raws[b"@=otp"])
     assert raws[b"@-otp"] == end
     counted = await asyncio.to_thread(count_plain, session_redis_url, prefix)
     assert counted == (0, "0 sessions hold values that are not encrypted.")
@@ -262,7 +262,7 @@ async def test_values_that_end_in_each_step(
         session_id = new_id(session)
         raws = admin.hgetall(key_of(store, session_id))
         assert raws[b"@-otp"] == end
-        assert is_sealed(raws[b"@+otp"]) is (moving is not reading)
+        assert is_sealed(raws[b"@=otp"]) is (moving is not reading)
     admin.hset(key_of(store, session_id), "@-otp", 1)
     assert await _load(full, await _sealed_again(migrating, session_id)) == {"n": 1}
 

@@ -201,7 +201,7 @@ def test_a_code_works_once_and_for_three_tries(database: Database) -> None:
 
     def code_for(browser: httpx.Client) -> str:
         browser.post("/code", params={"address": "ada@example.com"})
-        (raw,) = [raw for key in session_keys(database) if (raw := database.hget(key, "@+code"))]
+        (raw,) = [raw for key in session_keys(database) if (raw := database.hget(key, "@=code"))]
         return str(json.loads(raw)[1])
 
     def tries(browser: httpx.Client, *codes: str) -> list[int]:

@@ -59,6 +59,14 @@ async def write(request: Request) -> JSONResponse:
     return JSONResponse({})
 
 
+async def write_for(request: Request) -> JSONResponse:
+    """Set fields that end in an hour. Version 0.1 can't."""
+    session: Any = await loaded(request)
+    for name, value in (await request.json()).items():
+        session.set(name, value, ttl=3600)
+    return JSONResponse({})
+
+
 async def read(request: Request) -> JSONResponse:
     session = await loaded(request)
     return JSONResponse({"user": session.user_id, "fields": dict(session)})
@@ -139,6 +147,7 @@ async def which(request: Request) -> JSONResponse:
 app = Starlette(
     routes=[
         Route("/write", write, methods=["POST"]),
+        Route("/write-for-an-hour", write_for, methods=["POST"]),
         Route("/read", read),
         Route("/fetch", fetch),
         Route("/login/{user}", log_in, methods=["POST"]),

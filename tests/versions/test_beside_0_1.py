@@ -250,3 +250,31 @@ async def test_what_one_shortens_the_other_does_not_lengthen(
     await pair[one].ask("/read", renewed)
     (handle,) = await listed_at_both(pair, user)
     assert 0 < ttl(handle) <= 60
+
+
+@pytest.mark.parametrize("ends", [False, True])
+async def test_fields_with_a_ttl_are_hidden_from_version_0_1_and_kept(
+    pair: Pair, one: str, other: str, admin: Any, shared_prefix: str, *, ends: bool
+) -> None:
+    """It neither shows them, before or after their end, nor loses them when it writes or moves."""
+    user, code = somebody(), {"otp": "123"}
+    session_id = await pair["new"].new_id(f"/login/{user}")
+    await pair["new"].ask("/write-for-an-hour", session_id, json=code)
+    if ends:
+        (handle,) = await listed_at_both(pair, user)
+        assert admin.hset(f"{shared_prefix}:{handle}", "@-otp", 1) == 0
+    seen = {"old": {}, "new": {} if ends else code}
+    for step in ("/write", "/renew", f"/login/{user}"):
+        for name in (one, other):
+            more = {"json": {name: 1}} if step == "/write" else {}
+            given = given_id(await pair[name].call(step, session_id, **more))
+            session_id = given or session_id
+            for side in ("old", "new"):
+                fields = (await pair[side].ask("/read", session_id))["fields"]
+                assert {key: fields[key] for key in fields if key not in ("old", "new")} == seen[
+                    side
+                ]
+                assert await pair[side].ask("/fetch?names=otp", session_id) == seen[side]
+    assert len(await listed_at_both(pair, user)) == 1
+    await pair["old"].ask("/write", session_id, json={"otp": "older"})
+    assert (await at_both(pair, session_id))["fields"]["otp"] == "older"

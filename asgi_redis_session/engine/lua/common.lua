@@ -45,11 +45,11 @@ local function alive(key, store_idle)
   return idle, deadline, {meta[4], meta[5], meta[6]}
 end
 
--- The name under which the hash holds a field: '@+name' if it has a TTL that has not ended.
+-- The name under which the hash holds a field: '@=name' if it has a TTL that has not ended.
 local function field_of(key, name)
   if not is_timed or redis.call('HEXISTS', key, name) == 1 then return name end
   local ends = ms(redis.call('HGET', key, '@-' .. name))
-  return ends and ends > now and '@+' .. name or name
+  return ends and ends > now and '@=' .. name or name
 end
 
 -- When a session that is used now expires.
@@ -101,7 +101,7 @@ local function is_one_too_many(key, name, most)
   if redis.call('HLEN', key) < most or redis.call('HEXISTS', key, name) == 1 then return false end
   local fields = 0
   for _, held in ipairs(redis.call('HKEYS', key)) do
-    if string.sub(held, 1, 1) ~= '@' or string.sub(held, 1, 2) == '@+' then fields = fields + 1 end
+    if string.sub(held, 1, 1) ~= '@' or string.sub(held, 1, 2) == '@=' then fields = fields + 1 end
   end
   return fields >= most
 end

@@ -4,6 +4,6 @@
 local idle, state = alive(KEY, ARGV[1])
 if not idle then return {KEY, state} end
 for i = 2, #ARGV do
-  if field_of(KEY, ARGV[i]) == ARGV[i] then redis.call('HDEL', KEY, '@+' .. ARGV[i], '@-' .. ARGV[i]) end
+  if field_of(KEY, ARGV[i]) == ARGV[i] then redis.call('HDEL', KEY, '@=' .. ARGV[i], '@-' .. ARGV[i]) end
 end
 return {KEY, 1}
