@@ -10,9 +10,9 @@ if not idle then return {KEY, deadline} end
 local field, item, keep = field_of(KEY, ARGV[3]), ARGV[4], tonumber(ARGV[5])
 if is_one_too_many(KEY, field, tonumber(ARGV[6])) then return {KEY, FULL} end
 
--- Where each item of a list but the first begins: after the commas that are neither nested nor in text.
-local function commas(text)
-  local found, depth, at = {}, 0, string.find(text, '[%[%]{}",]')
+-- Where the comma after the n-th item of a list is: it is neither nested nor in text.
+local function comma_after(n, text)
+  local depth, at = 0, string.find(text, '[%[%]{}",]')
   while at do
     local mark = string.sub(text, at, at)
     if mark == '"' then
@@ -22,34 +22,27 @@ local function commas(text)
         if escaped then at = at + 1 end
       until not escaped
     elseif mark == ',' then
-      if depth == 1 then table.insert(found, at) end
+      if depth == 1 then n = n - 1 end
+      if n == 0 then return at end
     else
       depth = depth + ((mark == '[' or mark == '{') and 1 or -1)
     end
     at = string.find(text, '[%[%]{}",]', at + 1)
   end
-  return found
 end
 
 local held = redis.call('HGET', KEY, field)
 local list, items = '[' .. item .. ']', 1
 if held then
-  local inner = string.match(held, '^%[%s*(.-)%s*%]%s*$')
-  -- Decoded only to know that it is valid JSON.
-  if not inner or not pcall(cjson.decode, held) then return {KEY, current_expiry(KEY), now, 0} end
-  if inner ~= '' then
-    inner = '[' .. inner
-    local starts = commas(inner)
-    items = math.min(#starts + 2, keep)
-    local dropped = #starts + 2 - items
-    if dropped > #starts then
-      inner = '['
-    elseif dropped > 0 then
-      inner = '[' .. string.sub(inner, starts[dropped] + 1) .. ','
-    else
-      inner = inner .. ','
-    end
-    list = inner .. item .. ']'
+  local opened = string.match(held, '^(%[.*)%]%s*$')
+  -- Decoded only to know that it is valid JSON, and how many items it has.
+  local is_json, decoded = pcall(cjson.decode, held)
+  if not opened or not is_json then return {KEY, current_expiry(KEY), now, 0} end
+  items = math.min(#decoded + 1, keep)
+  local dropped = #decoded + 1 - items
+  if dropped < #decoded then
+    if dropped > 0 then opened = '[' .. string.sub(opened, comma_after(dropped, opened) + 1) end
+    list = opened .. ',' .. item .. ']'
   end
 end
 if #list > tonumber(ARGV[7]) then return {KEY, LARGE} end
