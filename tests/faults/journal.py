@@ -119,6 +119,13 @@ class Journal:
             assert time.monotonic() < deadline, "the app did not recover"
             await asyncio.sleep(0.01)
 
+    async def refuses(self, count: int = 1, patience: float = 100.0) -> None:
+        """Wait until so many more requests have been refused."""
+        goal, deadline = self.refused + count, time.monotonic() + patience
+        while self.refused < goal:
+            assert time.monotonic() < deadline, "nothing is refused"
+            await asyncio.sleep(0.01)
+
     async def is_calm(self, seconds: float, patience: float = 100.0) -> None:
         """Wait until no request has been refused for so long."""
         deadline = time.monotonic() + patience

@@ -128,9 +128,7 @@ async def test_a_master_without_replicas_refuses(prefix: str) -> None:
                 async with journal.at_work():
                     await journal.acknowledges(50)
                     replica.stop()
-                    async with asyncio.timeout(100):
-                        while journal.refused < 20:
-                            await asyncio.sleep(0.01)
+                    await journal.refuses(20)
 
 
 # --- Cluster ---
@@ -190,7 +188,7 @@ async def test_a_cluster_without_majority(prefix: str, figure: Callable[[str], N
                     os.kill(node.pid, signal.SIGSTOP)
                 try:
                     await asyncio.sleep(4)
-                    assert journal.refused
+                    await journal.refuses()
                 finally:
                     for node in cluster.nodes[1:]:
                         os.kill(node.pid, signal.SIGCONT)
