@@ -7,7 +7,7 @@ language, which knows nothing of Redis, gets the user's id in a header.
 
 import json
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -15,6 +15,7 @@ from .arguments import refuse_no_bool, refuse_other, shown
 from .cookie import CookiePolicy
 from .engine.record import Record
 from .errors import SessionUnavailable
+from .exchange import Receive, Scope, Send
 from .store import SessionStore, engine_of
 
 __all__ = ["ForwardAuth"]
@@ -90,9 +91,9 @@ class ForwardAuth:
 
     async def __call__(
         self,
-        scope: Mapping[str, Any],
-        receive: Callable[[], Awaitable[Any]],
-        send: Callable[[Any], Awaitable[None]],
+        scope: Scope,
+        receive: Receive,
+        send: Send,
     ) -> None:
         """Answer one question (ASGI 3)."""
         if scope["type"] == "lifespan":
@@ -145,9 +146,7 @@ class ForwardAuth:
         location = f"{self._login_url}{mark}next={quote(path, safe='')}"
         return 302, [(b"location", location.encode())]
 
-    async def _live(
-        self, receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]
-    ) -> None:
+    async def _live(self, receive: Receive, send: Send) -> None:
         await receive()
         await send({"type": "lifespan.startup.complete"})
         await receive()

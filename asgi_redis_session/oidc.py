@@ -18,6 +18,7 @@ from joserfc.jwk import KeySet
 
 from .arguments import refuse_other, shown
 from .errors import SessionError
+from .exchange import Receive, Scope, Send
 from .store import SessionStore, engine_of
 
 __all__ = ["BackchannelLogout"]
@@ -82,9 +83,9 @@ class BackchannelLogout:
 
     async def __call__(
         self,
-        scope: Mapping[str, Any],
-        receive: Callable[[], Awaitable[Any]],
-        send: Callable[[Any], Awaitable[None]],
+        scope: Scope,
+        receive: Receive,
+        send: Send,
     ) -> None:
         """Serve one request (ASGI 3)."""
         if scope["type"] != "http":
@@ -110,12 +111,12 @@ class BackchannelLogout:
 
     async def _end(self, claims: Mapping[str, Any]) -> None:
         providers = engine_of(self.store).providers
-        jti = f"{self._issuer}\0{claims['jti']}"
-        if await providers.has_seen(jti):
+        if await providers.has_seen(self._issuer, claims["jti"]):
             raise _RefusedError("`jti` was used before")
         await self.store.revoke_sid(self._issuer, sid=claims.get("sid"), sub=claims.get("sub"))
         # Only now, so that the provider may try again after a failure.
-        await providers.remember(jti, max(1, int(claims["exp"] - time.time() + _LEEWAY)) * 1000)
+        lasts = max(1, int(claims["exp"] - time.time() + _LEEWAY))
+        await providers.remember(self._issuer, claims["jti"], lasts * 1000)
 
     async def _verified(self, token: str) -> Mapping[str, Any]:
         """Return the claims of a valid token (section 2.6). Raises `_RefusedError`."""
@@ -194,7 +195,7 @@ def _checked(claims: Mapping[str, Any], issuer: str, client_id: str) -> Mapping[
     return claims
 
 
-async def _body(receive: Callable[[], Awaitable[Any]]) -> bytes:
+async def _body(receive: Receive) -> bytes:
     body = bytearray()
     while True:
         message = await receive()

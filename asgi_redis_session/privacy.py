@@ -7,7 +7,6 @@ from typing import Any
 from uuid import UUID
 
 from .engine.engine import Engine
-from .engine.ids import is_handle
 from .engine.pruning import PAGE, dead_places
 from .errors import SessionUnreadable
 from .info import SEALED, SessionInfo
@@ -30,16 +29,12 @@ async def export_user(engine: Engine, user_id: str | int | UUID) -> list[dict[st
             # What got a new id meanwhile was read again under it, and is no longer listed here.
             listed = [found[place.handle] for place in places]
             return [_exported(info) for info in listed if info is not None]
-        infos = await asyncio.gather(*[_peek(engine, place.handle) for place in new])
+        infos = await asyncio.gather(*[engine.outside.peek(place.handle) for place in new])
         missing = [place for place, info in zip(new, infos, strict=True) if info is None]
         unreadable = len(missing) - len(await dead_places(engine, missing))
         if unreadable:  # a copy without them would look complete
             raise SessionUnreadable(unreadable, outcome="so nothing was exported")
         found |= {place.handle: info for place, info in zip(new, infos, strict=True)}
-
-
-async def _peek(engine: Engine, handle: str) -> SessionInfo | None:
-    return await engine.outside.peek(handle) if is_handle(handle) else None
 
 
 def _exported(info: SessionInfo) -> dict[str, Any]:

@@ -273,7 +273,7 @@ class SessionStore:
 
         It does not count as use: the TTL stays as it is. Raises `SessionUnavailable`.
         """
-        return await self._engine.outside.peek(handle) if is_handle(handle) else None
+        return await self._engine.outside.peek(handle)
 
     async def revoke(self, handle: str) -> bool:
         """

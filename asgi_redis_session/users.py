@@ -65,15 +65,12 @@ class Users:
         mine = current.handle if isinstance(current, Session) else current
         while True:
             places = await engine.places.newest(index, offset, limit)
-            found = await asyncio.gather(*[self._peek(place.handle) for place in places])
+            found = await asyncio.gather(*[engine.outside.peek(place.handle) for place in places])
             missing = [place for place, info in zip(places, found, strict=True) if info is None]
             dead = await dead_places(engine, missing)
             if not await engine.places.release_seen(index, dead):
                 infos: Sequence[SessionInfo] = [info for info in found if info is not None]
                 return [replace(info, current=info.handle == mine) for info in infos]
-
-    async def _peek(self, handle: str) -> SessionInfo | None:
-        return await self._engine.outside.peek(handle) if is_handle(handle) else None
 
     async def count(self, user_id: str | int | UUID) -> int:
         """Return how many live sessions the user has."""

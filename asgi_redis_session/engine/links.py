@@ -66,10 +66,11 @@ def link_of(what: str, issuer: object, sid: object, sub: object) -> Link | None:
         raise SessionValueError(
             f"{what} needs the issuer together with sid, sub or both, as in the ID token."
         )
-    digests = ["" if value is None else _digest(issuer, value) for value in (sid, sub)]
+    digests = ["" if value is None else digest_of(issuer, value) for value in (sid, sub)]
     return Link(digests[0], digests[1])
 
 
-def _digest(issuer: object, value: object) -> str:
+def digest_of(issuer: object, value: object) -> str:
+    """Return what stands for a provider's name of something in Redis."""
     text = f"{issuer}\0{value}".encode(errors="surrogatepass")
     return hashlib.sha256(text).hexdigest()[:32]

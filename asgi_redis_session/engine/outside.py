@@ -13,6 +13,7 @@ from ..transport.client import Client
 from ..transport.scripts import Script
 from . import scripts
 from .codec import CorruptValue, StoredHash
+from .ids import is_handle
 from .loads import Loads
 from .reads import by_name
 from .record import Changes, Metadata, instant
@@ -52,6 +53,8 @@ class Outside:
 
     async def peek(self, handle: str, names: Sequence[str] | None = None) -> SessionInfo | None:
         """Read a session, with all of its fields or those of *names*; None if there is none."""
+        if not is_handle(handle):  # what a caller was given, or a damaged place
+            return None
         arguments: Sequence[Any] = ()
         script: Script[Loaded] = self._loads.all[False]
         if names is not None:

@@ -8,14 +8,13 @@ first, and then ends what it finds. So whichever comes first, the other one sees
 """
 
 import asyncio
-import hashlib
 from dataclasses import replace
 
 from ..absence import Absence
 from ..errors import SessionGone
 from ..transport.client import Client
 from . import scripts
-from .links import Link
+from .links import Link, digest_of
 
 _HOUR_MS = 3_600_000
 #: For sessions without a deadline. Each login has a new `sid`, so these keys must go some time; a
@@ -33,7 +32,9 @@ class Providers:
 
     async def enter(self, link: Link, user_id: str, lifetime_ms: int | None) -> Link:
         """Enter a login into its keys. Raises `SessionGone` if the provider has ended them."""
-        lasts_ms = min(_LONGEST_MS, _LONGEST_MS if lifetime_ms is None else lifetime_ms + _HOUR_MS)
+        lasts_ms = _LONGEST_MS
+        if lifetime_ms is not None:
+            lasts_ms = min(_LONGEST_MS, lifetime_ms + _HOUR_MS)
         entered = []
         for name in link.names:
             arguments = (user_id, int(name.startswith("sid:")), lasts_ms)
@@ -55,21 +56,19 @@ class Providers:
                 return True
         return False
 
-    async def has_seen(self, token: str) -> bool:
-        """Whether a token was used before. *token*: its issuer and what it calls itself."""
-        reply = await self._client.call(
-            scripts.PROVIDER_CHECK, (self._token_key(token),), (0,), idempotent=True
-        )
+    async def has_seen(self, issuer: str, jti: str) -> bool:
+        """Whether a token was used before."""
+        key = self._token_key(issuer, jti)
+        reply = await self._client.call(scripts.PROVIDER_CHECK, (key,), (0,), idempotent=True)
         return bool(reply.has_ended)
 
-    async def remember(self, token: str, lasts_ms: int) -> None:
+    async def remember(self, issuer: str, jti: str, lasts_ms: int) -> None:
         """Note that a token was used."""
-        key = self._token_key(token)
+        key = self._token_key(issuer, jti)
         await self._client.call(scripts.PROVIDER_REVOKE, (key,), (lasts_ms,), idempotent=True)
 
-    def _token_key(self, token: str) -> bytes:
-        digest = hashlib.sha256(token.encode(errors="surrogatepass")).hexdigest()[:32]
-        return self._client.key(f"jti:{digest}")
+    def _token_key(self, issuer: str, jti: str) -> bytes:
+        return self._client.key(f"jti:{digest_of(issuer, jti)}")
 
     async def end(self, link: Link) -> set[str]:
         """Note that the provider has ended this; returns the users who have logged in on it."""
