@@ -1,8 +1,10 @@
 """What a session knows of itself: who is logged in, since when, until when, or why it is absent."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from .absence import Absence
+from .engine.claims import checked_amr
 from .engine.phases import UNLOADED
 from .engine.record import Record, instant
 from .mapping import SessionMapping
@@ -86,17 +88,25 @@ class SessionFacts(SessionMapping):
         auth_ms = self._state.auth_ms
         return None if auth_ms is None else instant(auth_ms)
 
-    def is_fresh(self, max_age: timedelta | float) -> bool:
+    @property
+    def amr(self) -> tuple[str, ...]:
+        """The methods by which the user has logged in, as `login(amr=...)` was given them."""
+        self._state.readable()
+        return self._state.claims.amr
+
+    def is_fresh(self, max_age: timedelta | float, *, amr: Sequence[str] = ()) -> bool:
         """
         Whether the user logged in at most *max_age* (a timedelta or seconds) ago, by Redis' clock.
 
+        *amr*: methods all of which that login must have used, such as `["otp"]`.
         Use it to ask for the password again before something sensitive (ASVS 7.5.1, 7.5.3). While a
         socket or a stream is open, time goes on. False if the session is used from somewhere else
         than it was bound by (`SessionMiddleware(bind=...)`).
         """
         longest_ms = milliseconds("is_fresh(max_age)", max_age)
+        required = checked_amr("is_fresh(amr)", amr)
         record, auth_ms = self._known(), self._state.auth_ms
-        if auth_ms is None:
+        if auth_ms is None or (required and not set(required) <= set(self._state.claims.amr)):
             return False
         if record is None or self._state.pending_login is not None:
             return True

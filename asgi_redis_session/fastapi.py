@@ -1,6 +1,6 @@
 """FastAPI: the session and its user as dependencies, documented in OpenAPI."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from functools import cache
 from typing import Annotated, Any
@@ -12,6 +12,7 @@ from starlette.requests import HTTPConnection
 
 from .arguments import refuse_other
 from .cookie import CookiePolicy
+from .engine.claims import checked_amr
 from .key import Key
 from .options import milliseconds
 from .session import Session
@@ -99,7 +100,7 @@ CurrentUser = Annotated[str, Depends(require_user)]
 
 
 def require_fresh(
-    max_age: timedelta | float, *, cookie_name: str | None = None
+    max_age: timedelta | float, *, amr: Sequence[str] = (), cookie_name: str | None = None
 ) -> Callable[..., Awaitable[str]]:
     """
     Return a dependency for sensitive actions: the user must have logged in recently.
@@ -107,16 +108,18 @@ def require_fresh(
         @app.post("/password", dependencies=[Depends(require_fresh(timedelta(minutes=5)))])
 
     *max_age*: how long ago at most, as a timedelta or in seconds, by Redis' clock (ASVS 7.5.1,
-    7.5.3). It answers 401 with the code `login_required` if no user is logged in, and with
-    `reauthentication_required` if the login is too old: then ask for the password, and call
-    `session.login` again. *cookie_name*: for OpenAPI, as in `user_dep`.
+    7.5.3). *amr*: methods all of which that login must have used, such as `["otp"]`. It answers 401
+    with the code `login_required` if no user is logged in, and with `reauthentication_required` if
+    the login is too old, or lacks a method: then ask for the password, or for what `amr` in the
+    answer names, and call `session.login` again. *cookie_name*: for OpenAPI, as in `user_dep`.
     """
     milliseconds("require_fresh(max_age)", max_age)
+    methods = checked_amr("require_fresh(amr)", amr)
     user = require_user if cookie_name is None else user_dep(cookie_name=cookie_name)
 
     async def fresh_user(session: SessionDep, user_id: Annotated[str, Depends(user)]) -> str:
-        if not session.is_fresh(max_age):
-            raise _unauthorized("reauthentication_required", "Confirm your password first.")
+        if not session.is_fresh(max_age, amr=methods):
+            raise _not_fresh(methods)
         return user_id
 
     return fresh_user
@@ -177,9 +180,16 @@ def _user_of(name: str) -> Callable[..., Awaitable[str]]:
     return user
 
 
-def _unauthorized(code: str, message: str) -> HTTPException:
+def _not_fresh(methods: Sequence[str]) -> HTTPException:
+    code = "reauthentication_required"
+    if not methods:
+        return _unauthorized(code, "Confirm your password first.")
+    return _unauthorized(code, f"Log in with {' and '.join(methods)} first.", amr=[*methods])
+
+
+def _unauthorized(code: str, message: str, **more: list[str]) -> HTTPException:
     return HTTPException(
         status.HTTP_401_UNAUTHORIZED,
-        detail={"code": code, "message": message},
+        detail={"code": code, "message": message, **more},
         headers={"WWW-Authenticate": "Cookie"},
     )

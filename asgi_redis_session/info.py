@@ -38,6 +38,7 @@ class SessionInfo:
     *last_seen* is derived from the TTL, so it costs no write.
     *address* and *user_agent* are those of the login. *label* is a short form for people, such as
     "Firefox on Windows"; it needs the extra `devices`.
+    *amr*: the methods of the login, if the app has named them.
     *current*: whether it is the session that asked.
     *fields*: the values that the app has stored. Show only those that are meant to be seen. In the
     place of an encrypted value there is `SEALED`.
@@ -52,6 +53,7 @@ class SessionInfo:
     address: str | None = None
     user_agent: str | None = None
     label: str | None = None
+    amr: tuple[str, ...] = ()
     current: bool = False
     fields: dict[str, Any] = field(repr=False)
 

@@ -1,10 +1,12 @@
 """The session as the app sees it: a mapping, and the verbs that save, renew or end it."""
 
+from collections.abc import Sequence
 from typing import NoReturn, Self
 from uuid import UUID
 
 from .arguments import refuse_other
 from .engine import actions, lifetimes
+from .engine.claims import Claims, checked_amr
 from .engine.links import link_of
 from .engine.state import SessionState
 from .facts import SessionFacts
@@ -96,6 +98,7 @@ class Session(FieldVerbs, SessionFacts):
         issuer: str | None = None,
         sid: str | None = None,
         sub: str | None = None,
+        amr: Sequence[str] = (),
     ) -> None:
         """
         Log a user in. Call it when they have proven who they are.
@@ -109,18 +112,22 @@ class Session(FieldVerbs, SessionFacts):
         *idle*, *absolute*: the lifetime of this session, as in `Lifetime`, in seconds or as a
         timedelta; longer for "remember me", for instance. What is not given is what the store says;
         `absolute=None` means no deadline.
+        *amr*: the methods by which they have proven it, such as `("pwd", "otp")` (RFC 8176, or
+        words of your own): `session.amr` and `is_fresh(amr=...)`.
         *issuer*, *sid*, *sub*: `iss`, and `sid`, `sub` or both, of the ID token of an OpenID
         provider, so that its logout ends this session (`store.revoke_sid`). Two steps more.
 
         Raises `SessionLimitReached` (then nothing has changed), `SessionTooLate`, `SessionGone` if
         the provider has ended *sid* already,
         `SessionUnavailable`, `DurabilityNotReached` if the end of the session that makes room may
-        be lost (then the user is not logged in), `SessionValueError` for an unusable user id, and
-        `ValueError` or `TypeError` for an unusable duration.
+        be lost (then the user is not logged in), `SessionValueError` for an unusable user id or
+        *amr*, and `ValueError` or `TypeError` for an unusable duration.
         """
         self._state.accessed = True
-        link = link_of("session.login", issuer, sid, sub)
-        await actions.login(self._state, user_id, idle, absolute, link)
+        claims = Claims(
+            checked_amr("session.login(amr)", amr), link_of("session.login", issuer, sid, sub)
+        )
+        await actions.login(self._state, user_id, idle, absolute, claims)
 
     async def logout(self) -> None:
         """

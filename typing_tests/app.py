@@ -161,6 +161,8 @@ async def log_in(session: SessionDep) -> None:
     await session.login(42)
     await session.login("ann", idle=timedelta(days=14), absolute=None)
     await session.login("ann", idle=1800.0, absolute=86_400)
+    await session.login("ann", amr=("pwd", "otp"))
+    await session.login("ann", amr=[1])  # type: ignore[list-item]
     await session.login("ann", idle=None)  # type: ignore[arg-type]
     await session.login("ann", lifetime=Lifetime())  # type: ignore[call-arg]
     await session.login(4.2)  # type: ignore[arg-type]
@@ -187,6 +189,8 @@ async def cart(session: SessionDep, user: CurrentUser) -> list[str]:
     assert_type(session.is_new, bool)
     assert_type(session.accessed, bool)
     assert_type(session.is_fresh(timedelta(minutes=5)), bool)
+    assert_type(session.is_fresh(300, amr=["otp"]), bool)
+    assert_type(session.amr, tuple[str, ...])
     assert_type(session.modified, bool)
     session.modified = True
     session.mark_modified()

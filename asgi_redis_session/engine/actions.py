@@ -16,9 +16,9 @@ from ..errors import SessionUnavailable, SessionValueError
 from ..options import Durability, Duration, NotGiven
 from ..transport.budget import one_budget
 from . import verbs
+from .claims import Claims
 from .codec import StoredHash
 from .ids import check_new_user_id
-from .links import Link
 from .phases import STORED, UNLOADED
 from .record import Changes, Ended, Span, span_of
 from .scripts import FREE
@@ -207,7 +207,7 @@ async def login(
     user_id: str | int | UUID,
     idle: Duration | NotGiven,
     absolute: Duration | NotGiven | None,
-    link: Link | None,
+    claims: Claims,
 ) -> None:
     """Reserve a place for a login, which the commit will complete."""
     user = check_new_user_id(user_id)
@@ -215,17 +215,17 @@ async def login(
     state.refuse_new_id()
     with one_budget(state.engine.client.timeout):
         await load(state)
-        await _reserve(state, user, span, link)
+        await _reserve(state, user, span, claims)
 
 
-async def _reserve(state: SessionState, user: str, span: Span, link: Link | None) -> None:
+async def _reserve(state: SessionState, user: str, span: Span, claims: Claims) -> None:
     async with state.turn:
         state.writable()
         record, pending = state.record, state.pending_login
         replaced = [known.handle for known in (record, pending) if known is not None]
         keeps_data = state.user_id in (None, user) and (pending is None or pending.keeps_data)
         login = await verbs.reserve_login(
-            state.engine, user, state.peer, span, replaced, link=link, keeps_data=keeps_data
+            state.engine, user, state.peer, span, replaced, claims=claims, keeps_data=keeps_data
         )
         state.withdraw_login()
         if not keeps_data:  # another user's data

@@ -93,10 +93,10 @@ async def end_linked(engine: Engine, link: Link) -> int:
             if not places:
                 break
             handles = [place.handle for place in places if is_handle(place.handle)]
-            stored = await asyncio.gather(*[engine.outside.link(handle) for handle in handles])
-            for handle, text in zip(handles, stored, strict=True):
+            links = await asyncio.gather(*[engine.outside.link(handle) for handle in handles])
+            for handle, tied in zip(handles, links, strict=True):
                 # 3. End those that are tied to it.
-                if text is not None and link.ends(text):
+                if tied is not None and link.ends(tied):
                     ended += await end_one(engine, user_id, handle)
             seen += [place.handle for place in places]
     return ended

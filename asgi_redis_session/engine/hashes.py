@@ -140,11 +140,11 @@ class Hashes:
         return [self._idle_ms, int(extend), idle, deadline, len(sets), *sets, *removes]
 
     def login_args(
-        self, changes: Changes, span: Span, seal: Seal | None, *, was_linked: bool
+        self, changes: Changes, span: Span, seal: Seal | None, *, had_claims: bool
     ) -> list[Any]:
         """
-        Return the arguments of login.lua. *seal*: of the new key. *was_linked*: whether the
-        previous login was tied to a session of an identity provider.
+        Return the arguments of login.lua. *seal*: of the new key. *had_claims*: whether the
+        session holds claims of its previous login.
         """
         login = changes.login
         assert login is not None  # noqa: S101  (verbs.login asks for it)
@@ -152,7 +152,12 @@ class Hashes:
         sets, removes = self.field_args(seal, changes)
         pairs = [*described, *sets]
         # The address and user agent of the previous login go, if this one has none.
-        names = ("@agent", "@ip", self._shadows.address_shadow, *(("@oidc",) if was_linked else ()))
+        names = (
+            "@agent",
+            "@ip",
+            self._shadows.address_shadow,
+            *(("@claims",) if had_claims else ()),
+        )
         outdated = [name for name in names if name not in described[::2]]
         lengths = (self._idle_ms, *span.arguments)
         return [*lengths, login.user_id, len(pairs), *pairs, *removes, *outdated]
@@ -297,4 +302,4 @@ class Hashes:
         if login is None:
             return [*bound]
         shadows = self._shadows.of_login(login.user_id, login.address)
-        return [*bound, *login.described(), *shadows]
+        return [*login.described(), *bound, *shadows]

@@ -1,28 +1,28 @@
 """What ties one of our sessions to that of an identity provider (OpenID Connect)."""
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Self
+
+import msgspec
 
 from ..errors import SessionValueError
 
 _LONGEST = 1000
-#: No time in milliseconds has more.
-_DIGITS = 16
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
+class Link(msgspec.Struct, frozen=True, omit_defaults=True):
     """
     What ties a session to a provider's. *sid*, *sub*: digests; "" if the provider has given none.
 
     *entered_ms*: when the login has entered the keys, by the clock of each.
     """
 
-    sid: str
-    sub: str
-    entered_ms: Sequence[int] = ()
+    sid: str = ""
+    sub: str = ""
+    entered_ms: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.entered_ms) not in (0, len(self.names)):
+            raise ValueError("a time for each key")
 
     @property
     def names(self) -> list[str]:
@@ -30,26 +30,11 @@ class Link:
         named = (("sid", self.sid), ("sub", self.sub))
         return [f"{kind}:{digest}" for kind, digest in named if digest]
 
-    @classmethod
-    def of(cls, stored: str) -> Self:
-        """Return the link that a session's hash holds; damaged times count as the earliest."""
-        sid, sub, *entered = [*stored.split(" "), ""]
-        link = cls(sid, sub)
-        times = [int(text) for text in entered if text.isdecimal() and len(text) < _DIGITS]
-        if len(times) != len(link.names):
-            times = [0] * len(link.names)
-        return replace(link, entered_ms=tuple(times))
-
-    def stored(self) -> str:
-        """Return it as the session's hash holds it."""
-        return " ".join([self.sid, self.sub, *map(str, self.entered_ms)])
-
-    def ends(self, stored: str) -> bool:
-        """Whether an end of this ends the session whose hash holds *stored*."""
-        sid, sub, *_ = [*stored.split(" "), ""]
-        if self.sid and sid:
-            return self.sid == sid
-        return bool(self.sub) and self.sub == sub
+    def ends(self, other: "Link") -> bool:
+        """Whether an end of this ends the session that is tied to *other*."""
+        if self.sid and other.sid:
+            return self.sid == other.sid
+        return bool(self.sub) and self.sub == other.sub
 
 
 def link_of(what: str, issuer: object, sid: object, sub: object) -> Link | None:

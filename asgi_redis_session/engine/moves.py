@@ -88,11 +88,11 @@ async def move_logged_in(
     """Move a session to the key of the login among its *changes*, whose new id has this *seal*."""
     login = changes.login
     assert login is not None  # noqa: S101  (verbs.login asks for it)
-    was_linked = record.metadata.link is not None
+    had_claims = record.metadata.claims is not None
     return await _move(
         _Move(engine, record, _LOGIN, login.handle, seal, concern, True, login.user_id),  # noqa: FBT003
         changes,
-        lambda changes: engine.hashes.login_args(changes, span, seal, was_linked=was_linked),
+        lambda changes: engine.hashes.login_args(changes, span, seal, had_claims=had_claims),
     )
 
 

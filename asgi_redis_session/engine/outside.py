@@ -12,8 +12,10 @@ from ..info import SEALED, SessionInfo, label_of
 from ..transport.client import Client
 from ..transport.scripts import Script
 from . import scripts
+from .claims import Claims
 from .codec import CorruptValue, StoredHash
 from .ids import is_handle
+from .links import Link
 from .loads import Loads
 from .reads import by_name
 from .record import Changes, Metadata, instant
@@ -24,7 +26,10 @@ from .shadows import Shadows
 from .timed import MARK, live_at
 
 #: What `peek` reads of a session beside the fields that it is asked for.
-_METADATA = ("@v", "@created", "@deadline", "@user", "@auth", "@idle", "@agent", "@ip", "@seen")
+_METADATA = (
+    *("@v", "@created", "@deadline", "@idle", "@seen", "@user", "@auth"),
+    *("@agent", "@ip", "@claims"),
+)
 
 
 class Outside:
@@ -75,13 +80,14 @@ class Outside:
             return None
         return self._info(handle, reply.state, values, Metadata.parse(stored.raws))
 
-    async def link(self, handle: str) -> str | None:
+    async def link(self, handle: str) -> Link | None:
         """What ties a session to that of an identity provider; None: nothing."""
-        script, arguments = self._loads.some(("@oidc",), extend=False)
+        names = ("@auth", "@claims")
+        script, arguments = self._loads.some(names, extend=False)
         reply = await self._load(script, handle, arguments)
-        if reply.state <= 0 or reply.fields[0] is None:
+        if reply.state <= 0:
             return None
-        return str(reply.fields[0], errors="replace")
+        return _claims_of(Metadata.parse(_named(names, reply.fields))).link
 
     async def state(self, handle: str) -> int:
         """What is under the key: above 0 a session, GONE nothing, CORRUPT what can't be read."""
@@ -150,8 +156,13 @@ class Outside:
             address=metadata.address,
             user_agent=agent,
             label=None if agent is None else label_of(agent),
+            amr=_claims_of(metadata).amr,
             fields=values,
         )
+
+
+def _claims_of(metadata: Metadata) -> Claims:
+    return Claims.of(metadata.claims, metadata.auth_ms)
 
 
 def _named(names: Sequence[str], raws: Sequence[bytes | None]) -> dict[bytes, bytes]:

@@ -8,7 +8,8 @@ first, and then ends what it finds. So whichever comes first, the other one sees
 """
 
 import asyncio
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from ..absence import Absence
 from ..errors import SessionGone

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple, Self
 
 from ..absence import Absence
 from ..options import Durability, Duration, NotGiven, milliseconds
+from .claims import NONE, Claims
 from .codec import StoredHash
-from .links import Link
 from .sealing import Seal
 from .timed import TimedHash
 
@@ -78,13 +78,12 @@ class Login:
     address: str | None
     #: Whether the session's data is kept: it was anonymous, or this user's.
     keeps_data: bool
-    #: The identity provider's session that it is tied to.
-    link: Link | None = None
+    #: What the app says of it.
+    claims: Claims = NONE
 
     def described(self) -> list[str]:
-        """Names and values of the fields that say where the login came from."""
-        link = None if self.link is None else self.link.stored()
-        pairs = (("@agent", self.agent), ("@ip", self.address), ("@oidc", link))
+        """Names and values of the fields that describe the login; scripts expect claims first."""
+        pairs = (("@claims", self.claims.text), ("@agent", self.agent), ("@ip", self.address))
         return [part for name, text in pairs if text is not None for part in (name, text)]
 
 
@@ -176,8 +175,8 @@ class Metadata(NamedTuple):
     *created_ms*: when it was created, or logged in. *deadline_ms*: when it ends however busy it is;
     None: it has no deadline. *idle_ms*: how long it lives without use; None: as long as the store
     says. *auth_ms*: when its user logged in. *seen_ms*: when it was last written; None: not since
-    it was created. *link*: what ties it to the session of an identity provider.
-    *binding*: a digest of what its browser was bound by.
+    it was created. *claims*: what the app says of the login, as it is stored. *binding*: a digest
+    of what its browser was bound by.
     """
 
     created_ms: int
@@ -188,7 +187,7 @@ class Metadata(NamedTuple):
     seen_ms: int | None = None
     agent: str | None = None
     address: str | None = None
-    link: str | None = None
+    claims: str | None = None
     binding: str | None = None
 
     @classmethod
@@ -198,11 +197,11 @@ class Metadata(NamedTuple):
         created, deadline, idle, auth, seen = [
             None if (raw := raws.get(name)) is None else int(raw) for name in times
         ]
-        user, agent, address, link, binding = [
+        user, agent, address, claims, binding = [
             None if (raw := raws.get(name)) is None else raw.decode(errors="replace")
-            for name in (b"@user", b"@agent", b"@ip", b"@oidc", b"@bind")
+            for name in (b"@user", b"@agent", b"@ip", b"@claims", b"@bind")
         ]
-        return cls(created or 0, deadline, idle, user, auth, seen, agent, address, link, binding)
+        return cls(created or 0, deadline, idle, user, auth, seen, agent, address, claims, binding)
 
 
 class Record:
@@ -249,6 +248,11 @@ class Record:
             self._metadata = Metadata.parse(self.stored.raws)
         return self._metadata
 
+    @property
+    def claims(self) -> Claims:
+        """What the app says of the login that the session is in."""
+        return Claims.of(self.metadata.claims, self.metadata.auth_ms)
+
     @classmethod
     def begin(
         cls,
@@ -265,10 +269,11 @@ class Record:
         deadline_ms = None if span.absolute_ms is None else now_ms + span.absolute_ms
         record._metadata = Metadata(now_ms, deadline_ms, span.idle_ms)
         if login is not None:
+            text = login.claims.text
             record._metadata = record._metadata._replace(
                 user_id=login.user_id,
                 auth_ms=now_ms,
-                link=None if login.link is None else login.link.stored(),
+                claims=None if text is None else f"{now_ms} {text}",
             )
         return record
 

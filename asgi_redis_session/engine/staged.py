@@ -2,6 +2,7 @@
 
 from ..errors import SessionValueError
 from . import verbs
+from .claims import NONE, Claims
 from .codec import StoredHash
 from .engine import Engine
 from .fields import Fields
@@ -70,6 +71,12 @@ class Staged:
         """When the user logged in."""
         login, record = self.pending_login, self.record
         return login.now_ms if login is not None else record.metadata.auth_ms if record else None
+
+    @property
+    def claims(self) -> Claims:
+        """What the app says of the login."""
+        login, record = self.pending_login, self.record
+        return login.claims if login is not None else record.claims if record else NONE
 
     def collect(self) -> Changes:
         """Return everything that is staged. Raises `SessionValueError`."""

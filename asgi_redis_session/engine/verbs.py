@@ -13,6 +13,8 @@ from collections.abc import Callable, Coroutine, Sequence
 from functools import wraps
 from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
+from msgspec.structs import replace
+
 from ..errors import DurabilityNotReached
 from ..events import EndReason
 from ..options import Durability
@@ -20,9 +22,9 @@ from ..quiet import hiding
 from ..transport.budget import one_budget
 from ..transport.written import Written
 from . import scripts
+from .claims import Claims
 from .endings import abandon, delete, reserve
 from .engine import Engine
-from .links import Link
 from .moves import move_logged_in, move_renewed
 from .origin import origin_of
 from .pruning import prune_some_soon
@@ -161,9 +163,8 @@ async def renew(
         if not is_kept:
             return Outcome(None)
         shortfall = missed or shortfall
-    link = record.metadata.link
     # 5. As for a login.
-    if link is not None and await _has_been_ended(engine, Link.of(link), handle):
+    if await _has_been_ended(engine, record.claims, handle):
         return Outcome(None)
     engine.events.counted.commits += 1
     engine.events.emit("renewed", handle, user_id=user_id)
@@ -180,19 +181,20 @@ async def reserve_login(
     span: Span,
     replaced: Sequence[str],
     *,
-    link: Link | None,
+    claims: Claims,
     keeps_data: bool,
 ) -> Login:
     """
     Reserve a place in the user's index for a login: the first of its steps.
 
-    *replaced*: handles whose places the login will take over. *link*: to the session of an identity
-    provider, which is entered before. Raises `SessionLimitReached`, and `SessionGone` if the
+    *replaced*: handles whose places the login will take over. *claims*: a link to the session of
+    an identity provider is entered before. Raises `SessionLimitReached`, and `SessionGone` if the
     provider has ended that session; then nothing has changed.
     """
     address, agent = origin_of(peer, engine.record_origin)  # may raise: before anything is written
-    if link is not None:
-        link = await engine.providers.enter(link, user_id, span.absolute_ms)
+    if claims.link is not None:
+        link = await engine.providers.enter(claims.link, user_id, span.absolute_ms)
+        claims = replace(claims, link=link)
     session_id, handle = engine.ids.new()
     now_ms = await reserve(engine, user_id, handle, span.absolute_ms, replaced)
     return Login(
@@ -204,7 +206,7 @@ async def reserve_login(
         agent=agent,
         address=address,
         keeps_data=keeps_data,
-        link=link,
+        claims=claims,
     )
 
 
@@ -254,7 +256,7 @@ async def login(
     if not is_kept:
         return Outcome(None)
     shortfall = missed or shortfall
-    if login.link is not None and await _has_been_ended(engine, login.link, login.handle):
+    if await _has_been_ended(engine, login.claims, login.handle):
         # 5. The identity provider has ended what the user has logged in on.
         return Outcome(None)
     if record is not None and not login.keeps_data:
@@ -306,9 +308,9 @@ async def end_session(
 # --- Steps ---
 
 
-async def _has_been_ended(engine: Engine, link: Link, handle: str) -> bool:
+async def _has_been_ended(engine: Engine, claims: Claims, handle: str) -> bool:
     """Look whether the identity provider has ended its session, and end ours then."""
-    if not await engine.providers.has_ended(link):
+    if claims.link is None or not await engine.providers.has_ended(claims.link):
         return False
     await end_session(engine, (handle,), reason="revoked", concern=engine.end_durability)
     return True

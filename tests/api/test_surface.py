@@ -48,7 +48,7 @@ EXPECTED = {
         "fetch increment load login logout reload renew save set_lifetime still_valid take touch "
         "append transform "
         # what is known
-        "absence accessed authenticated_at created_at expires_at handle is_fresh is_new loaded "
+        "absence accessed amr authenticated_at created_at expires_at handle is_fresh is_new loaded "
         "mark_accessed mark_modified modified user_id"
     ),
     "Users": "count erase export list revoke revoke_all revoke_others",

@@ -161,6 +161,10 @@ def _is_claim(value: Any) -> bool:
     return isinstance(value, str) and 0 < len(value) <= 1000
 
 
+#: What methods of a login may be.
+METHODS = "empty_tuple empty_list list_of_words"
+
+
 OPTIONS: dict[str, Option] = {
     "Lifetime(idle)": Option("idle", lambda _, v: Lifetime(idle=v), takes=_is_duration),
     "Lifetime(absolute)": Option(
@@ -387,6 +391,7 @@ OPTIONS: dict[str, Option] = {
     "session.login(absolute)": Option(
         "absolute", lambda w, v: w.session.login("ann", absolute=v), "None", takes=_is_duration
     ),
+    "session.login(amr)": Option("amr", lambda w, v: w.session.login("ann", amr=v), METHODS),
     **{
         f"session.login({name})": Option(
             name,
@@ -414,6 +419,7 @@ OPTIONS: dict[str, Option] = {
     "session.is_fresh(max_age)": Option(
         "max_age", lambda w, v: w.session.is_fresh(v), takes=_is_duration
     ),
+    "session.is_fresh(amr)": Option("amr", lambda w, v: w.session.is_fresh(60, amr=v), METHODS),
     "session[name]": Option("name", lambda w, v: w.session.__setitem__(v, 1), takes=_is_name),
     "users.list(user_id)": Option("user id", lambda w, v: w.store.users.list(v), takes=_is_user),
     "users.list(current)": Option(
@@ -523,6 +529,7 @@ OPTIONS: dict[str, Option] = {
         "None word yes none 16_times_a star",
     ),
     "require_fresh(max_age)": Option("max_age", lambda _, v: require_fresh(v), takes=_is_duration),
+    "require_fresh(amr)": Option("amr", lambda _, v: require_fresh(60, amr=v), METHODS),
     "closing_when_revoked(every)": Option(
         "every", lambda w, v: _close(w, every=v), takes=_is_duration
     ),

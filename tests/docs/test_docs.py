@@ -78,7 +78,7 @@ BLOCKS = {
     ("docs/encryption.md", "python"): 1,  # tests/encryption
     ("docs/privacy.md", "python"): 2,  # tests/users/test_privacy.py
     ("docs/moving.md", "python"): 4,  # test_moving
-    ("docs/guide.md", "python"): 17,
+    ("docs/guide.md", "python"): 18,
     ("docs/performance.md", "python"): 1,
     ("benchmarks/README.md", "sh"): 2,
     ("docs/recipes.md", "python"): 16,  # tests/examples
@@ -372,6 +372,37 @@ def test_the_guides_account_page_works(sessions: SessionKit) -> None:
         assert one.delete(f"/devices/{devices[1]['handle']}").json() is True
         assert sessions.read(first, cookie=PLAIN) == {}
         assert one.post("/password").json() == {"ended": 0}
+
+
+def test_the_guides_second_factor_is_asked_for(sessions: SessionKit) -> None:
+    """A password is not enough for closing the account, and a code is."""
+
+    async def check_code(user_id: str, code: str) -> None:
+        assert (user_id, code) == ("7", "123456")
+
+    app = FastAPI()
+    app.add_middleware(SessionMiddleware, store=sessions.store, cookie=PLAIN)
+    namespace: dict[str, Any] = {
+        "app": app,
+        "check_code": check_code,
+        "timedelta": timedelta,
+        "CurrentUser": CurrentUser,
+        "Depends": Depends,
+        "SessionDep": SessionDep,
+        "require_fresh": require_fresh,
+    }
+    exec(guide("def log_in_by_code("), namespace)
+
+    @app.post("/login")
+    async def log_in(session: SessionDep) -> None:
+        await session.login(7)
+
+    with TestClient(app) as client:
+        client.post("/login")
+        refused = client.delete("/account").json()["detail"]
+        assert (refused["code"], refused["amr"]) == ("reauthentication_required", ["otp"])
+        client.post("/login/code", params={"code": "123456"})
+        assert client.delete("/account").json() == {"methods": ["pwd", "otp"]}
 
 
 def test_the_guides_openapi_names_the_cookie() -> None:

@@ -124,6 +124,16 @@ async def delete_me() -> str:
     return "deleted"
 
 
+@routes.post("/login-by/{name}/{user}")
+async def login_by(name: str, user: str, session: SessionDep) -> None:
+    await session.login(user, amr=name.split("+"))
+
+
+@routes.delete("/all", dependencies=[Depends(require_fresh(300, amr=["pwd", "otp"]))])
+async def delete_all(session: SessionDep) -> list[str]:
+    return [*session.amr]
+
+
 @routes.get("/fresh-user")
 async def fresh_user(user: Annotated[str, Depends(require_fresh(2 * 3600))]) -> str:
     return user
@@ -184,7 +194,7 @@ def refusal(response: Any) -> str:
     assert response.headers["content-type"] == "application/json"
     assert "cookie" in response.headers["vary"].lower()
     detail = response.json()["detail"]
-    assert list(detail) == ["code", "message"]
+    assert list(detail) in (["code", "message"], ["code", "message", "amr"])
     assert detail["message"].endswith(".")
     return str(detail["code"])
 
@@ -352,6 +362,23 @@ def test_a_stale_login_has_to_be_repeated(
     assert client.delete("/me").json() == "deleted"
 
 
+def test_a_login_lacks_a_method(client: TestClient, sessions: SessionKit, admin: Any) -> None:
+    """The answer names what is asked for; logging in with it helps, until that is too long ago."""
+    client.post("/login/ann")
+    for methods in (None, "pwd", "otp", "pwd+hwk"):
+        if methods is not None:
+            client.post(f"/login-by/{methods}/ann")
+        answer = client.delete("/all")
+        assert refusal(answer) == "reauthentication_required"
+        assert answer.json()["detail"]["message"] == "Log in with pwd and otp first."
+        assert answer.json()["detail"]["amr"] == ["pwd", "otp"]
+        assert client.delete("/me").json() == "deleted"
+    client.post("/login-by/otp+pwd+mfa/ann")
+    assert client.delete("/all").json() == ["otp", "pwd", "mfa"]
+    admin.hincrby(key_of(sessions, client), "@auth", -HOUR)
+    assert refusal(client.delete("/all")) == "reauthentication_required"
+
+
 def test_using_a_session_does_not_freshen_its_login(
     client: TestClient, sessions: SessionKit, admin: Any
 ) -> None:
@@ -368,7 +395,7 @@ def test_a_login_is_fresh_within_its_request(client: TestClient) -> None:
     assert client.post("/login-and-delete/ann").json() is True
 
 
-@pytest.mark.parametrize("name", ["@auth", "@user"])
+@pytest.mark.parametrize("name", ["@auth", "@user", "@claims"])
 def test_fields_of_the_app_cannot_fake_a_login(
     client: TestClient, sessions: SessionKit, admin: Any, name: str
 ) -> None:
@@ -547,6 +574,7 @@ def test_openapi_marks_exactly_the_protected_routes(app: FastAPI) -> None:
         "get /me",
         "get /me-sync",
         "delete /me",
+        "delete /all",
         "get /fresh-user",
         "get /members/list",
         "get /members/{name}",

@@ -277,7 +277,7 @@ async def test_a_damaged_link_harms_nothing(store: SessionStore, admin: Any, dam
     """Another program has written it: the session can be renewed, and logged in on again."""
     session_id = await linked(store)
     handle = (await open_session(store, session_id).load()).handle
-    admin.hset(f"{store.prefix}:{handle}", "@oidc", damaged)
+    admin.hset(f"{store.prefix}:{handle}", "@claims", damaged)
     session = await open_session(store, session_id).load()
     session.renew()
     await session.save()
@@ -285,4 +285,4 @@ async def test_a_damaged_link_harms_nothing(store: SessionStore, admin: Any, dam
     renewed = await open_session(store, new_id(session)).load()
     await renewed.login("ann")
     await renewed.save()
-    assert not admin.hexists(f"{store.prefix}:{renewed.handle}", "@oidc")
+    assert not admin.hexists(f"{store.prefix}:{renewed.handle}", "@claims")

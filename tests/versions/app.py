@@ -83,6 +83,18 @@ async def log_in(request: Request) -> JSONResponse:
     return JSONResponse({})
 
 
+async def log_in_by(request: Request) -> JSONResponse:
+    """With methods. Version 0.1 knows none."""
+    session: Any = await loaded(request)
+    await session.login(request.path_params["user"], amr=["pwd", "otp"])
+    return JSONResponse({})
+
+
+async def methods(request: Request) -> JSONResponse:
+    session: Any = await loaded(request)
+    return JSONResponse([session.is_fresh(3600, amr=["otp"]), *session.amr])
+
+
 async def log_out(request: Request) -> JSONResponse:
     await (await loaded(request)).logout()
     return JSONResponse({})
@@ -151,6 +163,8 @@ app = Starlette(
         Route("/read", read),
         Route("/fetch", fetch),
         Route("/login/{user}", log_in, methods=["POST"]),
+        Route("/login-by-otp/{user}", log_in_by, methods=["POST"]),
+        Route("/methods", methods),
         Route("/logout", log_out, methods=["POST"]),
         Route("/renew", renew, methods=["POST"]),
         Route("/shorten/{idle}", shorten, methods=["POST"]),

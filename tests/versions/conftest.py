@@ -120,7 +120,7 @@ class Side:
         return given
 
 
-READING = ("/read", "/fetch", "/users/", "/still-valid", "/arrived", "/go", "/which")
+READING = ("/read", "/methods", "/fetch", "/users/", "/still-valid", "/arrived", "/go", "/which")
 
 
 def given_id(response: httpx.Response) -> str | None:

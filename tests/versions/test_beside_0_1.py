@@ -278,3 +278,17 @@ async def test_fields_with_a_ttl_are_hidden_from_version_0_1_and_kept(
     assert len(await listed_at_both(pair, user)) == 1
     await pair["old"].ask("/write", session_id, json={"otp": "older"})
     assert (await at_both(pair, session_id))["fields"]["otp"] == "older"
+
+
+async def test_a_login_of_version_0_1_has_no_methods(pair: Pair, one: str, other: str) -> None:
+    """It leaves what an earlier login has said, which no longer counts."""
+    user = somebody()
+    session_id = await pair["new"].new_id(f"/login-by-otp/{user}")
+    for name in (one, other):
+        session_id = await pair[name].new_id("/renew", session_id)
+        assert (await pair["old"].ask("/read", session_id))["user"] == user
+        assert await pair["new"].ask("/methods", session_id) == [True, "pwd", "otp"]
+    session_id = await pair["old"].new_id(f"/login/{user}", session_id)
+    assert await pair["new"].ask("/methods", session_id) == [False]
+    session_id = await pair["new"].new_id(f"/login-by-otp/{user}", session_id)
+    assert await pair["new"].ask("/methods", session_id) == [True, "pwd", "otp"]

@@ -15,6 +15,7 @@ end
 if deadline then put('@deadline', deadline) end
 put('@idle', idle)
 if ARGV[3] ~= '' then put('@user', ARGV[3], '@auth', now) end
+if ARGV[4] == '@claims' then ARGV[5] = now .. ' ' .. ARGV[5] end  -- those of this login: see claims.py
 for i = 4, #ARGV do table.insert(parts, ARGV[i]) end
 write(KEY, parts, 1, #parts)
 

@@ -25,6 +25,8 @@ for i = last + 1, #ARGV do redis.call('HDEL', key, ARGV[i]) end
 if not deadline then redis.call('HDEL', key, '@deadline') end
 redis.call('HSET', key, '@user', ARGV[4], '@auth', now, '@created', now, '@idle', idle)
 if deadline then redis.call('HSET', key, '@deadline', deadline) end
+-- Claims are those of this login: see claims.py.
+if ARGV[6] == '@claims' then ARGV[7] = now .. ' ' .. ARGV[7] end
 write(key, ARGV, 6, last)
 redis.call('PEXPIREAT', key, until_confirmed(expires))
 return {KEY, expires, now}
