@@ -1,6 +1,6 @@
 """Why a request has no session: `session.absence`."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
@@ -41,12 +41,14 @@ class Absence:
     a new id); `"logged_out"`; `"revoked"`; `"limit"`; `"unreadable"`; `"conflict"` (two different
     cookies); `"unavailable"` (Redis is down).
     *at*: when it ended, by Redis' clock, as an aware UTC datetime; None if that is not known.
-    *reason*: the same in a sentence.
+    *reason*: what was given to the verb that ended the session, such as `revoke_all(reason=...)`;
+    else the same as *kind* in a sentence.
     """
 
     kind: AbsenceKind
     at: datetime | None = None
-    reason: str = field(init=False, compare=False)
+    reason: str = ""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "reason", _REASONS[self.kind])
+        if not self.reason:
+            object.__setattr__(self, "reason", _REASONS[self.kind])

@@ -46,7 +46,8 @@ class SessionEvent:
     *reason*: why it ended. `logout`; `revoked` (from outside); `limit` (the user logged in
     elsewhere, and had as many sessions as allowed); `replaced` (another user logged in on it);
     `login_failed` (its login was revoked before it was complete).
-    *detail*: what went wrong, for `corrupt`, `cross_origin` and `unavailable`.
+    *detail*: what went wrong, for `corrupt`, `cross_origin` and `unavailable`; for `ended`, the
+    reason that the app has given, such as `revoke_all(reason=...)`.
     *at*: when, by the clock of this process, as an aware UTC datetime.
     """
 

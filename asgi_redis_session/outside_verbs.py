@@ -1,20 +1,28 @@
 """What a store may do with sessions outside of requests: look, end, open, edit."""
 
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager
+from uuid import UUID
 
-from .arguments import refuse_other
+from .arguments import refuse_no_bool, refuse_no_function, refuse_no_integer, refuse_other
 from .cookie import CookiePolicy
-from .engine import verbs
+from .engine import scanning, verbs
 from .engine.endings import end_linked
 from .engine.engine import Engine
 from .engine.ids import is_handle
 from .engine.links import link_of
+from .engine.notes import checked_reason
 from .errors import SessionValueError
 from .info import SessionInfo
 from .opened import OpenedSession, edit_session, open_session
+from .options import Duration, milliseconds
 from .session import Session
 
 __all__ = ["OutsideVerbs"]
+
+#: How many keys a pass looks at in a second. A SCAN of them all takes a Redis about 2 % of it.
+KEYS_PER_SECOND = 20_000
+_MOST_KEYS_PER_SECOND = 2**31
 
 
 class OutsideVerbs:
@@ -30,21 +38,99 @@ class OutsideVerbs:
         """
         return await self._engine.outside.peek(handle)
 
-    async def revoke(self, handle: str) -> bool:
+    async def revoke(self, handle: str, *, reason: str | None = None) -> bool:
         """
         End the session of this handle; returns whether there was one.
 
+        *reason*: `session.absence.reason` of its next request, as for `store.users.revoke_all`.
         Raises `SessionUnavailable`, and `DurabilityNotReached` if it has ended, but may come back
         when Redis fails.
         """
+        note = checked_reason("store.revoke(reason)", reason)
         if not is_handle(handle):
             return False
+        concern = self._engine.end_durability
         ending = await verbs.end_session(
-            self._engine, (handle,), reason="revoked", concern=self._engine.end_durability
+            self._engine, (handle,), reason="revoked", note=note, concern=concern
         )
         if ending.shortfall is not None:
             raise ending.shortfall
         return ending.existed
+
+    async def count(self, *, keys_per_second: int | None = KEYS_PER_SECOND) -> int:
+        """
+        Count all sessions, without Redis Search.
+
+        It is a pass over all keys of Redis, also those of other prefixes, by SCAN, one master after
+        the other; no session is read. *keys_per_second*: how many keys are looked at in a second,
+        to leave Redis to the requests; None: as fast as possible. Sessions that begin or end
+        meanwhile may be counted or not, and one that gets a new id once, twice or not at all. The
+        Redis user needs `+scan`. Raises `SessionUnavailable` if the pass was not completed.
+        """
+        _refuse_rate("store.count(keys_per_second)", keys_per_second)
+        return await scanning.count_all(self._engine, keys_per_second)
+
+    def scan(
+        self,
+        user: str | int | UUID | None = None,
+        *,
+        idle_for: Duration | None = None,
+        keys_per_second: int | None = KEYS_PER_SECOND,
+    ) -> AsyncGenerator[SessionInfo, None]:
+        """
+        Yield all sessions, without Redis Search.
+
+            async for info in store.scan(idle_for=timedelta(days=30)): ...
+
+        *user*: a user id; then only that user's sessions, from their list, which is cheap. Else it
+        is a pass over all keys, as for `count`, and each session is read. *idle_for*: only sessions
+        that were not used for at least so long, by Redis' clock, as a timedelta or in seconds.
+
+        Each session that exists during the whole pass is yielded under its handle; one that gets a
+        new id meanwhile may be yielded under both, or under none. SCAN may show a key again: the
+        last 50,000 sessions are remembered, and none of them is yielded twice. It counts as no use
+        of a session. Raises what `count` raises, then after some sessions, and `SessionValueError`
+        for an unusable user id.
+        """
+        idle_ms = _idle_ms("store.scan(idle_for)", idle_for)
+        _refuse_rate("store.scan(keys_per_second)", keys_per_second)
+        if user is None:
+            return scanning.scan_all(self._engine, keys_per_second, idle_ms)
+        return scanning.scan_user(self._engine, self._engine.places.key_of(user), idle_ms)
+
+    async def revoke_where(
+        self,
+        function: Callable[[SessionInfo], bool],
+        *,
+        idle_for: Duration | None = None,
+        reason: str | None = None,
+        dry_run: bool = False,
+        keys_per_second: int | None = KEYS_PER_SECOND,
+    ) -> int:
+        """
+        End all sessions for which *function* returns True; returns how many.
+
+            await store.revoke_where(lambda info: info.address == "203.0.113.9", dry_run=True)
+
+        For an operator, after an incident. It reads all sessions, as `scan` does, and repeats that
+        until a pass finds none, so that a session which gets a new id meanwhile is found. A session
+        that begins meanwhile may be ended, too.
+
+        *function*: a plain function of a `SessionInfo`. What it raises is passed on, and sessions
+        that it was true for before have ended. *idle_for* and *keys_per_second*: as for `scan`.
+        *reason*: as for `store.users.revoke_all`. *dry_run*: only count.
+
+        Raises what `count` raises; run it again then. Raises `DurabilityNotReached` if all have
+        ended, but may come back when Redis fails.
+        """
+        refuse_no_function("store.revoke_where(function)", function, "a function of a SessionInfo")
+        idle_ms = _idle_ms("store.revoke_where(idle_for)", idle_for)
+        note = checked_reason("store.revoke_where(reason)", reason)
+        refuse_no_bool("store.revoke_where(dry_run)", dry_run)
+        _refuse_rate("store.revoke_where(keys_per_second)", keys_per_second)
+        return await scanning.end_where(
+            self._engine, function, keys_per_second, idle_ms, note=note, is_trial=dry_run
+        )
 
     async def revoke_sid(
         self, issuer: str, *, sid: str | None = None, sub: str | None = None
@@ -106,3 +192,12 @@ class OutsideVerbs:
         and renewal, so start from the user id, as above.
         """
         return edit_session(self._engine, handle)
+
+
+def _refuse_rate(option: str, rate: int | None) -> None:
+    if rate is not None:
+        refuse_no_integer(option, rate, 1, _MOST_KEYS_PER_SECOND, SessionValueError)
+
+
+def _idle_ms(option: str, idle_for: Duration | None) -> int:
+    return 0 if idle_for is None else milliseconds(option, idle_for)

@@ -10,6 +10,7 @@ from .arguments import refuse_no_integer, refuse_other
 from .engine import endings
 from .engine.engine import Engine
 from .engine.ids import is_handle
+from .engine.notes import checked_reason
 from .engine.pruning import dead_places, prune
 from .errors import SessionValueError
 from .info import SessionInfo
@@ -76,27 +77,41 @@ class Users:
         """Return how many live sessions the user has."""
         return (await prune(self._engine, self._engine.places.key_of(user_id))).live
 
-    async def revoke(self, user_id: str | int | UUID, handle: str) -> bool:
+    async def revoke(
+        self, user_id: str | int | UUID, handle: str, *, reason: str | None = None
+    ) -> bool:
         """
         End one session of this user; returns whether it was one of theirs.
 
-        The handle may come straight from a form: another user's session is not ended.
+        The handle may come straight from a form: another user's session is not ended. *reason*: as
+        for `revoke_all`.
         """
+        note = checked_reason("store.users.revoke(reason)", reason)
         self._engine.places.key_of(user_id)  # refuses an unusable user id
-        return is_handle(handle) and await endings.end_one(self._engine, user_id, handle)
+        return is_handle(handle) and await endings.end_one(self._engine, user_id, handle, note)
 
-    async def revoke_all(self, user_id: str | int | UUID) -> int:
+    async def revoke_all(self, user_id: str | int | UUID, *, reason: str | None = None) -> int:
         """
         End all sessions of this user that logged in before the call; returns how many.
 
         It is complete: a login, renewal or commit that runs at the same time can't leave an older
         session behind, and a login that is not committed yet while this runs is ended as well. It
         needs only reads, DEL and ZREM, which Redis accepts when it is out of memory.
-        """
-        return await endings.end_all(self._engine, user_id)
 
-    async def revoke_others(self, session: Session) -> int:
-        """End all sessions of this session's user but this one; returns how many (ASVS 7.4.3)."""
+        *reason*: `session.absence.reason` of their next requests, for as long as the store
+        remembers ended sessions, and `detail` of the event. At most 200 printable characters, on
+        one line: "password changed", say. Users may read it.
+        """
+        note = checked_reason("store.users.revoke_all(reason)", reason)
+        return await endings.end_all(self._engine, user_id, note=note)
+
+    async def revoke_others(self, session: Session, *, reason: str | None = None) -> int:
+        """
+        End all sessions of this session's user but this one; returns how many (ASVS 7.4.3).
+
+        *reason*: as for `revoke_all`.
+        """
+        note = checked_reason("store.users.revoke_others(reason)", reason)
         refuse_other("store.users.revoke_others(session)", session, Session, "a Session")
         user_id, handle = session.user_id, session.handle
         if user_id is None:
@@ -107,7 +122,7 @@ class Users:
         login = state_of(session).pending_login
         spared = [handle, None if login is None else login.handle]
         return await endings.end_all(
-            self._engine, user_id, *[name for name in spared if name is not None]
+            self._engine, user_id, *[name for name in spared if name is not None], note=note
         )
 
     async def export(self, user_id: str | int | UUID) -> Sequence[dict[str, Any]]:

@@ -309,6 +309,13 @@ async def outside(header: str | bytes | None) -> str | None:
     store.edit(None)  # type: ignore[arg-type]
     assert_type(await store.get("handle"), SessionInfo | None)
     assert_type(await store.revoke("handle"), bool)
+    assert_type(await store.users.revoke_all(42, reason="password changed"), int)
+    await store.users.revoke_all(42, "password changed")  # type: ignore[call-arg]
+    assert_type(await store.count(), int)
+    async for info in store.scan(42, idle_for=timedelta(days=30)):
+        assert_type(info, SessionInfo)
+    assert_type(await store.revoke_where(lambda info: info.user_id is None, dry_run=True), int)
+    await store.revoke_where(lambda info: info.user_id)  # type: ignore[arg-type, return-value]
     async with OurStore.from_url("redis://localhost") as ours:
         assert_type(ours, OurStore)
     report = await store.check()

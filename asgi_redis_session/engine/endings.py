@@ -50,20 +50,24 @@ class Deleted(NamedTuple):
     is_unreadable: bool = False
 
 
-async def end_one(engine: Engine, user_id: str | int | UUID, handle: str) -> bool:
+async def end_one(
+    engine: Engine, user_id: str | int | UUID, handle: str, note: str | None = None
+) -> bool:
     """End one session of this user; False if it is not one of theirs."""
     index = engine.places.key_of(user_id)
     places = await engine.places.find(index, handle)
     prune_some_soon(engine, index)
     if not places:
         return False
-    ended, unreadable = await _end_places(engine, index, places, "revoked")
+    ended, unreadable = await _end_places(engine, index, places, "revoked", note)
     if unreadable:
         raise SessionUnreadable(1)
     return ended > 0
 
 
-async def end_all(engine: Engine, user_id: str | int | UUID, *spared: str) -> int:
+async def end_all(
+    engine: Engine, user_id: str | int | UUID, *spared: str, note: str | None = None
+) -> int:
     """End the user's sessions, but those of the handles *spared*; returns how many."""
     index, ended, until = engine.places.key_of(user_id), 0, ""
     unreadable: list[str] = []
@@ -73,7 +77,7 @@ async def end_all(engine: Engine, user_id: str | int | UUID, *spared: str) -> in
         if not places:
             break
         # 2. Delete their hashes. 3. Give those places back that have not changed.
-        newly, kept = await _end_places(engine, index, places, "revoked")
+        newly, kept = await _end_places(engine, index, places, "revoked", note)
         ended += newly
         unreadable += kept
     if unreadable:
@@ -103,7 +107,11 @@ async def end_linked(engine: Engine, link: Link) -> int:
 
 
 async def _end_places(
-    engine: Engine, index: bytes, places: Sequence[Place], reason: EndReason
+    engine: Engine,
+    index: bytes,
+    places: Sequence[Place],
+    reason: EndReason,
+    note: str | None = None,
 ) -> tuple[int, list[str]]:
     """
     End the sessions of these places, then give the places back, each only as it was seen.
@@ -112,9 +120,8 @@ async def _end_places(
     places. If a session can't be ended, or may come back, its place is kept, too, so that the next
     try finds it. The error is raised when all the others have ended.
     """
-    concern = engine.end_durability
     results = await asyncio.gather(
-        *[_delete_place(engine, place.handle, reason, concern) for place in places],
+        *[_delete_place(engine, place.handle, reason, note) for place in places],
         return_exceptions=True,
     )
     ended, released = 0, []
@@ -140,10 +147,11 @@ async def _end_places(
 
 
 async def _delete_place(
-    engine: Engine, handle: str, reason: EndReason, concern: Durability | None
+    engine: Engine, handle: str, reason: EndReason, note: str | None
 ) -> Deleted:
     if is_handle(handle):
-        return await delete(engine, handle, reason, concern=concern, own_connection=True)
+        concern = engine.end_durability
+        return await delete(engine, handle, reason, note=note, concern=concern, own_connection=True)
     engine.reports.garbage()
     return Deleted(None, None)
 
@@ -221,15 +229,16 @@ async def delete(
     handle: str,
     reason: EndReason,
     *,
+    note: str | None = None,
     concern: Durability | None = None,
     own_connection: bool = False,
 ) -> Deleted:
-    """Delete a hash, if it can be read."""
+    """Delete a hash, if it can be read. *note*: the reason in the caller's own words."""
     reply, shortfall = await engine.hashes.delete(
-        handle, _KINDS[reason], concern=concern, own_connection=own_connection
+        handle, _KINDS[reason], note=note, concern=concern, own_connection=own_connection
     )
     if reply.state <= 0:
         return Deleted(None, shortfall, reply.state == CORRUPT)
     user_id = (reply.user or b"").decode(errors="replace")
-    engine.events.emit("ended", handle, user_id=user_id or None, reason=reason)
+    engine.events.emit("ended", handle, detail=note, user_id=user_id or None, reason=reason)
     return Deleted(user_id, shortfall)

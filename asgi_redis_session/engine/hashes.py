@@ -200,6 +200,7 @@ class Hashes:
         handle: str,
         kind: AbsenceKind | None,
         *,
+        note: str | None = None,
         concern: Durability | None = None,
         own_connection: bool = False,
     ) -> Written[scripts.Ended]:
@@ -207,13 +208,13 @@ class Hashes:
         Delete the hash, and nothing else. State 1 if there was a session.
 
         *kind*: what its tombstone says; None: the browser has never had this session, so that there
-        is none.
+        is none. *note*: the reason in the caller's own words.
         """
         keys: tuple[bytes, ...] = (self._client.key(handle),)
         arguments: tuple[Any, ...] = (self._idle_ms,)
-        note = () if kind is None else (kind, self._lasts_ms(kind))
-        if note and not self._client.is_cluster:
-            keys, arguments = (*keys, tombstone(self._client, handle)), (*arguments, *note)
+        if kind is not None and not self._client.is_cluster:
+            keys = (*keys, tombstone(self._client, handle))
+            arguments = (*arguments, *self._epitaph(kind, note))
         written = await self._client.write(
             scripts.END,
             keys,
@@ -222,7 +223,7 @@ class Hashes:
             own_connection=own_connection,
         )
         if self._reports.is_there(handle, written.reply.state) and self._client.is_cluster:
-            self._bury_soon(handle, kind)
+            self._bury_soon(handle, kind, note)
         return written
 
     def delete_soon(self, handle: str) -> None:
@@ -269,14 +270,16 @@ class Hashes:
 
     # --- Keys ---
 
-    def _bury_soon(self, handle: str, kind: AbsenceKind | None) -> None:
+    def _bury_soon(self, handle: str, kind: AbsenceKind | None, note: str | None = None) -> None:
         """In a Cluster: leave a tombstone without waiting for the reply (fire and forget)."""
         if kind is not None:
-            note = (kind, self._lasts_ms(kind))
-            self._client.call_soon(scripts.BURY, (tombstone(self._client, handle),), note)
+            keys = (tombstone(self._client, handle),)
+            self._client.call_soon(scripts.BURY, keys, self._epitaph(kind, note))
 
-    def _lasts_ms(self, kind: AbsenceKind) -> int:
-        return REPLACED_MS if kind == "replaced" else self._remember_ms
+    def _epitaph(self, kind: AbsenceKind, note: str | None) -> tuple[Any, ...]:
+        """What a tombstone says, and for how long."""
+        lasts_ms = REPLACED_MS if kind == "replaced" else self._remember_ms
+        return (kind, lasts_ms) if note is None else (kind, lasts_ms, note)
 
     # --- Arguments ---
 

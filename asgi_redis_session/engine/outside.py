@@ -6,6 +6,7 @@ so that long lists do not delay requests. All methods raise `SessionUnavailable`
 """
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
 from ..info import SEALED, SessionInfo, label_of
@@ -56,8 +57,14 @@ class Outside:
         self._idle_ms = idle_ms
         self._field_bytes = field_bytes
 
-    async def peek(self, handle: str, names: Sequence[str] | None = None) -> SessionInfo | None:
-        """Read a session, with all of its fields or those of *names*; None if there is none."""
+    async def peek(
+        self, handle: str, names: Sequence[str] | None = None, *, idle_ms: int = 0
+    ) -> SessionInfo | None:
+        """
+        Read a session, with all of its fields or those of *names*; None if there is none.
+
+        Also None if it was used less than *idle_ms* ago.
+        """
         if not is_handle(handle):  # what a caller was given, or a damaged place
             return None
         arguments: Sequence[Any] = ()
@@ -78,7 +85,9 @@ class Outside:
         except (CorruptValue, UnicodeDecodeError) as error:
             self._reports.corrupt(handle, str(error))
             return None
-        return self._info(handle, reply.state, values, Metadata.parse(stored.raws))
+        info = self._info(handle, reply.state, values, Metadata.parse(stored.raws))
+        is_idle = instant(reply.now_ms) - info.last_seen >= timedelta(milliseconds=idle_ms)
+        return info if is_idle or not idle_ms else None
 
     async def link(self, handle: str) -> Link | None:
         """What ties a session to that of an identity provider; None: nothing."""

@@ -138,7 +138,9 @@ class Reader:
             if reply.since is not None and kind in get_args(AbsenceKind):
                 since_ms = int(float(reply.since))
                 known = cast("AbsenceKind", kind)
-                return Ended(Absence(known, instant(since_ms)), reply.now_ms - since_ms)
+                note = (reply.note or b"")[1:].decode(errors="replace")
+                absence = Absence(known, instant(since_ms), note)
+                return Ended(absence, reply.now_ms - since_ms)
         return ended
 
     # --- The TTL ---

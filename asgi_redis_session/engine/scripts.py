@@ -103,13 +103,18 @@ class Ended(NamedTuple):
 
 
 class Missing(NamedTuple):
-    """absence.lua: *is_occupied* 1: there is something that can't be read. *kind*: why it ended."""
+    """
+    absence.lua: *is_occupied* 1: there is something that can't be read. *kind*: why it ended.
+
+    *note*: "=", and the reason that was given.
+    """
 
     key: bytes
     now_ms: int
     is_occupied: int
     kind: bytes | None = None
     since: bytes | None = None
+    note: bytes | None = None
 
 
 @hiding("packed")

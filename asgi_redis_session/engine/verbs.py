@@ -278,11 +278,12 @@ async def end_session(
     handles: tuple[str, ...],
     *,
     reason: EndReason,
+    note: str | None = None,
     concern: Durability | None,
     own_connection: bool = False,
 ) -> Ending:
     """
-    End the session that has one of these handles.
+    End the session that has one of these handles. *note*: the reason in the caller's own words.
 
     The shortfall may be set even if there was no session: an earlier try may have ended it, and
     that end may still be lost.
@@ -291,7 +292,7 @@ async def end_session(
     for handle in handles:
         # 1. end.lua: delete the hash, and leave a tombstone that says why.
         user_id, missed, _ = await delete(
-            engine, handle, reason, concern=concern, own_connection=own_connection
+            engine, handle, reason, note=note, concern=concern, own_connection=own_connection
         )
         shortfall = missed or shortfall
         if user_id is None:

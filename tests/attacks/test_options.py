@@ -91,6 +91,16 @@ def _is_bool(value: Any) -> bool:
     return type(value) is bool
 
 
+def _is_reason(value: Any) -> bool:
+    if not isinstance(value, str):
+        return value is None
+    return bool(value.strip()) and len(value) <= 200 and value.isprintable()
+
+
+def _is_rate(value: Any) -> bool:
+    return value is None or _is_integer(1, 2**31)(value)
+
+
 def _is_callable(value: Any) -> bool:
     return callable(value)
 
@@ -443,6 +453,50 @@ OPTIONS: dict[str, Option] = {
         "user id", lambda w, v: w.store.users.revoke_all(v), takes=_is_user
     ),
     "users.revoke_others(session)": Option("session", lambda w, v: w.store.users.revoke_others(v)),
+    "users.revoke(reason)": Option(
+        "reason", lambda w, v: w.store.users.revoke("ann", "0" * 32, reason=v), takes=_is_reason
+    ),
+    "users.revoke_all(reason)": Option(
+        "reason", lambda w, v: w.store.users.revoke_all("ann", reason=v), takes=_is_reason
+    ),
+    "users.revoke_others(reason)": Option(
+        "reason|no user", lambda w, v: w.store.users.revoke_others(w.session, reason=v)
+    ),
+    "store.revoke(reason)": Option(
+        "reason", lambda w, v: w.store.revoke("0" * 32, reason=v), takes=_is_reason
+    ),
+    "store.count(keys_per_second)": Option(
+        "keys_per_second",
+        lambda w, v: w.store.count(keys_per_second=v),
+        takes=_is_rate,
+    ),
+    "store.scan(user)": Option("user id", lambda w, v: w.store.scan(v), "None", takes=_is_user),
+    "store.scan(idle_for)": Option(
+        "idle_for", lambda w, v: w.store.scan(idle_for=v), "None", takes=_is_duration
+    ),
+    "store.scan(keys_per_second)": Option(
+        "keys_per_second", lambda w, v: w.store.scan(keys_per_second=v), takes=_is_rate
+    ),
+    "store.revoke_where(function)": Option(
+        "function", lambda w, v: w.store.revoke_where(v), "class function"
+    ),
+    "store.revoke_where(idle_for)": Option(
+        "idle_for",
+        lambda w, v: w.store.revoke_where(bool, idle_for=v),
+        "None",
+        takes=_is_duration,
+    ),
+    "store.revoke_where(reason)": Option(
+        "reason", lambda w, v: w.store.revoke_where(bool, reason=v), takes=_is_reason
+    ),
+    "store.revoke_where(dry_run)": Option(
+        "dry_run", lambda w, v: w.store.revoke_where(bool, dry_run=v), takes=_is_bool
+    ),
+    "store.revoke_where(keys_per_second)": Option(
+        "keys_per_second",
+        lambda w, v: w.store.revoke_where(bool, keys_per_second=v),
+        takes=_is_rate,
+    ),
     **{
         f"{library.__name__}({option})": Option(option, _library(library, option), valid)
         for library in (Starsessions, FastAPIRedisSDK, LitestarSessions)

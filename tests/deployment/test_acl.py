@@ -80,6 +80,24 @@ async def test_the_rights_that_0_1_documented_are_enough() -> None:
     assert [event.detail for event in events if "permission" in (event.detail or "")] == []
 
 
+async def test_a_pass_over_all_sessions_needs_scan() -> None:
+    """The sentence names the right; with what the document names it works."""
+    text = (ROOT / DOCUMENT).read_text()
+    more = re.search(r"`(\S+)` for `store.count`", text)
+    assert more
+    with acl_server() as server:
+        async with acl_store(server) as store:
+            await create(store, n=0)
+            with pytest.raises(SessionUnavailable, match=r"\+scan"):
+                await store.count()
+            with pytest.raises(SessionUnavailable, match=r"\+scan"):
+                await store.revoke_where(lambda _: True)
+            ask(server, "ACL", "SETUSER", "sessions", *more[1].split())
+            assert await store.count() == 1
+            assert [info.fields async for info in store.scan()] == [{"n": 0}]
+            assert await store.revoke_where(lambda _: True, reason="the end") == 1
+
+
 async def test_the_doctors_rights_show_all() -> None:
     """With what the document names in addition nothing stays unseen."""
     text = (ROOT / DOCUMENT).read_text()

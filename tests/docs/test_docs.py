@@ -78,7 +78,7 @@ BLOCKS = {
     ("docs/encryption.md", "python"): 1,  # tests/encryption
     ("docs/privacy.md", "python"): 2,  # tests/users/test_privacy.py
     ("docs/moving.md", "python"): 4,  # test_moving
-    ("docs/guide.md", "python"): 18,
+    ("docs/guide.md", "python"): 19,
     ("docs/performance.md", "python"): 1,
     ("benchmarks/README.md", "sh"): 2,
     ("docs/recipes.md", "python"): 16,  # tests/examples
@@ -594,6 +594,36 @@ def test_the_guides_job_changes_every_session_of_a_user(
             return fields
 
     assert asyncio.run(use()) == [{"voucher": "SPRING"}] * 2
+
+
+def test_the_guide_ends_what_came_from_a_network(
+    session_redis_url: str, prefix: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`store.revoke_where`, after a dry run; `store.scan` finds none that was forgotten."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await scope["session"].login(scope["path"])
+        await JSONResponse({})(scope, receive, send)
+
+    async def use() -> None:
+        async with SessionStore.from_url(session_redis_url, prefix=prefix) as store:
+            for address in ("203.0.113.9", "203.0.113.77", "192.0.2.1"):
+                middleware = SessionMiddleware(app, store=store, cookie=PLAIN)
+                transport = httpx.ASGITransport(middleware, client=(address, 0))
+                async with httpx.AsyncClient(transport=transport) as client:
+                    await client.get(f"http://test/{address}")
+            namespace: dict[str, Any] = {
+                "store": store,
+                "timedelta": timedelta,
+                "ip_address": ip_address,
+            }
+            exec(guide("store.revoke_where("), namespace)
+            assert await namespace["end_attack"](ip_network("203.0.113.0/24")) == 2
+            assert await store.count() == 1
+            assert await namespace["forgotten"]() == []
+
+    asyncio.run(use())
+    assert capsys.readouterr().out == "2 of 3 sessions come from 203.0.113.0/24.\n"
 
 
 def test_the_guides_session_works_without_a_framework(session_redis_url: str, prefix: str) -> None:

@@ -72,8 +72,11 @@ end
 
 -- Note that a session's key is gone, and why: a tombstone, a sorted set with the kind as its only member, scored by the
 -- instant. It is kept for *lasts* milliseconds. If the server refuses it, the script goes on: the session is gone.
-local function bury(tombstone, kind, lasts)
-  if redis.pcall('ZADD', tombstone, now, kind) == 1 and redis.pcall('PEXPIREAT', tombstone, now + lasts) ~= 1 then
+-- *note*: the reason in the caller's own words, or nil: a second member, right after the kind.
+local function bury(tombstone, kind, lasts, note)
+  local parts = {now, kind}
+  if note then parts = {now, kind, now + 1, '=' .. note} end
+  if redis.pcall('ZADD', tombstone, unpack(parts)) == #parts / 2 and redis.pcall('PEXPIREAT', tombstone, now + lasts) ~= 1 then
     redis.pcall('DEL', tombstone)
   end
 end
