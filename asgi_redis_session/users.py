@@ -1,6 +1,7 @@
 """The sessions of a user: listed, counted, ended. `store.users`."""
 
 import asyncio
+import builtins
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -42,7 +43,7 @@ class Users:
         current: Session | str | None = None,
         offset: int = 0,
         limit: int = 100,
-    ) -> list[SessionInfo]:
+    ) -> builtins.list[SessionInfo]:  # Python 3.14 would find the method
         """
         Return the user's live sessions, the latest login first: *limit* of them from *offset* on.
 

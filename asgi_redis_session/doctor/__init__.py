@@ -15,6 +15,7 @@ from redis.exceptions import RedisError
 from ..engine.engine import Engine
 from ..engine.sealing import Sealing
 from ..transport.failures import LaneBroken
+from ..transport.reasons import reason_of
 from ..transport.route import Server
 from ..transport.tls import unchecked
 from . import contents
@@ -91,7 +92,7 @@ async def _examine(engine: Engine, server: Server, write: bool) -> list[Finding]
         async with asyncio.timeout(client.timeout):
             facts = await ask_server(redis, server, engine)
     except (RedisError, OSError, TimeoutError) as error:
-        reason = str(error) or f"no answer within {client.timeout:g} s"
+        reason = reason_of(error) or f"no answer within {client.timeout:g} s"
         return [_unreached(server.name, reason)]
     finally:
         with suppress(RedisError, OSError):

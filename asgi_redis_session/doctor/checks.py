@@ -125,13 +125,18 @@ def _eviction(facts: Facts) -> Iterator[Verdict]:
 
 
 def _permissions(facts: Facts) -> Iterator[Verdict]:
+    if facts.lacking:
+        yield problem(
+            f"It does not have {', '.join(facts.lacking)}, which the store needs: it can't hold "
+            "sessions."
+        )
     if facts.missing:
         allow = " ".join(f"+{name.lower()}" for name in facts.missing)
         yield problem(
             f"The store's user may not run {', '.join(facts.missing)} on the store's keys. Allow "
             f"it by `ACL SETUSER … {allow}`, and include the prefix in its key patterns."
         )
-    else:
+    elif not facts.lacking:
         yield ok("The store's user may run every command that the store needs.")
 
 
@@ -235,6 +240,8 @@ def _unseen(facts: Facts) -> Iterator[Verdict]:
         yield Verdict(
             "unseen", f"The store's user may not run {command}. Allow +{rule} to see more."
         )
+    for command in dict.fromkeys(facts.absent):
+        yield Verdict("unseen", f"It does not have {command}, so what that shows is not known.")
 
 
 class Check(NamedTuple):

@@ -1,7 +1,8 @@
 """
 The facts about a deployment: everything that the doctor asks servers, Sentinels and the client.
 
-A command that the store's user may not run is noted in `Facts.unseen`; nothing else depends on it.
+A command that the store's user may not run is noted in `Facts.unseen`, and one that the server does
+not have in `Facts.absent`; nothing else depends on it.
 """
 
 import secrets
@@ -19,6 +20,7 @@ from ..engine.sealing import Sealing
 from ..options import Durability
 from ..transport.client import Client
 from ..transport.pool import address_in, private_pool
+from ..transport.reasons import reason_of
 from ..transport.route import Server
 from .contents import Sample, take_sample
 
@@ -93,12 +95,16 @@ class Facts:
     search: bool | None = None
     #: Commands that the store needs and its user may not run.
     missing: Sequence[str] = ()
+    #: Commands that the store needs and the server does not have.
+    lacking: Sequence[str] = ()
     #: What it holds, as far as a sample shows; None if that may not be looked at.
     sample: Sample | None = None
     #: How the store encrypts values; None if it doesn't.
     sealing: Sealing | None = None
     #: Commands that only the doctor needs and the store's user may not run.
     unseen: list[str] = field(default_factory=list)
+    #: Commands that only the doctor needs and the server does not have.
+    absent: list[str] = field(default_factory=list)
 
     def number(self, name: str) -> int:
         """A field of INFO as a number; 0 if it is missing."""
@@ -122,7 +128,7 @@ async def ask_server(redis: Redis, server: Server, engine: Engine) -> Facts:
         seconds, micros = answer
         facts.offset = seconds + micros / 1e6 - (before + time.time()) / 2
     facts.search = await _has_search(facts, redis)
-    facts.missing = await _missing(redis, server, client, concerns)
+    facts.missing, facts.lacking = await _missing(redis, server, client, concerns)
     facts.sample = await take_sample(redis, client.key(""), engine.sealing)
     if facts.sample is None:
         facts.unseen.append("SCAN")
@@ -133,15 +139,23 @@ async def _try(facts: Facts, redis: Redis, *command: str) -> Any:
     try:
         return await redis.execute_command(*command)  # type: ignore[no-untyped-call]
     except ResponseError as error:
-        if not _is_forbidden(error):
-            raise
-        facts.unseen.append(" ".join(command))
+        _note(facts, " ".join(command), error)
         return None
 
 
-def _is_forbidden(error: ResponseError) -> bool:
-    """Whether this is a matter of permissions; some hosting services take commands away."""
-    return isinstance(error, NoPermissionError) or "unknown" in str(error).lower()
+def _note(facts: Facts, command: str, error: ResponseError) -> None:
+    """Note that a command can't be used here. Raises *error* if it says something else."""
+    if isinstance(error, NoPermissionError):
+        facts.unseen.append(command)
+    elif _is_absent(error):
+        facts.absent.append(command)
+    else:
+        raise error
+
+
+def _is_absent(error: ResponseError) -> bool:
+    """Whether the server has no such command: hosting services take some away."""
+    return str(error).lower().startswith("unknown ")
 
 
 async def _settings(facts: Facts, redis: Redis) -> dict[str, str]:
@@ -150,9 +164,7 @@ async def _settings(facts: Facts, redis: Redis) -> dict[str, str]:
         try:
             found = await redis.config_get(name)
         except ResponseError as error:
-            if not _is_forbidden(error):
-                raise
-            facts.unseen.append("CONFIG GET")
+            _note(facts, "CONFIG GET", error)
             return {}
         settings |= {_text(name): _text(value) for name, value in found.items()}
     return settings
@@ -171,14 +183,15 @@ async def _has_search(facts: Facts, redis: Redis) -> bool | None:
 
 async def _missing(
     redis: Redis, server: Server, client: Client, concerns: Sequence[Durability]
-) -> list[str]:
-    """Run the probes on a key of their own; return the commands that were not allowed."""
+) -> tuple[list[str], list[str]]:
+    """Run the probes on a key of their own; return what is not allowed, and what is not there."""
     while not server.serves(key := client.key(f"check-{secrets.token_hex(8)}")):
         pass
     places = {"{key}": key.decode(), "{soon}": str(int((time.time() + _PROBE_SECONDS) * 1000))}
     missing: list[str] = []
+    lacking: list[str] = []
     for name, *arguments in _probes(concerns, is_cluster=client.is_cluster):
-        if name in _CREATORS and {"DEL", "PEXPIREAT"} <= set(missing):
+        if name in _CREATORS and {"DEL", "PEXPIREAT"} <= {*missing, *lacking}:
             continue
         try:
             await redis.execute_command(  # type: ignore[no-untyped-call]
@@ -186,9 +199,11 @@ async def _missing(
             )
         except NoPermissionError:
             missing.append(name)
-        except ResponseError:
-            continue  # allowed, but refused for another reason: NOSCRIPT, OOM, no such key
-    return list(dict.fromkeys(missing))
+        except ResponseError as error:
+            # Otherwise it is refused for another reason: NOSCRIPT, OOM, no such key.
+            if _is_absent(error):
+                lacking.append(name)
+    return list(dict.fromkeys(missing)), list(dict.fromkeys(lacking))
 
 
 def _probes(concerns: Sequence[Durability], *, is_cluster: bool) -> list[tuple[str, ...]]:
@@ -232,7 +247,7 @@ async def ask_sentinels(redis: Redis | RedisCluster) -> list[Sentinel]:
         try:
             answer = await sentinel.execute_command("SENTINEL CKQUORUM", pool.service_name)
         except (RedisError, OSError, TimeoutError) as error:
-            answers.append(Sentinel(server, str(error), is_error=True))
+            answers.append(Sentinel(server, reason_of(error), is_error=True))
         else:
             answers.append(Sentinel(server, _text(answer), is_error=False))
         finally:

@@ -29,6 +29,7 @@ from .connection import address_of
 from .failures import LaneBroken
 from .lane import Lane, OnFailed, Purpose
 from .pool import node_pool
+from .reasons import reason_of
 from .route import Hop, NodeUnknown, Route, Server
 
 _Node = tuple[str, int]
@@ -164,7 +165,7 @@ class ClusterRoute(Route):
                     try:
                         return node, task.result()
                     except (OSError, RedisError, ValueError) as error:
-                        problem = f"{node[0]}:{node[1]} did not list its slots: {error}"
+                        problem = f"{node[0]}:{node[1]} did not list its slots: {reason_of(error)}"
             raise LaneBroken(problem)
         finally:
             for task in asked:

@@ -14,12 +14,13 @@ from redis.asyncio.sentinel import SentinelConnectionPool
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
+from .credentials import Credentials
 from .parser import Parser
 from .pool import address_in
 
 #: Seconds after which a connection goes back to its pool and is taken again, so that redis-py can
-#: do what it does on checkout: use a new password of a credential provider, or find a new master
-#: through Sentinel.
+#: do what it does on checkout: find a new master through Sentinel. As often a credential provider
+#: is asked whether it has a new password by now.
 _CHECKOUT = 30.0
 #: Pause in seconds after a failed attempt to connect. The next attempt serves all callers that have
 #: queued in the meantime.
@@ -43,11 +44,12 @@ class SharedConnection:
     __slots__ = (
         "_closer",
         "_connect_at",
+        "_credentials_check",
         "_loop",
         "_master_check",
         "_master_check_at",
-        "_old_master",
         "_on_new_master",
+        "_outdated",
         "_pool",
         "_return_at",
         "_timeout",
@@ -69,9 +71,11 @@ class SharedConnection:
         #: Of its parser: return the next reply, or NOT_YET; await more of them.
         self.poll: Callable[[], Any] = _not_connected
         self.hear: Callable[[], Awaitable[Any]] = _not_connected
-        # A connection to a server that is no longer the master.
-        self._old_master: Any = None
+        # A connection that is to be replaced: its server is no longer the master, or its
+        # credentials are no longer those that the provider gives.
+        self._outdated: Any = None
         self._master_check: asyncio.Task[None] | None = None
+        self._credentials_check: asyncio.Task[None] | None = None
         # Instants of the event loop's clock.
         self._master_check_at = 0.0
         self._return_at = 0.0
@@ -98,8 +102,11 @@ class SharedConnection:
         if self.raw is not None:
             if isinstance(self._pool, SentinelConnectionPool):
                 await self._check_master(self._pool)
-            if self._loop.time() < self._return_at and not await self._is_stale():
+            is_fresh = self._loop.time() < self._return_at
+            if not await self._is_stale() and is_fresh:
                 return
+            if not is_fresh:
+                self._check_credentials()
             await self._give_back()
         if self._closer is None:
             self._closer = self._close_at_end()
@@ -142,8 +149,9 @@ class SharedConnection:
 
     async def aclose(self) -> None:
         """Close the connection and its pool. `ready` makes a new one."""
-        if self._master_check is not None:
-            self._master_check.cancel()
+        for check in (self._master_check, self._credentials_check):
+            if check is not None:
+                check.cancel()
         closer, self._closer = self._closer, None
         if closer is not None:
             await closer.aclose()
@@ -163,16 +171,17 @@ class SharedConnection:
             await self._pool.aclose()
 
     async def _is_stale(self) -> bool:
-        """Whether the idle connection has ended, has a stray reply on it, or an old master."""
+        """Whether the idle connection has ended, has a stray reply on it, or is outdated."""
         try:
             # redis-py notices a FIN and stray data; only asyncio's reader knows of a reset.
             reader = self.raw._reader  # noqa: SLF001
             is_reset = reader is None or reader.exception() is not None
-            is_outdated = self.raw is self._old_master
+            is_outdated = self.raw is self._outdated
             stale: bool = is_reset or is_outdated or await self.raw.can_read()
         except (OSError, RedisError):
             stale = True
         if stale:
+            self._outdated = None  # the pool makes a new connection out of the same object
             await self.raw.disconnect(nowait=True)
         return stale
 
@@ -180,6 +189,27 @@ class SharedConnection:
         connection, self.raw = self.raw, None
         if connection is not None:
             await self._pool.release(connection)
+
+    # --- Credentials that change ---
+
+    def _check_credentials(self) -> None:
+        """
+        Ask the provider in the background whether a new connection would use other credentials.
+
+        A service closes connections whose token has ended, and the commands on them would be lost.
+        """
+        credentials = self._pool.connection_kwargs.get("credential_provider")
+        if isinstance(credentials, Credentials) and self._credentials_check is None:
+            self._credentials_check = self._loop.create_task(
+                self._compare_credentials(credentials, self.raw)
+            )
+
+    async def _compare_credentials(self, credentials: Credentials, connection: Any) -> None:
+        try:
+            if await credentials.have_changed():
+                self._outdated = connection
+        finally:
+            self._credentials_check = None
 
     # --- Sentinel ---
 
@@ -205,7 +235,7 @@ class SharedConnection:
             with suppress(OSError, RedisError):
                 master = await pool.get_master_address()  # type: ignore[no-untyped-call]
                 if master != (connection.host, connection.port):
-                    self._old_master = connection
+                    self._outdated = connection
                     self._on_new_master()
         finally:
             self._master_check = None

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from redis.exceptions import AuthenticationError
+from redis.exceptions import AuthenticationError, ReadOnlyError
 
 from .reasons import reason_of
 
@@ -29,6 +29,11 @@ class BarrierNotReached(Exception):
     def __init__(self, reply: list[Any], reason: str) -> None:
         super().__init__(reason)
         self.reply = reply
+
+
+def is_demotion(error: Exception) -> bool:
+    """Whether a server refuses to write because it is a replica; 6.2 says it inside of a script."""
+    return isinstance(error, ReadOnlyError) or "READONLY" in str(error)
 
 
 def broken_by(error: BaseException, address: str, timeout: float) -> LaneBroken:

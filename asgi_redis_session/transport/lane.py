@@ -32,7 +32,7 @@ from ..options import Durability
 from .barrier import Barrier
 from .batch import Batch, Call, Rider
 from .connection import SharedConnection
-from .failures import BarrierNotReached, LaneBroken, LaneClosed, LaneFull, broken_by
+from .failures import BarrierNotReached, LaneBroken, LaneClosed, LaneFull, broken_by, is_demotion
 from .parser import NOT_YET
 from .proof import Proof
 from .watch import Watch
@@ -51,8 +51,8 @@ _LONGEST_QUEUE = 10_000
 _BUSY_QUEUE = 5_000
 
 _OUT_OF_STEP = "a reply belongs to another command"
-#: This master was demoted: connect to the new one.
-_DEMOTED = "READONLY"
+#: Seconds for which a server that is no master is kept after a new connection has led to it again.
+_KEPT = 0.5
 
 
 class Lane:
@@ -94,6 +94,7 @@ class Lane:
         self._earliest = float("inf")
         self._nonces = count()
         self._must_drop = False
+        self._kept_until = 0.0
         self.batches = 0
         self.commands = 0
 
@@ -280,7 +281,7 @@ class Lane:
         if call.is_plain:
             batch.held.append((call, reply))
         elif isinstance(reply, ResponseError):
-            self._must_drop |= _DEMOTED in str(reply)
+            self._distrust(reply)
             call.answer(reply)
         elif type(reply) is not list or not reply or reply[0] != call.key:
             raise LaneBroken(_OUT_OF_STEP)
@@ -292,8 +293,14 @@ class Lane:
     def _refuse(self, rider: Rider, reply: Any) -> None:
         if not isinstance(reply, ResponseError):
             raise reply if isinstance(reply, RedisConnectionError) else LaneBroken(_OUT_OF_STEP)
-        self._must_drop |= _DEMOTED in str(reply)
+        self._distrust(reply)
         self._on_failed(self, rider, reply)
+
+    def _distrust(self, refusal: ResponseError) -> None:
+        """Connect again if the server is no master any more: its name may lead to the new one."""
+        if is_demotion(refusal) and self._loop.time() >= self._kept_until:
+            self._must_drop = True
+            self._kept_until = self._loop.time() + _KEPT
 
     async def _end(self, batch: Batch, ending: Proof | Barrier, answer: Any) -> None:
         """Deliver the replies that were held until the batch's ending was answered."""

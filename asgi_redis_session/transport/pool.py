@@ -18,7 +18,9 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.maint_notifications import MaintNotificationsConfig
 
+from .credentials import Credentials
 from .parser import Parser
+from .reasons import reason_of
 
 #: Options of the app's client that are left out: they are no connection's, or are decided here.
 _LEFT_OUT = (
@@ -77,6 +79,8 @@ def _safe(given: dict[str, Any]) -> dict[str, Any]:
         "health_check_interval": 0,
         "max_connections": 4,
     }
+    if (provider := options.get("credential_provider")) is not None:
+        options["credential_provider"] = Credentials(provider)
     if "maint_notifications_config" in inspect.signature(ConnectionPool.__init__).parameters:
         # With these enabled, redis-py 8.1 accepts a connection that has stray data on it. (8.0 has
         # neither the option nor the problem.)
@@ -122,7 +126,7 @@ class _PrivateSentinel(Sentinel):
             try:
                 masters: Any = await sentinel.sentinel_masters()
             except (RedisError, OSError) as error:
-                reasons.append(f"{name} can't be asked: {error}")
+                reasons.append(f"{name} can't be asked: {reason_of(error)}")
                 continue
             state = masters.get(service_name)
             if state and self.check_master_state(state, service_name):

@@ -85,7 +85,7 @@ BLOCKS = {
     # tests/deployment
     ("docs/deployment.md", "conf"): 5,
     ("docs/deployment.md", "console"): 1,
-    ("docs/deployment.md", "python"): 9,
+    ("docs/deployment.md", "python"): 10,
     ("docs/deployment.md", "text"): 1,
     # tests/gateways
     ("docs/gateways.md", "console"): 1,

@@ -303,6 +303,11 @@ def port_of(one: Lane) -> int:
     return 0 if server is None else server[1]
 
 
+def check_out_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on a lane looks after its connection at each batch, and not every 30 seconds."""
+    monkeypatch.setattr(connection, "_CHECKOUT", 0)
+
+
 def is_looking_for_a_master(one: Lane) -> bool:
     """Whether a lane is asking the Sentinels at this moment."""
     return one.connection.is_checking_master

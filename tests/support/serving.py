@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -47,18 +47,19 @@ def serve_apart(
     *options: str,
     environment: Mapping[str, str],
     listener: socket.socket | None = None,
+    inside: Sequence[str] = (),
 ) -> Iterator[str]:
     """
     Serve the app of this name by `uvicorn`, with these options; yields its URL.
 
     *listener*: a socket that stays open, so that another app can take over without refusing
-    anybody; else one for this app alone.
+    anybody; else one for this app alone. *inside*: what the command begins with.
     """
     own = socket.create_server(("127.0.0.1", 0)) if listener is None else nullcontext(listener)
     with own as listening:
         number = listening.fileno()
         with subprocess.Popen(
-            [sys.executable, "-m", "uvicorn", app, "--fd", str(number), *options],
+            [*inside, sys.executable, "-m", "uvicorn", app, "--fd", str(number), *options],
             cwd=Path(__file__).parents[2],
             env={**os.environ, **environment},
             stdin=subprocess.DEVNULL,

@@ -1,0 +1,250 @@
+"""What hosted services and proxies do, as their documents say, on servers that are set up so."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from asgi_redis_session import Durability, SessionStore, SessionUnavailable
+from asgi_redis_session.devserver import DevServer
+
+from ..support.deployment import problems
+from ..support.internals import open_session
+from ..support.names import Names
+from ..support.servers import QUICK, SOON_MS, Cluster, Sentinels, ask, wait_for
+from ..support.serving import PATIENCE, serve_apart
+from ..support.sessions import create, load, log_in, opened, works
+from ..support.tls import free_port
+
+pytestmark = pytest.mark.anywhere
+
+
+@contextmanager
+def without(*commands: str, **options: str) -> Iterator[DevServer]:
+    """A server that does not have these commands."""
+    renamed = {f"rename-command {name}": '""' for name in commands}
+    with DevServer(options={**renamed, **options}, search=False) as server:
+        yield server
+
+
+# --- Commands that are refused ---
+
+
+async def test_commands_of_administrators_are_refused(prefix: str) -> None:
+    """Without CONFIG, MONITOR, SCRIPT and CLIENT all works; the doctor says what it can't see."""
+    with without("CONFIG", "MONITOR", "SCRIPT", "CLIENT", "ACL", "DEBUG", "FLUSHALL") as server:
+        async with opened(server.url, prefix) as store:
+            await works(store, await create(store, n=0))
+            report = await store.check(write=True)
+            assert problems(report) == []
+            (unseen,) = report.of("unseen")
+            assert unseen.message == (
+                "It does not have CONFIG GET, so what that shows is not known."
+            )
+            assert store.stats.errors == 0
+
+
+async def test_a_service_without_scripts_is_named(prefix: str) -> None:
+    """Where EVAL is missing, nothing can be stored: the doctor says so, and no right would help."""
+    with without("EVAL", "EVALSHA") as server:
+        async with opened(server.url, prefix) as store:
+            found = [line for line in problems(await store.check()) if "permissions" in line]
+            sentence = (
+                "It does not have EVAL, EVALSHA, which the store needs: it can't hold sessions."
+            )
+            assert found == [f"permissions: {sentence}"]
+            with pytest.raises(SessionUnavailable, match="unknown command 'EVAL"):
+                await create(store, n=0)
+
+
+async def test_resp2_only(prefix: str) -> None:
+    """HELLO is refused: with protocol=2 all works; without, the error and the doctor name it."""
+    with without("HELLO", requirepass="hunter2") as server:
+        async with opened(f"{server.url}?protocol=2", prefix) as store:
+            await works(store, await create(store, n=0))
+            assert problems(await store.check(write=True)) == []
+        async with opened(server.url, prefix) as store:
+            with pytest.raises(SessionUnavailable) as refusal:
+                await create(store, n=0)
+            report = str(await store.check())
+    for text in (str(refusal.value), report):
+        assert "it has no RESP3: set protocol=2 in its URL, or in the client" in text
+        assert "hunter2" not in text
+
+
+async def test_resp2_only_on_a_cluster_and_by_sentinel(prefix: str) -> None:
+    """There, too, the sentence names the cure, and never the password that HELLO carries."""
+    options = {"rename-command HELLO": '""', "requirepass": "hunter2", "masterauth": "hunter2"}
+    with Cluster(3, options=options) as cluster:
+        url = cluster.url.replace("://", "://:hunter2@")
+        async with opened(f"{url}?protocol=2", prefix) as store:
+            await works(store, await create(store, n=0))
+        async with opened(url, prefix, timeout=2) as store:
+            with pytest.raises(SessionUnavailable, match="set protocol=2") as refusal:
+                await create(store, n=0)
+            assert "hunter2" not in f"{refusal.value}{await store.check()}"
+
+
+# --- A replica, and what comes after a failover ---
+
+
+async def test_a_replica_as_endpoint(prefix: str) -> None:
+    """A reader endpoint reads; writes get 503 with the reason; the doctor calls it a problem."""
+    with DevServer(options=QUICK, search=False) as master:
+        follow: dict[str, Any] = {**QUICK, "replicaof": f"127.0.0.1 {master.port}"}
+        with DevServer(options=follow, search=False) as replica:
+            async with opened(master.url, prefix) as store:
+                session_id = await create(store, n=1)
+            wait_for(lambda: ask(master, "WAIT", 1, 100) == 1)
+            async with opened(replica.url, prefix) as store:
+                session = await open_session(store, session_id).load()
+                assert session["n"] == 1
+                session["n"] = 2
+                with pytest.raises(SessionUnavailable, match=r"READONLY|read only"):
+                    await session.save()
+                assert any("It is a replica" in line for line in problems(await store.check()))
+                assert await load(store, session_id) == 1
+
+
+async def test_a_new_master_does_not_know_the_scripts(prefix: str) -> None:
+    """Scripts are not replicated: after a failover each is sent in full once, and not noticed."""
+    with Sentinels(1, 1, dead_after_ms=SOON_MS) as watched:
+        async with opened(watched.url, prefix) as store:
+            session_id = await log_in(store, "ann", n=1)
+            old = watched.master
+            (new,) = [server for server in watched.servers if server is not old]
+            wait_for(lambda: ask(old, "WAIT", 1, 100) == 1)
+            assert ask(new, "INFO", "memory")["number_of_cached_scripts"] == 0
+            # A Sentinel promotes only whom it has heard of within its last ten seconds or so.
+            await asyncio.to_thread(
+                wait_for,
+                lambda: ask(watched.sentinels[0], "SENTINEL FAILOVER", watched.SERVICE),
+            )
+            await asyncio.to_thread(watched.await_master, not_at=old)
+            await asyncio.to_thread(wait_for, lambda: ask(old, "ROLE")[0] == b"slave")
+            assert ask(new, "INFO", "memory")["number_of_cached_scripts"] == 0
+            assert await load(store, session_id) == 1
+            await works(store, session_id)
+            assert store.stats.errors == 0
+
+
+# --- DNS that changes ---
+
+
+class Pair:
+    """Two servers at one port of different addresses, and a name that leads to one of them."""
+
+    NAME = "sessions.internal"
+
+    def __init__(self, stack: ExitStack, folder: Path) -> None:
+        self.port = free_port()
+        self.names = Names(folder)
+        self.old, self.new = (
+            stack.enter_context(
+                # DevServer itself talks to it by the unix socket.
+                DevServer(
+                    unix=True,
+                    search=False,
+                    options={**QUICK, "port": self.port, "bind": address},
+                )
+            )
+            for address in ("127.0.0.2", "127.0.0.3")
+        )
+        self.names.point(self.NAME, "127.0.0.2")
+        ask(self.new, "REPLICAOF", "127.0.0.2", self.port)
+        wait_for(lambda: ask(self.new, "INFO", "replication")["master_link_status"] == "up")
+
+    def fail_over(self) -> None:
+        """Promote the replica, and let the name lead to it."""
+        wait_for(lambda: ask(self.old, "WAIT", 1, 100) == 1)
+        ask(self.new, "REPLICAOF", "NO", "ONE")
+        self.names.point(self.NAME, "127.0.0.3")
+
+
+@pytest.mark.parametrize("the_old_one", ["ends", "becomes a replica"])
+def test_a_name_that_leads_elsewhere(tmp_path: Path, prefix: str, the_old_one: str) -> None:
+    """After a failover the name of the primary endpoint has another address: it is looked up."""
+    with ExitStack() as stack:
+        pair = Pair(stack, tmp_path)
+        environment = {
+            "REDIS_URL": f"redis://{pair.NAME}:{pair.port}/0",
+            "SESSION_PREFIX": prefix,
+            "SESSION_TIMEOUT": "20",
+        }
+        app = "tests.frameworks.served_app:app"
+        url = stack.enter_context(
+            serve_apart(
+                app,
+                *("--log-level", "critical"),
+                environment=environment,
+                inside=pair.names.inside,
+            )
+        )
+        browser = stack.enter_context(httpx.Client(base_url=url, timeout=PATIENCE))
+        for number in (1, 2):
+            assert browser.post("/visit").json() == number
+        pair.fail_over()
+        if the_old_one == "ends":
+            pair.old.stop()
+        else:
+            ask(pair.old, "REPLICAOF", "127.0.0.3", pair.port)
+            # The connection stays: it is the refused write that shows whose it is.
+            assert browser.post("/visit").status_code == 503
+        assert browser.post("/visit").json() == 3
+        assert browser.get("/read").json() == {"visits": 3}
+        assert ask(pair.new, "INFO", "commandstats")["cmdstat_evalsha"]["calls"] > 0
+
+
+# --- Few connections ---
+
+
+def connections(server: DevServer) -> int:
+    """How many there are beside the one that asks."""
+    return len(ask(server, "CLIENT LIST")) - 1
+
+
+async def test_how_many_connections_a_process_needs(prefix: str) -> None:
+    """One for requests, however many; another for long lists, and for each write concern."""
+    patient = Durability(fsync=True, timeout=20)
+    with DevServer(options={"appendonly": "yes"}, search=False) as server:
+        async with opened(server.url, prefix, end_durability=patient) as store:
+            ids = await asyncio.gather(*[create(store, n=number) for number in range(100)])
+            await asyncio.gather(*[open_session(store, one).increment("n") for one in ids])
+            assert connections(server) == 1
+            await log_in(store, "ann", n=1)
+            await store.users.list("ann")
+            assert connections(server) == 2
+            await store.users.revoke_all("ann")
+            assert connections(server) == 3
+
+
+def test_ten_connections_are_enough_for_nine_loops(prefix: str) -> None:
+    """A plan with ten connections: nine event loops serve 50 requests each at a time."""
+    with DevServer(options={"maxclients": 10}, search=False) as server:
+        store = SessionStore.from_url(server.url, prefix=prefix, timeout=20)
+        met = threading.Barrier(9)
+
+        async def work() -> None:
+            ids = await asyncio.gather(*[create(store, n=number) for number in range(50)])
+            await asyncio.to_thread(met.wait, PATIENCE)  # all are connected now
+            await asyncio.gather(*[open_session(store, one).increment("n") for one in ids])
+            await store.aclose()
+
+        outcomes: list[Any] = []
+
+        def run() -> None:
+            outcomes.append(asyncio.run(work()))
+
+        threads = [threading.Thread(target=run) for _ in range(9)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(PATIENCE)
+        assert outcomes == [None] * 9
+        assert store.stats.errors == 0
+        assert ask(server, "INFO", "stats")["rejected_connections"] == 0
