@@ -1,5 +1,6 @@
 """
-What a response says to caches: that it depends on the cookie, and that a new cookie is not stored.
+What a response says to caches: that it depends on the cookie, that it is for one visitor, and that
+a new cookie is not stored.
 
 A shared cache that stores a `Set-Cookie` of ours hands one visitor's id to the next. So a response
 with one says `no-store`, even if the app has said otherwise (RFC 9111, sections 3 and 7.3).
@@ -35,6 +36,9 @@ _INVITES = re.compile(rb"\b(?:public|(?:s-maxage|max-age)=\"?0*[1-9])")
 _FORBIDS = re.compile(rb"\b(?:private|no-store)\b")
 _IS_OPEN = re.compile(rb"\b(?:public|s-maxage=\"?0*[1-9])")
 
+_VARY, _PRIVATE = (b"vary", b"Cookie"), (b"cache-control", b"private")
+_FOR_ONE_VISITOR = (_VARY, _PRIVATE)
+
 _PATH_LENGTH = 200
 
 
@@ -42,20 +46,26 @@ def mark(headers: Headers, path: str, cookies: Sequence[bytes]) -> None:
     """
     Add to the headers of a response that has used its session what caches must know.
 
-    `Vary` names `Cookie` (RFC 9110, section 12.5.5). With *cookies*, the values of `Set-Cookie`,
-    these are added, and `Cache-Control: no-store` replaces what the app has said. *path*: of the
-    request, for a warning if the app has offered the response to shared caches.
+    `Vary` names `Cookie` (RFC 9110, section 12.5.5), and `Cache-Control` is `private` unless the
+    app has said something to caches. With *cookies*, the values of `Set-Cookie`, these are added,
+    and `no-store` replaces what the app has said. *path*: of the request, for a warning if the app
+    has offered the response to shared caches.
     """
-    if _HEEDED.isdisjoint([name.lower() for name, _ in headers]):  # nearly always
-        headers.append((b"vary", b"Cookie"))
-        rules: list[int] = []
-    else:
+    rules: list[int] = []
+    if not _HEEDED.isdisjoint([name.lower() for name, _ in headers]):
         rules = _heed(headers, path, has_cookie=bool(cookies))
+    elif cookies:
+        headers.append(_VARY)
+    else:  # nearly always
+        headers += _FOR_ONE_VISITOR
+        return
     if cookies:
         for index in reversed(rules):
             del headers[index]
         headers += [(b"set-cookie", cookie) for cookie in cookies]
         headers.append((b"cache-control", b"no-store"))
+    elif not rules:
+        headers.append(_PRIVATE)
 
 
 def _heed(headers: Headers, path: str, *, has_cookie: bool) -> list[int]:
@@ -74,7 +84,7 @@ def _heed(headers: Headers, path: str, *, has_cookie: bool) -> list[int]:
     if rules:
         _judge(said, path, has_cookie=has_cookie)
     if place < 0:
-        headers.append((b"vary", b"Cookie"))
+        headers.append(_VARY)
     elif not {b"cookie", b"*"} & {name.strip() for name in listed.split(b",")}:
         name, value = headers[place]
         headers[place] = (name, value + b", Cookie")

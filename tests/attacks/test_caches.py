@@ -120,7 +120,10 @@ async def test_no_cache_may_store_a_cookie(
 async def test_a_page_of_a_session_that_is_public_is_warned_about(
     store: SessionStore, caplog: pytest.LogCaptureFixture, cases: Cases
 ) -> None:
-    """The app's headers stay; whether it is told depends on what they allow to a shared cache."""
+    """
+    The app's headers stay, and without them it is `private`; whether there is a warning depends on
+    what they allow to a shared cache.
+    """
 
     async def use(session: Session) -> None:
         session.get("n")
@@ -131,6 +134,10 @@ async def test_a_page_of_a_session_that_is_public_is_warned_about(
         response, path = await _get(store, headers, use, known=True)
         for name, value in headers:
             assert value in response.headers.get_list(name)
+        rules = [value for name, value in headers if name.lower() == "cache-control"]
+        says_nothing = all(name == "Expires" for name, _ in headers)
+        sent = response.headers.get_list("cache-control")
+        assert sent == (["private"] if says_nothing else rules), headers
         said = "".join(value for name, value in headers if name.lower() != "expires").lower()
         is_public = "public" in said or "s-maxage" in said or said == "60"
         assert sum(repr(path) in line for line in caplog.messages) == is_public, headers
@@ -150,3 +157,11 @@ async def test_a_path_is_warned_about_once(
     assert response.headers["cache-control"] == "public"
     ours = [one for one in caplog.records if one.name == "asgi_redis_session"]
     assert sum(path in one.getMessage() for one in ours) == 1
+
+
+async def test_a_page_without_its_session_is_the_apps(store: SessionStore) -> None:
+    """What is the same for all visitors stays cacheable: no `private`, and no `Vary`."""
+    async with _client(store, [], _begin) as client:
+        await client.get("/page")
+        response = await client.get("/untouched/page")
+    assert {"cache-control", "vary", "set-cookie"}.isdisjoint(response.headers)
