@@ -24,6 +24,7 @@ __all__ = [
     "cookie_pattern",
     "is_cookie_name",
     "is_id",
+    "max_age_seconds",
 ]
 
 #: 256 random bits as base64url without padding.
@@ -54,6 +55,11 @@ def is_id(value: bytes) -> bool:
     return len(value) == _ID_LENGTH and not value.translate(None, _ID_BYTES)
 
 
+def max_age_seconds(max_age_ms: int | None) -> int:
+    """Return the `Max-Age` for a session that may still live so long; None: it has no deadline."""
+    return _MAX_AGE if max_age_ms is None else min(_MAX_AGE, max(0, max_age_ms // 1000))
+
+
 def _is_domain(text: str) -> bool:
     """Whether browsers accept this as a `Domain`: no single label, and no address."""
     is_address = text.rpartition(".")[2].isdigit()  # no top-level domain is a number
@@ -65,12 +71,14 @@ class CookieChange(NamedTuple):
     """
     A change of the browser's cookie: the id to send from now on, or None to forget it.
 
-    *is_new*: whether the session has just begun, or has just got this id.
+    *is_new*: whether the session has just begun, or has just got this id. *persistent*: whether the
+    cookie outlives the browser; None: as the policy says.
     """
 
     session_id: str | None
     max_age_ms: int | None = None
     is_new: bool = True
+    persistent: bool | None = None
 
 
 @hiding("session_id", "conflicting")
@@ -98,7 +106,8 @@ class CookiePolicy:
     *name*: with the default prefix `__Host-`, browsers accept the cookie only over HTTPS, from this
     host and for the whole site, so that no sibling domain can plant one.
     *max_age*: `"absolute"` keeps the cookie until the session's deadline (at most 400 days, the
-    limit of browsers); `"session"` lets the browser drop it when it closes.
+    limit of browsers); `"session"` lets the browser drop it when it closes. A login may choose for
+    itself: `session.login(persistent=...)`.
     *partitioned*: each embedding site gets a cookie jar of its own (CHIPS). It needs
     `same_site="none"` to be of use.
     *replaces*: policies that the app used before, if the domain, the path or the name has changed.
@@ -217,17 +226,23 @@ class CookiePolicy:
     def _header_for(self, change: CookieChange) -> bytes:
         if change.session_id is None:
             return self.render_deletion()
-        return self.render(change.session_id, change.max_age_ms)
+        return self.render(change.session_id, change.max_age_ms, change.persistent)
 
-    def render(self, session_id: str, max_age_ms: int | None) -> bytes:
+    def render(
+        self,
+        session_id: str,
+        max_age_ms: int | None,
+        persistent: bool | None = None,  # noqa: FBT001
+    ) -> bytes:
         """
         Return the `Set-Cookie` value that gives the browser this id.
 
         *max_age_ms*: how long the session may still live; None: it has no deadline.
+        *persistent*: whether the cookie outlives the browser; None: as *max_age* says.
         """
-        if self.max_age == "session":
+        if persistent is False or (persistent is None and self.max_age == "session"):
             return b"%b%b; %b" % (self._assignment, session_id.encode(), self._attributes)
-        seconds = _MAX_AGE if max_age_ms is None else min(_MAX_AGE, max(0, max_age_ms // 1000))
+        seconds = max_age_seconds(max_age_ms)
         return b"%b%b; Max-Age=%d; %b" % (
             self._assignment,
             session_id.encode(),

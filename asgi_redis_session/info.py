@@ -40,6 +40,8 @@ class SessionInfo:
     "Firefox on Windows"; it needs the extra `devices`.
     *amr*: the methods of the login, if the app has named them.
     *current*: whether it is the session that asked.
+    *persistent*: whether its cookie outlives the browser, as its login asked for; None: as the
+    `CookiePolicy` says.
     *fields*: the values that the app has stored. Show only those that are meant to be seen. In the
     place of an encrypted value there is `SEALED`.
     """
@@ -55,6 +57,7 @@ class SessionInfo:
     label: str | None = None
     amr: tuple[str, ...] = ()
     current: bool = False
+    persistent: bool | None = None
     fields: dict[str, Any] = field(repr=False)
 
 

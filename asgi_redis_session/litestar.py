@@ -44,7 +44,7 @@ class SessionPlugin(InitPlugin):
         self,
         *,
         store: SessionStore | str,
-        cookie: CookiePolicy = CookiePolicy(),  # noqa: B008  (frozen)
+        cookie: CookiePolicy | Callable[[Any], CookiePolicy] = CookiePolicy(),  # noqa: B008
         autoload: bool | Callable[[Any], bool | Awaitable[bool]] = False,
         refresh: Refresh | Callable[[Any], Refresh] = "request",
         unavailable: Literal["fail", "anonymous"] | ASGIApp = "fail",

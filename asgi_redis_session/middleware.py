@@ -41,7 +41,9 @@ class SessionMiddleware:
     Server-side sessions for any ASGI app, as `scope["session"]` (Starlette: `request.session`).
 
     *store*: a `SessionStore`, or a Redis URL for one with all defaults.
-    *cookie*: the name and attributes of the cookie.
+    *cookie*: the name and attributes of the cookie. Or a function of the scope that returns them,
+    for a domain per tenant, or a cookie that is `Secure` over HTTPS only. It is called for each
+    request, so let it choose among policies that exist already.
     *autoload*: whether the session is loaded before the app runs, so that code for Starlette's
     `SessionMiddleware` works unchanged. If False, the app calls `await session.load()` where it
     needs the session. Or a function of the scope, also an async one, that returns True or False.
@@ -78,7 +80,7 @@ class SessionMiddleware:
         app: ASGIApp,
         *,
         store: SessionStore | str,
-        cookie: CookiePolicy = CookiePolicy(),  # noqa: B008  (frozen)
+        cookie: CookiePolicy | Callable[[Scope], CookiePolicy] = CookiePolicy(),  # noqa: B008
         autoload: bool | Callable[[Scope], bool | Awaitable[bool]] = False,
         refresh: Refresh | Callable[[Scope], Refresh] = "request",
         unavailable: Literal["fail", "anonymous"] | ASGIApp = "fail",
@@ -94,6 +96,7 @@ class SessionMiddleware:
         self.app = app
         self.store = SessionStore.from_url(store) if isinstance(store, str) else store
         self.cookie = cookie
+        self._only_cookie = cookie if isinstance(cookie, CookiePolicy) else None
         self.autoload = autoload
         self.refresh = refresh
         self.unavailable = unavailable
@@ -111,21 +114,20 @@ class SessionMiddleware:
         if kind not in ("http", "websocket"):
             await self._serve_without(scope, receive, send)
             return
-        if self.cross_origin is not None and self._is_refused(scope, self.cross_origin):
+        cookie = self._only_cookie or _ask_cookie(self.cookie, scope)
+        if self.cross_origin is not None and self._is_refused(scope, cookie):
             await refuse(scope, receive, send)
             return
         if "session" in scope:
-            if self._shares(scope):
+            if self._shares(scope, cookie):
                 await self._serve_inside(scope, receive, send)
                 return
             scope = {**scope}  # so that the middleware outside keeps its own session
         refresh = _ask_refresh(self.refresh, scope) if callable(self.refresh) else self.refresh
-        state = self._new_state(scope, refresh)
+        state = self._new_state(scope, cookie, refresh)
         scope["session"], scope[_MADE_BY] = self._session_of(state), self
         of_kind = HTTPExchange if kind == "http" else WebSocketExchange
-        exchange: Exchange = of_kind(
-            state, self.cookie, refresh, self._responder, scope, receive, send
-        )
+        exchange: Exchange = of_kind(state, cookie, refresh, self._responder, scope, receive, send)
         try:
             if self.bind is not None:
                 await actions.check_binding(
@@ -146,20 +148,21 @@ class SessionMiddleware:
         finally:
             state.is_over = True
 
-    def _shares(self, scope: Scope) -> bool:
+    def _shares(self, scope: Scope, cookie: CookiePolicy) -> bool:
         """Whether the session in the scope, from a middleware outside of this one, is used."""
         outer = scope.get(_MADE_BY)
         if outer is None:
             warn_of_other(scope["session"], "outside")
             return False
         if outer._engine is self._engine:  # noqa: SLF001  (of the same class)
-            if outer.cookie == self.cookie:
+            others = outer._only_cookie or _ask_cookie(outer.cookie, scope)  # noqa: SLF001
+            if others == cookie:
                 return True
-            if outer.cookie.name != self.cookie.name:
+            if others.name != cookie.name:
                 return False
         raise RuntimeError(
             "Two SessionMiddleware, one inside the other, have different stores, or different "
-            f"cookies named {self.cookie.name!r}. Remove the inner one, or give both the same "
+            f"cookies named {cookie.name!r}. Remove the inner one, or give both the same "
             "SessionStore and CookiePolicy. For a mounted app with sessions of its own, give it "
             "the same SessionStore and a cookie with another name."
         )
@@ -170,17 +173,18 @@ class SessionMiddleware:
             await actions.load(state_of(session))
         await self.app(scope, receive, send)
 
-    def _is_refused(self, scope: Scope, policy: CrossOriginPolicy) -> bool:
-        if not self._has_cookie(scope["headers"]):
+    def _is_refused(self, scope: Scope, cookie: CookiePolicy) -> bool:
+        policy = self.cross_origin
+        if policy is None or not self._has_cookie(cookie, scope["headers"]):
             return False
         if (why := refusal(policy, scope)) is None:
             return False
         self._engine.reports.cross_origin(why)
         return True
 
-    def _has_cookie(self, headers: Any) -> bool:
+    def _has_cookie(self, cookie: CookiePolicy, headers: Any) -> bool:
         """Whether a request could act as somebody."""
-        return self.cookie.read(headers) != _NO_COOKIE
+        return cookie.read(headers) != _NO_COOKIE
 
     async def _wants_load(self, scope: Scope) -> bool:
         if not callable(self.autoload):
@@ -188,11 +192,11 @@ class SessionMiddleware:
         answer = self.autoload(scope)
         return bool(await answer if inspect.isawaitable(answer) else answer)
 
-    def _new_state(self, scope: Scope, refresh: Refresh) -> SessionState:
+    def _new_state(self, scope: Scope, cookie: CookiePolicy, refresh: Refresh) -> SessionState:
         headers = scope.get("headers", ())
-        sent = self.cookie.read(headers)
+        sent = cookie.read(headers)
         if sent.conflicting:
-            self._engine.reports.conflict(self.cookie.name)
+            self._engine.reports.conflict(cookie.name)
         return self._make_state(
             self._engine,
             sent.session_id,
@@ -229,6 +233,16 @@ def _ask_bind(function: Callable[[Scope], str], scope: Scope) -> str:
     return text
 
 
+def _ask_cookie(function: Any, scope: Scope) -> CookiePolicy:
+    cookie = function(scope)
+    if not isinstance(cookie, CookiePolicy):
+        raise TypeError(
+            f"The function given as SessionMiddleware(cookie=...) returned {shown(cookie)}: return "
+            "a CookiePolicy."
+        )
+    return cookie
+
+
 def _is_ending(bind: object, on_bind_change: object) -> bool:
     if bind is not None:
         refuse_no_function("SessionMiddleware(bind)", bind, "a function of the scope, or None")
@@ -257,10 +271,11 @@ def _refuse_nonsense(
             f"SessionMiddleware(store=...) is a SessionStore or a Redis URL, not "
             f"{type(store).__name__}. Wrap a client: SessionStore(client)."
         )
-    if not isinstance(cookie, CookiePolicy):
+    if is_async(cookie) or not (isinstance(cookie, CookiePolicy) or callable(cookie)):
         raise TypeError(
-            f"SessionMiddleware(cookie=...) is a CookiePolicy, not {type(cookie).__name__}. "
-            'To choose the name, give CookiePolicy(name="...").'
+            "SessionMiddleware(cookie=...) is a CookiePolicy, or a plain function of the scope "
+            f"that returns one, not {shown(cookie)}. To choose the name, give "
+            'CookiePolicy(name="...").'
         )
     if not isinstance(autoload, bool) and not callable(autoload):
         raise TypeError(

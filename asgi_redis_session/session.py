@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NoReturn, Self
 from uuid import UUID
 
-from .arguments import refuse_other
+from .arguments import refuse_no_bool, refuse_other
 from .engine import actions, lifetimes
 from .engine.claims import Claims, checked_amr
 from .engine.links import link_of
@@ -99,6 +99,7 @@ class Session(FieldVerbs, SessionFacts):
         sid: str | None = None,
         sub: str | None = None,
         amr: Sequence[str] = (),
+        persistent: bool | None = None,
     ) -> None:
         """
         Log a user in. Call it when they have proven who they are.
@@ -112,6 +113,9 @@ class Session(FieldVerbs, SessionFacts):
         *idle*, *absolute*: the lifetime of this session, as in `Lifetime`, in seconds or as a
         timedelta; longer for "remember me", for instance. What is not given is what the store says;
         `absolute=None` means no deadline.
+        *persistent*: True, the cookie is kept when the browser closes (`Max-Age`); False, it ends
+        with the browser; None, as the `CookiePolicy` says. Renewals keep it, the next login does
+        not.
         *amr*: the methods by which they have proven it, such as `("pwd", "otp")` (RFC 8176, or
         words of your own): `session.amr` and `is_fresh(amr=...)`.
         *issuer*, *sid*, *sub*: `iss`, and `sid`, `sub` or both, of the ID token of an OpenID
@@ -121,11 +125,16 @@ class Session(FieldVerbs, SessionFacts):
         the provider has ended *sid* already,
         `SessionUnavailable`, `DurabilityNotReached` if the end of the session that makes room may
         be lost (then the user is not logged in), `SessionValueError` for an unusable user id or
-        *amr*, and `ValueError` or `TypeError` for an unusable duration.
+        *amr*, and `ValueError` or `TypeError` for an unusable duration or
+        option.
         """
+        if persistent is not None:
+            refuse_no_bool("session.login(persistent)", persistent)
         self._state.accessed = True
         claims = Claims(
-            checked_amr("session.login(amr)", amr), link_of("session.login", issuer, sid, sub)
+            checked_amr("session.login(amr)", amr),
+            link_of("session.login", issuer, sid, sub),
+            persistent,
         )
         await actions.login(self._state, user_id, idle, absolute, claims)
 

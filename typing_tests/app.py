@@ -145,6 +145,8 @@ site = Starlette(
     middleware=[Middleware(SessionMiddleware, store=store, autoload=True, unavailable="anonymous")]
 )
 SessionMiddleware(site, store=store, cookie=CookiePolicy(name="sid", max_age="session"))
+SessionMiddleware(site, store=store, cookie=lambda scope: CookiePolicy(name=scope["scheme"]))
+SessionMiddleware(site, store=store, cookie=lambda scope: "sid")  # type: ignore[arg-type, return-value]
 SessionMiddleware(site, store=store, autoload=loads, refresh="load")
 SessionMiddleware(site, store=store, autoload="yes")  # type: ignore[arg-type]
 SessionMiddleware(site, store=store, refresh="always")  # type: ignore[arg-type]
@@ -163,6 +165,8 @@ async def log_in(session: SessionDep) -> None:
     await session.login("ann", idle=1800.0, absolute=86_400)
     await session.login("ann", amr=("pwd", "otp"))
     await session.login("ann", amr=[1])  # type: ignore[list-item]
+    await session.login("ann", persistent=True)
+    await session.login("ann", persistent="yes")  # type: ignore[arg-type]
     await session.login("ann", idle=None)  # type: ignore[arg-type]
     await session.login("ann", lifetime=Lifetime())  # type: ignore[call-arg]
     await session.login(4.2)  # type: ignore[arg-type]

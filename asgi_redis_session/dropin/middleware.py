@@ -3,12 +3,13 @@
 import hmac
 import logging
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any, Literal
 
 from ..arguments import refuse_other, shown
+from ..cookie import CookiePolicy
 from ..cross_origin import CrossOriginPolicy
 from ..engine import actions
 from ..engine.codec import encode, encode_as_json
@@ -17,11 +18,11 @@ from ..engine.phases import NEW
 from ..engine.record import Span
 from ..engine.state import SessionState
 from ..errors import SessionUnavailable, SessionValueError
-from ..exchange import ASGIApp
+from ..exchange import ASGIApp, Scope
 from ..middleware import SessionMiddleware as _SessionMiddleware
 from ..middleware import text_of
 from ..store import SessionStore
-from .cookie import StarletteCookie
+from .cookie import cookie_of
 from .imports import Found, Library, OtherLibrary, SignedCookies
 from .session import LIMITS, DictState, Rules, Session
 
@@ -48,9 +49,10 @@ class SessionMiddleware(_SessionMiddleware):
     """
     Starlette's `SessionMiddleware`, with the data in Redis.
 
-    The arguments up to *partitioned* are Starlette's, with their meanings and defaults. Beyond the
-    cookie, *max_age* is how long a session lives without use; None: as the store says, and the
-    cookie ends with the browser.
+    The arguments up to *partitioned* are Starlette's, with their meanings and defaults.
+    *https_only* and *domain* may also be functions of the scope, for a cookie that is `Secure`
+    over HTTPS only, or a domain per tenant. Beyond the cookie, *max_age* is how long a session
+    lives without use; None: as the store says, and the cookie ends with the browser.
     *store*: a Redis URL, or a `SessionStore`. *secret_key* is the secret of a store that is made
     from a URL; a given `SessionStore` keeps its own.
     *import_cookies*: whether signed cookies of Starlette's middleware are taken over, so that
@@ -77,8 +79,8 @@ class SessionMiddleware(_SessionMiddleware):
         max_age: int | None = _FORTNIGHT,
         path: str = "/",
         same_site: Literal["lax", "strict", "none"] = "lax",
-        https_only: bool = False,  # noqa: FBT001, FBT002  (Starlette's signature)
-        domain: str | None = None,
+        https_only: bool | Callable[[Scope], bool] = False,  # noqa: FBT001, FBT002
+        domain: str | Callable[[Scope], str | None] | None = None,
         partitioned: bool = False,  # noqa: FBT001, FBT002
         *,
         store: SessionStore | str,
@@ -100,19 +102,16 @@ class SessionMiddleware(_SessionMiddleware):
         if import_cookies:
             before = import_cookies if isinstance(import_cookies, datetime) else None
             self._sources.append(SignedCookies(secret, session_cookie, max_age, before))
-        attributes: dict[str, Any] = {
-            "path": path,
-            "same_site": same_site,
-            "secure": https_only,
-            "domain": domain,
-            "partitioned": partitioned,
-            "seconds": max_age,
-        }
-        cookie = StarletteCookie(name=session_cookie, former=f"{session_cookie}_id", **attributes)
-        if self._sources:
-            signed = cookie.render_deletion()
-            name = f"{session_cookie}_id"
-            cookie = StarletteCookie(name=name, signed=(signed,), **attributes)
+        cookie = cookie_of(
+            session_cookie,
+            https_only,
+            domain,
+            is_moving=bool(self._sources),
+            path=path,
+            same_site=same_site,
+            partitioned=partitioned,
+            seconds=max_age,
+        )
         super().__init__(
             app,
             store=_store_of(store, secret),
@@ -137,8 +136,9 @@ class SessionMiddleware(_SessionMiddleware):
     def _session_of(state: DictState) -> Session:
         return state.session
 
-    def _has_cookie(self, headers: Any) -> bool:
-        return super()._has_cookie(headers) or any(one.is_in(headers) for one in self._sources)
+    def _has_cookie(self, cookie: CookiePolicy, headers: Any) -> bool:
+        is_ours = super()._has_cookie(cookie, headers)
+        return is_ours or any(one.is_in(headers) for one in self._sources)
 
     async def _load(self, state: SessionState) -> None:
         await actions.load(state)

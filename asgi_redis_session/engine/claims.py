@@ -24,11 +24,13 @@ class Claims(msgspec.Struct, frozen=True, omit_defaults=True):
     The claims of one login.
 
     *amr*: the methods by which the user has proven who they are (RFC 8176). *link*: what ties the
-    session to that of an identity provider.
+    session to that of an identity provider. *persistent*: whether the cookie outlives the browser;
+    None: as the `CookiePolicy` says.
     """
 
     amr: tuple[str, ...] = ()
     link: Link | None = None
+    persistent: bool | None = None
 
     @classmethod
     def of(cls, stored: str | None, auth_ms: int | None) -> "Claims":

@@ -154,7 +154,7 @@ class Outside:
         last_seen = expires_ms - (metadata.idle_ms or self._idle_ms)
         # The deadline may have capped the TTL, and a refresh may have been lost.
         last_seen = max(last_seen, metadata.seen_ms or 0)
-        auth_ms, agent = metadata.auth_ms, metadata.agent
+        auth_ms, agent, claims = metadata.auth_ms, metadata.agent, _claims_of(metadata)
         return SessionInfo(
             handle=handle,
             user_id=metadata.user_id,
@@ -165,7 +165,8 @@ class Outside:
             address=metadata.address,
             user_agent=agent,
             label=None if agent is None else label_of(agent),
-            amr=_claims_of(metadata).amr,
+            amr=claims.amr,
+            persistent=claims.persistent,
             fields=values,
         )
 

@@ -284,9 +284,11 @@ class SessionState(Staged):
     def issue_cookie(self, record: Record, *, is_new: bool) -> None:
         """Let the response give the browser the current id, if there is one to give."""
         if self.session_id is not None:
-            deadline_ms = record.metadata.deadline_ms
+            metadata = record.metadata
+            deadline_ms = metadata.deadline_ms
             left_ms = None if deadline_ms is None else max(0, deadline_ms - record.now_ms)
-            self.cookie_change = CookieChange(self.session_id, left_ms, is_new)
+            persistent = None if metadata.claims is None else record.claims.persistent
+            self.cookie_change = CookieChange(self.session_id, left_ms, is_new, persistent)
 
     def refuse_new_id(self) -> None:
         """Raise `SessionTooLate` if the browser can't be given a new id."""

@@ -29,9 +29,10 @@ class SessionLogin(AuthProvider):
             raise LoginFailed("Invalid username or password")
         session = await load_session(request)
         if remember_me:
-            await session.login(username, idle=timedelta(days=14), absolute=timedelta(days=60))
+            days = timedelta(days=14)
+            await session.login(username, idle=days, absolute=timedelta(days=60), persistent=True)
         else:
-            await session.login(username)
+            await session.login(username, persistent=False)
         return None
 
     async def logout(self, request: Request) -> Response | None:

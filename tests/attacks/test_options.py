@@ -280,7 +280,9 @@ OPTIONS: dict[str, Option] = {
         "app", lambda w, v: SessionMiddleware(v, store=w.store), takes=_is_callable
     ),
     "SessionMiddleware(store)": Option("store|Redis URL", lambda w, v: _served(w, store=v)),
-    "SessionMiddleware(cookie)": Option("cookie", lambda w, v: _served(w, cookie=v)),
+    "SessionMiddleware(cookie)": Option(
+        "cookie", lambda w, v: _served(w, cookie=v), "class function"
+    ),
     "SessionMiddleware(autoload)": Option(
         "autoload", lambda w, v: _served(w, autoload=v), "True False", takes=_is_callable
     ),
@@ -330,8 +332,10 @@ OPTIONS: dict[str, Option] = {
     ),
     "dropin(path)": Option("path", _dropped_in("path")),
     "dropin(same_site)": Option("same_site", _dropped_in("same_site"), "none"),
-    "dropin(https_only)": Option("https_only|secure", _dropped_in("https_only"), takes=_is_bool),
-    "dropin(domain)": Option("domain", _dropped_in("domain"), "None"),
+    "dropin(https_only)": Option(
+        "https_only|secure", _dropped_in("https_only"), "class function", takes=_is_bool
+    ),
+    "dropin(domain)": Option("domain", _dropped_in("domain"), "None class function"),
     "dropin(partitioned)": Option("partitioned", _dropped_in("partitioned"), takes=_is_bool),
     "dropin(import_cookies)": Option(
         "import_cookies", _dropped_in("import_cookies"), "datetime", takes=_is_bool
@@ -402,6 +406,9 @@ OPTIONS: dict[str, Option] = {
         "absolute", lambda w, v: w.session.login("ann", absolute=v), "None", takes=_is_duration
     ),
     "session.login(amr)": Option("amr", lambda w, v: w.session.login("ann", amr=v), METHODS),
+    "session.login(persistent)": Option(
+        "persistent", lambda w, v: w.session.login("ann", persistent=v), "None", takes=_is_bool
+    ),
     **{
         f"session.login({name})": Option(
             name,
@@ -558,7 +565,7 @@ OPTIONS: dict[str, Option] = {
     "Num.between(high)": Option("Num", lambda _, v: Num("x").between(0, v), takes=_is_number),
     "Text.contains_any": Option("contains_any|Text", lambda _, v: Text("x").contains_any(v), LISTS),
     "SessionPlugin(store)": Option("store|Redis URL", lambda w, v: SessionPlugin(store=v)),
-    "SessionPlugin(cookie)": Option("cookie", _plugged_in("cookie")),
+    "SessionPlugin(cookie)": Option("cookie", _plugged_in("cookie"), "class function"),
     "SessionPlugin(autoload)": Option(
         "autoload", _plugged_in("autoload"), "True False", takes=_is_callable
     ),

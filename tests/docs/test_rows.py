@@ -17,7 +17,7 @@ PAGES = {
     "SECURITY.md": 9,
     "docs/encryption.md": 28,
     "docs/outcomes.md": 37,
-    "docs/privacy.md": 8,
+    "docs/privacy.md": 9,
     "docs/security.md": 96,
     "docs/verbs.md": 134,
 }

@@ -168,7 +168,8 @@ def test_starlette_admin_uses_the_session(database: Database) -> None:
             assert wrong.status_code == 400
             assert session_keys(database) == []
             form = {"username": "ada", "password": "hush", "remember_me": "on"}
-            assert post("/admin/login", **form).status_code == 200
+            answer = post("/admin/login", **form)
+            assert answer.history[0].headers["set-cookie"].count("Max-Age=5184000") == 1
             assert "/admin/login" not in str(browser.get("/admin/").url)
             (key,) = [k for k in session_keys(database) if database.type(k) == b"hash"]
             assert database.ttl(key) > 13 * 24 * 3600
