@@ -4,7 +4,9 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any, Literal
+
+from .records import about
 
 __all__ = ["EndReason", "EventName", "Events", "SessionEvent", "Stats"]
 
@@ -59,21 +61,31 @@ class SessionEvent:
     at: datetime = field(default_factory=_now, compare=False)
 
 
+def _meaning(text: str) -> Any:
+    return field(default=0, metadata={"meaning": text})
+
+
 @dataclass(slots=True)
 class Stats:
-    """Plain counters of one store in this process, since the store was made."""
+    """
+    Plain counters of one store in this process, since the store was made.
 
-    loads: int = 0
-    refreshes: int = 0
-    refreshes_dropped: int = 0
-    refused: int = 0
-    settled: int = 0
-    commits: int = 0
-    gone: int = 0
-    corrupt: int = 0
-    errors: int = 0
-    batches: int = 0
-    commands: int = 0
+    `connections` and `queued` are no counters, but what there is at this moment.
+    """
+
+    loads: int = _meaning("Sessions read whole.")
+    refreshes: int = _meaning("TTLs extended for requests that did not read their session.")
+    refreshes_dropped: int = _meaning("TTLs not extended, because of overload or a late reply.")
+    refused: int = _meaning("Commands refused at once, because too many were queued.")
+    settled: int = _meaning("Sessions whose values were encrypted when they were read.")
+    commits: int = _meaning("Changes of sessions written.")
+    gone: int = _meaning("Changes not written, because their session had ended.")
+    corrupt: int = _meaning("Sessions and entries that could not be read.")
+    errors: int = _meaning("Commands that Redis did not answer in time, or refused.")
+    batches: int = _meaning("Batches of commands answered; each was one round trip.")
+    commands: int = _meaning("Commands answered.")
+    connections: int = _meaning("Connections that are open now.")
+    queued: int = _meaning("Commands that wait to be sent now.")
 
     def as_dict(self) -> dict[str, int]:
         """Return all counters by name, as a metrics exporter wants them."""
@@ -81,13 +93,17 @@ class Stats:
 
 
 class Events:
-    """The app's hook, and the counters: shared by everything that reports something."""
+    """Who listens, and the counters: shared by everything that reports something."""
 
-    __slots__ = ("_on_event", "counted")
+    __slots__ = ("_listeners", "counted")
 
     def __init__(self, on_event: Callable[[SessionEvent], None] | None) -> None:
-        self._on_event = on_event
+        self._listeners = [] if on_event is None else [on_event]
         self.counted = Stats()
+
+    def listen(self, listener: Callable[[SessionEvent], None]) -> None:
+        """Call *listener*, too, with each event from now on."""
+        self._listeners.append(listener)
 
     def emit(
         self,
@@ -98,10 +114,16 @@ class Events:
         user_id: str | None = None,
         reason: EndReason | None = None,
     ) -> None:
-        """Call the app's hook. A hook that fails is logged and disturbs nothing else."""
-        if self._on_event is None:
+        """Call all listeners. One that fails is logged and disturbs nothing else."""
+        if not self._listeners:
             return
-        try:
-            self._on_event(SessionEvent(name, handle, detail, user_id, reason))
-        except Exception:
-            logger.exception("on_event failed for the event %r.", name)
+        event = SessionEvent(name, handle, detail, user_id, reason)
+        for listener in self._listeners:
+            try:
+                listener(event)
+            except Exception:
+                logger.exception(
+                    "on_event failed for the event %r.",
+                    name,
+                    extra=about("listener_failed", listens_to=name),
+                )

@@ -113,6 +113,11 @@ class Lane:
         """Whether so many commands wait that none should be added whose reply is not needed."""
         return len(self._pending) + len(self._riders) >= _BUSY_QUEUE
 
+    @property
+    def queued(self) -> int:
+        """How many commands wait to be sent."""
+        return len(self._pending) + len(self._riders)
+
     # --- Callers ---
 
     def submit(

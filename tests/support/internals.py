@@ -248,14 +248,14 @@ def around_scripts(
     that. What `around` returns is the reply.
     """
     sender = engine_of(store).client
-    real = sender._send
+    real = sender._ask
 
     async def send(script: Any, *rest: Any, **options: Any) -> Any:
         name = _NAMES.get(script.name, script.name)
         return await around(name, lambda: real(script, *rest, **options))
 
-    vars(sender)["_send"] = send
-    return lambda: vars(sender).update(_send=real)
+    vars(sender)["_ask"] = send
+    return lambda: vars(sender).update(_ask=real)
 
 
 def around_commands(

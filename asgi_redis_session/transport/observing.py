@@ -1,0 +1,26 @@
+"""
+Observers: what metrics and traces put around commands.
+
+Without one, nothing is called: the client sends its commands as if this did not exist.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+#: Takes the name of a step ("load", "save") and its first key. What it returns is entered when the
+#: step is asked for, and left with its reply, or with the error that is raised in its place.
+Observer = Callable[[str, bytes], AbstractContextManager[Any]]
+
+
+async def observed(
+    observer: Observer,
+    ask: Callable[..., Awaitable[Any]],
+    command: Any,
+    keys: Sequence[bytes],
+    *arguments: Any,
+    idempotent: bool,
+) -> Any:
+    """Send a command by *ask*, with an observer around it."""
+    with observer(command.name, keys[0]):
+        return await ask(command, keys, *arguments, idempotent=idempotent)
