@@ -52,7 +52,7 @@ counts: $(VENV)/.installed ## what each kind of request costs: Redis commands, P
 
 debian: ## install what counts, benchmarks, browser tests and some rows of the matrix need from Debian or Ubuntu (as root)
 	@apt-get update -qq </dev/null
-	@apt-get install -qq --yes valgrind wrk gcc libc6-dev redis-tools chromium nginx-light caddy haproxy </dev/null
+	@apt-get install -qq --yes valgrind wrk gcc libc6-dev redis-tools chromium nginx-light caddy haproxy prometheus </dev/null
 
 faults: $(VENV)/.installed ## the long runs: kill, cut, hang and fail over, and count what is lost (20 minutes)
 	@$(VENV)/bin/python -m pytest -q -m long tests/faults $(ARGS) </dev/null

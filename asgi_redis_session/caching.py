@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 
 from .once import first_time
+from .records import about
 
 __all__ = ["Headers", "mark"]
 
@@ -112,4 +113,5 @@ def _judge(said: bytes, path: str, *, has_cookie: bool) -> None:
 
 def _warn(path: str, sentence: str) -> None:
     if first_time("caches", path):
-        logger.warning(sentence, path[:_PATH_LENGTH])
+        shown = path[:_PATH_LENGTH]
+        logger.warning(sentence, shown, extra=about("shared_cache", path=shown))

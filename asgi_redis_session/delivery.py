@@ -6,6 +6,7 @@ from typing import Any
 
 from .cookie import CookiePolicy
 from .once import first_time
+from .records import about
 
 __all__ = ["warn_if_lost"]
 
@@ -21,6 +22,7 @@ def warn_if_lost(cookie: CookiePolicy, scope: Mapping[str, Any]) -> None:
             "be sent back. For development use CookiePolicy.for_development(). If a proxy ends "
             "TLS, let it send X-Forwarded-Proto, and the server trust it.",
             cookie.name,
+            extra=about("cookie_not_returned", cookie=cookie.name),
         )
     is_covered = cookie.path == "/" or _covers(cookie.path, scope)
     if not is_covered and first_time("path", cookie.name):
@@ -30,6 +32,7 @@ def warn_if_lost(cookie: CookiePolicy, scope: Mapping[str, Any]) -> None:
             "pages with a session have in common. If a proxy removes a prefix, set root_path.",
             cookie.name,
             cookie.path,
+            extra=about("cookie_not_returned", cookie=cookie.name),
         )
 
 

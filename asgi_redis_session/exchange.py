@@ -27,6 +27,7 @@ from .errors import (
     SessionValueError,
 )
 from .once import first_time
+from .records import about
 
 __all__ = [
     "ASGIApp",
@@ -132,11 +133,15 @@ class Exchange:
     async def _commit_late(self) -> None:
         try:
             await self._commit()
-        except DurabilityNotReached:
-            logger.exception("A change made after the response had started may still be lost.")
-        except SessionError:
+        except SessionError as error:
             # It is too late to answer the browser, and raising would add nothing to the log.
-            logger.exception("A change made after the response had started was not saved.")
+            is_kept = isinstance(error, DurabilityNotReached)
+            outcome = "may still be lost" if is_kept else "was not saved"
+            logger.exception(
+                "A change made after the response had started %s.",
+                outcome,
+                extra=about("late_write", outcome=outcome),
+            )
 
     async def _commit(self) -> None:
         if self._is_failing:
@@ -231,7 +236,7 @@ class HTTPExchange(Exchange):
         if isinstance(error, _TryAgain):
             await self._answer(HTTPStatus.SERVICE_UNAVAILABLE, error)
         else:
-            logger.error("The session was not saved: %s", error, exc_info=error)
+            _log_unsaved(error)
             await self._answer(HTTPStatus.INTERNAL_SERVER_ERROR, error)
 
     async def _answer(self, status: HTTPStatus, error: Exception) -> None:
@@ -269,7 +274,10 @@ class HTTPExchange(Exchange):
         try:
             await responder({**self._scope, "session.error": error}, self._receive, send)
         except Exception:
-            logger.exception("The app given as SessionMiddleware(unavailable=...) failed.")
+            logger.exception(
+                "The app given as SessionMiddleware(unavailable=...) failed.",
+                extra=about("unavailable_app_failed"),
+            )
         return has_started
 
     def _with_headers(self, message: Message) -> Message:
@@ -342,13 +350,18 @@ class WebSocketExchange(Exchange):
     async def _replace(self, error: SessionError) -> None:
         self._state.discard()
         if not isinstance(error, _TryAgain):
-            logger.error("The session was not saved: %s", error, exc_info=error)
+            _log_unsaved(error)
         is_final = self._is_started or isinstance(error, SessionValueError)
         await self._close(_INTERNAL_ERROR if is_final else _TRY_AGAIN_LATER)
 
     async def _close(self, code: int) -> None:
         self._is_replaced = True
         await self._send({"type": "websocket.close", "code": code, "reason": ""})
+
+
+def _log_unsaved(error: Exception) -> None:
+    about_it = about("session_not_saved", reason=str(error))
+    logger.error("The session was not saved: %s", error, exc_info=error, extra=about_it)
 
 
 def warn_of_other(found: object, where: Literal["inside", "outside"]) -> None:
@@ -361,6 +374,7 @@ def warn_of_other(found: object, where: Literal["inside", "outside"]) -> None:
             "the two, or, if a mounted app has sessions of its own, give their cookies different "
             "names.",
             *(where, name),
+            extra=about("other_middleware", found=name),
         )
 
 

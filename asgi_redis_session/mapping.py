@@ -8,6 +8,7 @@ from .engine import keyed, timing
 from .engine.state import SessionState
 from .key import Key
 from .options import NOT_GIVEN, Duration, milliseconds
+from .records import about
 
 __all__ = ["SessionMapping"]
 
@@ -149,6 +150,7 @@ class SessionMapping(MutableMapping[str, Any]):
             "The field %r has the name of an attribute of the session. In a template, `session.%s` "
             'is the attribute: write `session["%s"]`, or choose another name.',
             *(name, name, name),
+            extra=about("field_name_hidden", field=name),
         )
 
     def clear(self) -> None:

@@ -19,6 +19,7 @@ from joserfc.jwk import KeySet
 from .arguments import refuse_other, shown
 from .errors import SessionError
 from .exchange import Receive, Scope, Send
+from .records import about
 from .store import SessionStore, engine_of
 
 __all__ = ["BackchannelLogout"]
@@ -99,7 +100,12 @@ class BackchannelLogout:
         except SessionError as failure:
             status, error = 400, f"the sessions could not be ended: {failure}"
         if error:
-            logger.warning("A logout token of %s was refused: %s.", self._issuer, error)
+            logger.warning(
+                "A logout token of %s was refused: %s.",
+                self._issuer,
+                error,
+                extra=about("logout_token_refused", issuer=self._issuer, reason=error),
+            )
         text = json.dumps({"error": "invalid_request", "error_description": error}) if error else ""
         headers = [
             (b"cache-control", b"no-store"),
@@ -142,7 +148,11 @@ class BackchannelLogout:
                 keys = await self._jwks() if callable(self._jwks) else self._jwks
                 self._keys = KeySet.import_key_set(keys)  # type: ignore[arg-type]
             except Exception as error:
-                logger.exception("The keys of %s can't be read.", self._issuer)
+                logger.exception(
+                    "The keys of %s can't be read.",
+                    self._issuer,
+                    extra=about("provider_keys_unreadable", issuer=self._issuer),
+                )
                 raise _RefusedError("the provider's keys can't be read") from error
         return self._keys
 

@@ -21,6 +21,7 @@ from ..errors import SessionUnavailable, SessionValueError
 from ..exchange import ASGIApp, Scope
 from ..middleware import SessionMiddleware as _SessionMiddleware
 from ..middleware import text_of
+from ..records import about
 from ..store import SessionStore
 from .cookie import cookie_of
 from .imports import Found, Library, OtherLibrary, SignedCookies
@@ -173,7 +174,11 @@ def _encoded(found: Found) -> dict[str, bytes]:
             stored_name(name): encode_as_json(value) for name, value in (found.fields or {}).items()
         }
     except SessionValueError as error:
-        logger.warning("A session of another middleware was not taken over: %s", error)
+        logger.warning(
+            "A session of another middleware was not taken over: %s",
+            error,
+            extra=about("not_taken_over", reason=str(error)),
+        )
         return {}
 
 

@@ -3,6 +3,7 @@
 import logging
 
 from ..events import Events
+from ..records import about
 from .scripts import CORRUPT
 
 logger = logging.getLogger("asgi_redis_session")
@@ -30,6 +31,7 @@ class Reports:
                 "policy of before. Else another app on this domain uses the same name. This is "
                 "logged once; the event `conflict` reports each.",
                 cookie_name,
+                extra=about("cookie_conflict", cookie=cookie_name),
             )
         self._events.emit("conflict")
 
@@ -73,6 +75,7 @@ class Reports:
             "A user's index holds what is no handle of a session, or is none. It is removed; find "
             "out which other program writes to the keys of the prefix %r.",
             self._prefix,
+            extra=about("users_list_damaged", prefix=self._prefix),
         )
         self._passed_over(None, "a user's index holds what is no handle, or is none")
 
@@ -82,6 +85,7 @@ class Reports:
             "A user's index holds a time of login that can't be one. Its session stays listed; "
             "find out which other program writes to the keys of the prefix %r.",
             self._prefix,
+            extra=about("users_list_damaged", prefix=self._prefix),
         )
         self._passed_over(None, "a user's index holds a time of login that can't be one")
 
@@ -91,6 +95,7 @@ class Reports:
             "The index holds a tag that can't be read, which is not counted; find out which other "
             "program writes to the keys of the prefix %r.",
             self._prefix,
+            extra=about("search_index_damaged", prefix=self._prefix),
         )
         self._passed_over(None, "the index holds a tag that can't be read")
 
@@ -101,6 +106,7 @@ class Reports:
             "not indexed.",
             name,
             handle,
+            extra=about("field_not_indexed", field=name, handle=handle),
         )
         self._passed_over(handle, f"the field {name!r} is too large to index")
 
@@ -112,6 +118,7 @@ class Reports:
             handle,
             reason,
             f"{self._prefix}:{handle}",
+            extra=about("session_unreadable", handle=handle, reason=reason),
         )
         self._passed_over(handle, reason)
 

@@ -22,6 +22,7 @@ from redis.exceptions import ResponseError
 from ..engine.engine import Engine
 from ..engine.ids import is_handle
 from ..errors import SearchUnavailable
+from ..records import about
 from ..transport.reasons import reason_of
 from .filters import Filter
 from .index import Index
@@ -151,7 +152,11 @@ class IndexAdmin:
             await self._build(current)
         status = await self._wait_until_built(self._alias)
         if status.trouble is not None:
-            logger.warning("%s", status.trouble)
+            logger.warning(
+                "%s",
+                status.trouble,
+                extra=about("search_index_incomplete", reason=status.trouble),
+            )
         return status
 
     async def drop(self) -> bool:

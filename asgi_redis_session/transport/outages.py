@@ -8,6 +8,7 @@ from redis.exceptions import ResponseError
 
 from ..errors import SessionUnavailable
 from ..events import Events
+from ..records import about
 from .failures import LaneClosed, LaneFull
 from .lane import Lane
 from .reasons import reason_of
@@ -58,12 +59,20 @@ class Outages:
                 f"{address} refused the command ({reason_of(error)})" if is_refusal else str(error)
             )
             if reason not in self._refused.values() and self._may_log():
-                logger.error("Sessions are unavailable: %s.", reason)
+                logger.error(
+                    "Sessions are unavailable: %s.",
+                    reason,
+                    extra=about("redis_refuses", address=address, reason=reason),
+                )
             self._refused[address, script] = reason
         else:
             reason = str(error)
             if address not in self._silent:
-                logger.error("Sessions are unavailable: %s.", reason)
+                logger.error(
+                    "Sessions are unavailable: %s.",
+                    reason,
+                    extra=about("redis_silent", address=address, reason=reason),
+                )
             self._silent.add(address)
         self.is_any = True
         self._events.counted.errors += 1
@@ -77,11 +86,19 @@ class Outages:
         address = lane.address
         for answering in {address, _CLUSTER} & self._silent:
             self._silent.remove(answering)
-            logger.warning("%s answers again.", answering)
+            logger.warning(
+                "%s answers again.",
+                answering,
+                extra=about("redis_answers", address=answering),
+            )
         if (reason := self._refused.get((address, script))) is not None:
             self._refused = {at: why for at, why in self._refused.items() if why != reason}
             if self._may_log():
-                logger.warning("%s accepts the command again.", address)
+                logger.warning(
+                    "%s accepts the command again.",
+                    address,
+                    extra=about("redis_accepts", address=address),
+                )
         self.is_any = bool(self._silent or self._refused)
 
     def _may_log(self) -> bool:

@@ -16,7 +16,19 @@ PACKAGE = Path(asgi_redis_session.__file__).parent
 SNAPSHOT = Path(__file__).with_name("surface.txt")
 
 #: Modules that apps import from.
-MODULES = ("", "devserver", "dropin", "fastapi", "starlette", "testing")
+MODULES = (
+    "",
+    "devserver",
+    "dropin",
+    "fastapi",
+    "gateway",
+    "litestar",
+    "metrics",
+    "oidc",
+    "otel",
+    "starlette",
+    "testing",
+)
 #: What an app gets from those without importing it: the types of attributes and arguments.
 REACHED = {
     "doctor.report": ("Level",),

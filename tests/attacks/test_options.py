@@ -11,7 +11,10 @@ from uuid import UUID
 import pytest
 from starlette.websockets import WebSocket
 
-import asgi_redis_session
+import asgi_redis_session.gateway
+import asgi_redis_session.metrics
+import asgi_redis_session.oidc
+import asgi_redis_session.otel
 from asgi_redis_session import (
     CookiePolicy,
     CrossOriginPolicy,
@@ -29,7 +32,11 @@ from asgi_redis_session import (
 from asgi_redis_session.dropin import FastAPIRedisSDK, LitestarSessions, Starsessions
 from asgi_redis_session.dropin import SessionMiddleware as DropIn
 from asgi_redis_session.fastapi import SessionValue, require_fresh, session_dep, user_dep
+from asgi_redis_session.gateway import ForwardAuth
 from asgi_redis_session.litestar import SessionPlugin
+from asgi_redis_session.metrics import PrometheusApp
+from asgi_redis_session.oidc import BackchannelLogout
+from asgi_redis_session.otel import instrument
 from asgi_redis_session.search.queries import Search
 from asgi_redis_session.starlette import closing_when_revoked
 from asgi_redis_session.users import Users
@@ -73,6 +80,10 @@ def _is_number(value: Any) -> bool:
 
 def _is_name(value: Any) -> bool:
     return type(value) is str and value != "" and "\ud800" not in value
+
+
+def _is_text(value: Any) -> bool:
+    return type(value) is str and value != ""
 
 
 def _is_user(value: Any) -> bool:
@@ -140,6 +151,19 @@ async def _close(world: World, **options: Any) -> None:
 
 def _plugged_in(option: str) -> Callable[[World, Any], Any]:
     return lambda world, value: SessionPlugin(**{"store": world.store, option: value})
+
+
+def _asked(option: str) -> Callable[[World, Any], Any]:
+    return lambda world, value: ForwardAuth(**{"store": world.store, option: value})
+
+
+def _logged_out(option: str) -> Callable[[World, Any], Any]:
+    given = {"issuer": "https://id.example.com", "client_id": "shop", "jwks": {}}
+    return lambda world, value: BackchannelLogout(**{"store": world.store, **given, option: value})
+
+
+def _instrumented(option: str) -> Callable[[World, Any], Any]:
+    return lambda world, value: instrument(**{"store": world.store, option: value})
 
 
 def _library(library: type, option: str) -> Callable[[World, Any], Any]:
@@ -578,6 +602,30 @@ OPTIONS: dict[str, Option] = {
         _plugged_in("dependency"),
         "word yes none 16_times_a umlaut long long_and_various",
     ),
+    "ForwardAuth(store)": Option("store", lambda _, v: ForwardAuth(v)),
+    "ForwardAuth(cookie)": Option("cookie", _asked("cookie")),
+    "ForwardAuth(fields)": Option("fields", _asked("fields"), "None empty_dict"),
+    "ForwardAuth(idle_is_known)": Option("idle_is_known", _asked("idle_is_known"), takes=_is_bool),
+    "ForwardAuth(anonymous)": Option("anonymous", _asked("anonymous"), takes=_is_bool),
+    "ForwardAuth(login_url)": Option("login_url", _asked("login_url"), "None"),
+    "ForwardAuth(uri_header)": Option(
+        "uri_header", _asked("uri_header"), "word yes none 16_times_a"
+    ),
+    "BackchannelLogout(store)": Option("store", _logged_out("store")),
+    "BackchannelLogout(issuer)": Option("issuer", _logged_out("issuer"), takes=_is_text),
+    "BackchannelLogout(client_id)": Option("client_id", _logged_out("client_id"), takes=_is_text),
+    "BackchannelLogout(jwks)": Option(
+        "jwks", _logged_out("jwks"), "empty_dict dict", takes=_is_callable
+    ),
+    "PrometheusApp(stores)": Option("store", lambda _, v: PrometheusApp(v)),
+    "PrometheusApp(registry)": Option(
+        "registry", lambda w, v: PrometheusApp(w.store, registry=v), "None"
+    ),
+    "instrument(store)": Option("store", _instrumented("store")),
+    "instrument(tracer_provider)": Option(
+        "tracer_provider", _instrumented("tracer_provider"), "None"
+    ),
+    "instrument(meter_provider)": Option("meter_provider", _instrumented("meter_provider"), "None"),
     "session_dep(cookie_name)": Option(
         "cookie_name|name", lambda _, v: session_dep(cookie_name=v), "word yes none 16_times_a star"
     ),
@@ -662,7 +710,8 @@ SHORT = {
 }
 MODULES = (
     *(asgi_redis_session, asgi_redis_session.fastapi, asgi_redis_session.starlette),
-    *(asgi_redis_session.litestar, asgi_redis_session.dropin),
+    *(asgi_redis_session.litestar, asgi_redis_session.dropin, asgi_redis_session.gateway),
+    *(asgi_redis_session.metrics, asgi_redis_session.oidc, asgi_redis_session.otel),
 )
 
 

@@ -96,6 +96,9 @@ BLOCKS = {
     ("docs/gateways.md", "haproxy"): 1,
     ("docs/gateways.md", "lua"): 1,
     ("docs/gateways.md", "yaml"): 3,  # parsed only: said there
+    # tests/observability
+    ("docs/observability.md", "python"): 3,
+    ("docs/observability.md", "console"): 2,
     ("docs/search.md", "python"): 4,
     ("docs/search.md", "sh"): 1,
 }

@@ -1,0 +1,88 @@
+"""OpenTelemetry: a span for each command of a store, and its counters as metrics."""
+
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from importlib.metadata import version
+from typing import Any
+
+from opentelemetry.metrics import (
+    CallbackOptions,
+    Meter,
+    MeterProvider,
+    Observation,
+    get_meter_provider,
+)
+from opentelemetry.trace import SpanKind, TracerProvider, get_tracer_provider
+
+from .arguments import refuse_other
+from .events import SessionEvent
+from .store import SessionStore
+from .telemetry import GAUGES, MEANINGS, watch
+
+__all__ = ["instrument"]
+
+_NAME = "asgi_redis_session"
+
+
+def instrument(
+    store: SessionStore,
+    *,
+    tracer_provider: TracerProvider | None = None,
+    meter_provider: MeterProvider | None = None,
+) -> None:
+    """
+    Report each command of a store as a span, and its counters as metrics.
+
+        instrument(store)
+
+    Call it once, after the SDK was set up. A span `session load` or `session save` is the time
+    from the call to the reply, in the trace of the request that made it; it names the session's
+    handle, never its id, its user or a value. *tracer_provider*, *meter_provider*: by default the
+    global ones.
+
+    `docs/observability.md` lists spans and metrics. Needs the extra `otel`. Raises `TypeError` for
+    unusable arguments.
+    """
+    refuse_other(
+        "instrument(tracer_provider)", tracer_provider, TracerProvider | None, "a TracerProvider"
+    )
+    refuse_other(
+        "instrument(meter_provider)", meter_provider, MeterProvider | None, "a MeterProvider"
+    )
+    release = version("asgi-redis-session")
+    tracer = (tracer_provider or get_tracer_provider()).get_tracer(_NAME, release)
+    meter = (meter_provider or get_meter_provider()).get_meter(_NAME, release)
+    seconds = meter.create_histogram(
+        "asgi_redis_session.command.duration", "s", "From the call of a command to its reply."
+    )
+    events = meter.create_counter(
+        "asgi_redis_session.events", "{event}", "What has happened to sessions."
+    )
+
+    def around(command: str, handle: str | None) -> AbstractContextManager[Any]:
+        about = {"db.system.name": "redis", "db.operation.name": command}
+        return tracer.start_as_current_span(
+            f"session {command}",
+            kind=SpanKind.CLIENT,
+            attributes=about if handle is None else about | {"session.handle": handle},
+        )
+
+    def measure(command: str, outcome: str, duration: float) -> None:
+        seconds.record(duration, {"db.operation.name": command, "outcome": outcome})
+
+    def count(event: SessionEvent) -> None:
+        reason = {} if event.reason is None else {"reason": event.reason}
+        events.add(1, {"event": event.name, **reason})
+
+    watch("instrument(store)", store, on_command=measure, on_event=count, around=around)
+    _report_counters(meter, store)
+
+
+def _report_counters(meter: Meter, store: SessionStore) -> None:
+    def reading(name: str) -> Callable[[CallbackOptions], Iterable[Observation]]:
+        return lambda _: [Observation(store.stats.as_dict()[name], {"prefix": store.prefix})]
+
+    for name, meaning in MEANINGS.items():
+        gauge, counter = meter.create_observable_gauge, meter.create_observable_counter
+        create = gauge if name in GAUGES else counter
+        create(f"{_NAME}.{name}", [reading(name)], "{count}", meaning)
