@@ -45,6 +45,7 @@ class SessionEvent:
     browser or place than it was bound by); `unavailable` (Redis did not answer, or
     refused).
     *user_id*: whose session it is, where that is known.
+    *actor*: who has logged in for that user, with `login(actor=...)`.
     *reason*: why it ended. `logout`; `revoked` (from outside); `limit` (the user logged in
     elsewhere, and had as many sessions as allowed); `replaced` (another user logged in on it);
     `login_failed` (its login was revoked before it was complete).
@@ -58,6 +59,7 @@ class SessionEvent:
     detail: str | None = None
     user_id: str | None = None
     reason: EndReason | None = None
+    actor: str | None = None
     at: datetime = field(default_factory=_now, compare=False)
 
 
@@ -113,11 +115,12 @@ class Events:
         detail: str | None = None,
         user_id: str | None = None,
         reason: EndReason | None = None,
+        actor: str | None = None,
     ) -> None:
         """Call all listeners. One that fails is logged and disturbs nothing else."""
         if not self._listeners:
             return
-        event = SessionEvent(name, handle, detail, user_id, reason)
+        event = SessionEvent(name, handle, detail, user_id, reason, actor)
         for listener in self._listeners:
             try:
                 listener(event)

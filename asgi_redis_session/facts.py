@@ -94,19 +94,29 @@ class SessionFacts(SessionMapping):
         self._state.readable()
         return self._state.claims.amr
 
+    @property
+    def actor(self) -> str | None:
+        """Who acts for the user, as `login(actor=...)` was given them; None: the user does."""
+        self._state.readable()
+        return self._state.claims.actor
+
     def is_fresh(self, max_age: timedelta | float, *, amr: Sequence[str] = ()) -> bool:
         """
         Whether the user logged in at most *max_age* (a timedelta or seconds) ago, by Redis' clock.
 
         *amr*: methods all of which that login must have used, such as `["otp"]`.
         Use it to ask for the password again before something sensitive (ASVS 7.5.1, 7.5.3). While a
-        socket or a stream is open, time goes on. False if the session is used from somewhere else
-        than it was bound by (`SessionMiddleware(bind=...)`).
+        socket or a stream is open, time goes on. False while somebody else acts for the user, who
+        has proven nothing, and if the session is used from somewhere else than it was bound by
+        (`SessionMiddleware(bind=...)`).
         """
         longest_ms = milliseconds("is_fresh(max_age)", max_age)
         required = checked_amr("is_fresh(amr)", amr)
         record, auth_ms = self._known(), self._state.auth_ms
-        if auth_ms is None or (required and not set(required) <= set(self._state.claims.amr)):
+        if auth_ms is None:
+            return False
+        claims = self._state.claims
+        if claims.actor is not None or not set(required) <= set(claims.amr):
             return False
         if record is None or self._state.pending_login is not None:
             return True

@@ -38,7 +38,8 @@ class SessionInfo:
     *last_seen* is derived from the TTL, so it costs no write.
     *address* and *user_agent* are those of the login. *label* is a short form for people, such as
     "Firefox on Windows"; it needs the extra `devices`.
-    *amr*: the methods of the login, if the app has named them.
+    *amr*: the methods of the login, if the app has named them. *actor*: who acts for the user in
+    this session; None: the user.
     *current*: whether it is the session that asked.
     *persistent*: whether its cookie outlives the browser, as its login asked for; None: as the
     `CookiePolicy` says.
@@ -56,6 +57,7 @@ class SessionInfo:
     user_agent: str | None = None
     label: str | None = None
     amr: tuple[str, ...] = ()
+    actor: str | None = None
     current: bool = False
     persistent: bool | None = None
     fields: dict[str, Any] = field(repr=False)

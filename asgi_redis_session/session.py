@@ -7,7 +7,8 @@ from uuid import UUID
 from .arguments import refuse_no_bool, refuse_other
 from .engine import actions, lifetimes
 from .engine.claims import Claims, checked_amr
-from .engine.links import link_of
+from .engine.ids import check_actor
+from .engine.links import link_of, link_to_actor
 from .engine.state import SessionState
 from .facts import SessionFacts
 from .field_verbs import FieldVerbs
@@ -100,6 +101,7 @@ class Session(FieldVerbs, SessionFacts):
         sub: str | None = None,
         amr: Sequence[str] = (),
         persistent: bool | None = None,
+        actor: str | int | UUID | None = None,
     ) -> None:
         """
         Log a user in. Call it when they have proven who they are.
@@ -118,24 +120,26 @@ class Session(FieldVerbs, SessionFacts):
         not.
         *amr*: the methods by which they have proven it, such as `("pwd", "otp")` (RFC 8176, or
         words of your own): `session.amr` and `is_fresh(amr=...)`.
+        *actor*: the user who acts for *user_id*, such as somebody of the support: `session.actor`,
+        `SessionInfo.actor`. Such a session is never fresh, ends with the sessions of the actor
+        (`store.users.revoke_all`), and does not count for the user's limit. Two steps more.
         *issuer*, *sid*, *sub*: `iss`, and `sid`, `sub` or both, of the ID token of an OpenID
         provider, so that its logout ends this session (`store.revoke_sid`). Two steps more.
 
         Raises `SessionLimitReached` (then nothing has changed), `SessionTooLate`, `SessionGone` if
         the provider has ended *sid* already,
         `SessionUnavailable`, `DurabilityNotReached` if the end of the session that makes room may
-        be lost (then the user is not logged in), `SessionValueError` for an unusable user id or
-        *amr*, and `ValueError` or `TypeError` for an unusable duration or
-        option.
+        be lost (then the user is not logged in), `SessionValueError` for an unusable user id,
+        *amr* or *actor*, and `ValueError` or `TypeError` for an unusable duration or option.
         """
         if persistent is not None:
             refuse_no_bool("session.login(persistent)", persistent)
         self._state.accessed = True
-        claims = Claims(
-            checked_amr("session.login(amr)", amr),
-            link_of("session.login", issuer, sid, sub),
-            persistent,
-        )
+        link, acting = link_of("session.login", issuer, sid, sub), None
+        if actor is not None:
+            acting = check_actor("session.login(actor)", actor, user_id)
+            link = link_to_actor(acting, link)
+        claims = Claims(checked_amr("session.login(amr)", amr), acting, link, persistent)
         await actions.login(self._state, user_id, idle, absolute, claims)
 
     async def logout(self) -> None:

@@ -95,6 +95,7 @@ class Users:
         """
         End all sessions of this user that logged in before the call; returns how many.
 
+        Sessions in which they act for other users (`login(actor=...)`) end as well, and count.
         It is complete: a login, renewal or commit that runs at the same time can't leave an older
         session behind, and a login that is not committed yet while this runs is ended as well. It
         needs only reads, DEL and ZREM, which Redis accepts when it is out of memory.
@@ -104,13 +105,13 @@ class Users:
         one line: "password changed", say. Users may read it.
         """
         note = checked_reason("store.users.revoke_all(reason)", reason)
-        return await endings.end_all(self._engine, user_id, note=note)
+        return await endings.end_everywhere(self._engine, user_id, note=note)
 
     async def revoke_others(self, session: Session, *, reason: str | None = None) -> int:
         """
         End all sessions of this session's user but this one; returns how many (ASVS 7.4.3).
 
-        *reason*: as for `revoke_all`.
+        It ends what `revoke_all` ends, but this session. *reason*: as there.
         """
         note = checked_reason("store.users.revoke_others(reason)", reason)
         refuse_other("store.users.revoke_others(session)", session, Session, "a Session")
@@ -122,7 +123,7 @@ class Users:
             )
         login = state_of(session).pending_login
         spared = [handle, None if login is None else login.handle]
-        return await endings.end_all(
+        return await endings.end_everywhere(
             self._engine, user_id, *[name for name in spared if name is not None], note=note
         )
 

@@ -76,6 +76,7 @@ def log(event: SessionEvent) -> None:
     assert_type(event.handle, str | None)
     assert_type(event.user_id, str | None)
     assert_type(event.detail, str | None)
+    assert_type(event.actor, str | None)
     assert_type(event.at, datetime)
     if event.name == "logged_out":  # type: ignore[comparison-overlap]
         raise AssertionError
@@ -164,6 +165,7 @@ async def log_in(session: SessionDep) -> None:
     await session.login("ann", idle=timedelta(days=14), absolute=None)
     await session.login("ann", idle=1800.0, absolute=86_400)
     await session.login("ann", amr=("pwd", "otp"))
+    await session.login("ann", actor=7)
     await session.login("ann", amr=[1])  # type: ignore[list-item]
     await session.login("ann", persistent=True)
     await session.login("ann", persistent="yes")  # type: ignore[arg-type]
@@ -195,6 +197,7 @@ async def cart(session: SessionDep, user: CurrentUser) -> list[str]:
     assert_type(session.is_fresh(timedelta(minutes=5)), bool)
     assert_type(session.is_fresh(300, amr=["otp"]), bool)
     assert_type(session.amr, tuple[str, ...])
+    assert_type(session.actor, str | None)
     assert_type(session.modified, bool)
     session.modified = True
     session.mark_modified()

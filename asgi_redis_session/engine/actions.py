@@ -223,12 +223,14 @@ async def _reserve(state: SessionState, user: str, span: Span, claims: Claims) -
         state.writable()
         record, pending = state.record, state.pending_login
         replaced = [known.handle for known in (record, pending) if known is not None]
-        keeps_data = state.user_id in (None, user) and (pending is None or pending.keeps_data)
+        before = state.user_id
+        is_same = before is None or (before == user and state.claims.actor == claims.actor)
+        keeps_data = is_same and (pending is None or pending.keeps_data)
         login = await verbs.reserve_login(
             state.engine, user, state.peer, span, replaced, claims=claims, keeps_data=keeps_data
         )
         state.withdraw_login()
-        if not keeps_data:  # another user's data
+        if not keeps_data:  # data of another user, or of somebody who acted for them
             state.changes = None
             state.replace_fields(StoredHash())
         changes = state.stage()

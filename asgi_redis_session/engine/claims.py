@@ -23,12 +23,13 @@ class Claims(msgspec.Struct, frozen=True, omit_defaults=True):
     """
     The claims of one login.
 
-    *amr*: the methods by which the user has proven who they are (RFC 8176). *link*: what ties the
-    session to that of an identity provider. *persistent*: whether the cookie outlives the browser;
-    None: as the `CookiePolicy` says.
+    *amr*: the methods by which the user has proven who they are (RFC 8176). *actor*: the user who
+    acts for them, as text. *link*: what ends the session besides. *persistent*: whether the cookie
+    outlives the browser; None: as the `CookiePolicy` says.
     """
 
     amr: tuple[str, ...] = ()
+    actor: str | None = None
     link: Link | None = None
     persistent: bool | None = None
 
@@ -48,8 +49,7 @@ class Claims(msgspec.Struct, frozen=True, omit_defaults=True):
     @property
     def text(self) -> str | None:
         """What a script writes after the time of the login; None: nothing."""
-        encoded = msgspec.json.encode(self).decode()
-        return None if encoded == "{}" else encoded
+        return None if self == NONE else msgspec.json.encode(self).decode()
 
 
 NONE: Final = Claims()
@@ -57,6 +57,8 @@ NONE: Final = Claims()
 
 def checked_amr(what: str, amr: Sequence[str]) -> tuple[str, ...]:
     """Return authentication methods, or raise `SessionValueError`. *what*: for errors."""
+    if type(amr) is tuple and not amr:
+        return ()
     if not isinstance(amr, list | tuple):
         raise SessionValueError(
             f'{what} is a list or tuple of authentication methods, such as ("pwd", "otp"), not '

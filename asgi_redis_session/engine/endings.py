@@ -6,7 +6,7 @@ a login that was confirmed in between stays listed, and the next round finds it.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -20,8 +20,8 @@ from ..errors import (
 from ..events import EndReason
 from ..options import Durability
 from .engine import Engine
-from .ids import is_handle
-from .links import Link
+from .ids import check_user_id, is_handle
+from .links import Link, link_to_actor
 from .places import Place
 from .pruning import PAGE, prune, prune_some_soon
 from .scripts import CORRUPT
@@ -85,11 +85,38 @@ async def end_all(
     return ended
 
 
+async def end_everywhere(
+    engine: Engine, user_id: str | int | UUID, *spared: str, note: str | None = None
+) -> int:
+    """
+    End all sessions of the user, and all in which they act for others; returns how many.
+
+    *spared*: handles of sessions that go on.
+    """
+    acting = link_to_actor(check_user_id(user_id))
+    # 1. Note the end, if they have acted for others, so that no login under way completes.
+    others = await engine.providers.end(acting, if_entered=True)
+    # 2. End the user's own sessions, and those of the others that are tied to them.
+    results = await asyncio.gather(
+        end_all(engine, user_id, *spared, note=note),
+        _end_tied(engine, acting, others, note),
+        return_exceptions=True,
+    )
+    _raise_worst([result for result in results if isinstance(result, BaseException)])
+    return sum(result for result in results if isinstance(result, int))
+
+
 async def end_linked(engine: Engine, link: Link) -> int:
     """End the sessions that are tied to what an identity provider has ended; returns how many."""
     # 1. Note the end, so that no login under way completes. 2. Look at the sessions of its users.
+    return await _end_tied(engine, link, await engine.providers.end(link))
+
+
+async def _end_tied(
+    engine: Engine, link: Link, users: Iterable[str], note: str | None = None
+) -> int:
     ended = 0
-    for user_id in await engine.providers.end(link):
+    for user_id in users:
         index, until = engine.places.key_of(user_id), ""
         seen: list[str] = []
         while True:
@@ -97,11 +124,11 @@ async def end_linked(engine: Engine, link: Link) -> int:
             if not places:
                 break
             handles = [place.handle for place in places if is_handle(place.handle)]
-            links = await asyncio.gather(*[engine.outside.link(handle) for handle in handles])
-            for handle, tied in zip(handles, links, strict=True):
-                # 3. End those that are tied to it.
-                if tied is not None and link.ends(tied):
-                    ended += await end_one(engine, user_id, handle)
+            known = await asyncio.gather(*[engine.outside.claims(handle) for handle in handles])
+            for handle, (_, claims) in zip(handles, known, strict=True):
+                # End those that are tied to it.
+                if claims.link is not None and link.ends(claims.link):
+                    ended += await end_one(engine, user_id, handle, note)
             seen += [place.handle for place in places]
     return ended
 
@@ -140,10 +167,14 @@ async def _end_places(
         else:
             errors.append(shortfall)
     await engine.places.release_seen(index, released)
-    if errors:
-        # What can't be ended is worse news than what may come back.
-        raise min(errors, key=lambda error: isinstance(error, DurabilityNotReached))
+    _raise_worst(errors)
     return ended, unreadable
+
+
+def _raise_worst(errors: Sequence[BaseException]) -> None:
+    """Raise one of them, if there are any. What can't be ended is worse than what may come back."""
+    if errors:
+        raise min(errors, key=lambda error: isinstance(error, DurabilityNotReached))
 
 
 async def _delete_place(
@@ -162,26 +193,34 @@ async def reserve(
     handle: str,
     lifetime_ms: int | None,
     replaced: Sequence[str],
+    *,
+    is_counted: bool,
 ) -> int:
-    """Reserve a place, making room for it if that is allowed; returns the time."""
+    """
+    Reserve a place, making room for it if that is allowed; returns the time.
+
+    *is_counted*: whether the user's limit holds for it.
+    """
     index = engine.places.key_of(user_id)
 
     async def attempt(when_full: int) -> Any:
         return await engine.places.reserve(
             index,
             handle,
-            limit=engine.max_sessions,
+            limit=engine.max_sessions if is_counted else 0,
             when_full=when_full,
             lifetime_ms=lifetime_ms,
             replaced=uncounted,
         )
 
     # Sessions that can't be read don't count: they can't be ended, and must not lock the user out.
+    # Nor do those in which somebody acts for the user.
     uncounted = [*replaced]
     try:
         reserved = await attempt(0)
         if not reserved.is_granted:
-            uncounted += (await prune(engine, index)).unreadable
+            pruned = await prune(engine, index)
+            uncounted += [*pruned.unreadable, *pruned.acted]
             reserved = await attempt(int(engine.evicts))
         while reserved.is_granted and reserved.victims:
             _, unreadable = await _end_places(engine, index, reserved.victims, "limit")

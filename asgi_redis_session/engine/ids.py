@@ -62,6 +62,19 @@ def check_new_user_id(user_id: str | int | UUID) -> str:
     return text
 
 
+def check_actor(what: str, actor: str | int | UUID, user_id: str | int | UUID) -> str:
+    """Return the id of who acts for the user, as text. *what*: for errors."""
+    try:
+        text = check_new_user_id(actor)
+    except SessionValueError as error:
+        raise SessionValueError(f"{what} is the user who acts. {error}") from None
+    if text == check_new_user_id(user_id):
+        raise SessionValueError(
+            f"{what} is the user who acts for another one, and this is the same. Leave it out."
+        )
+    return text
+
+
 def check_user_id(user_id: str | int | UUID) -> str:
     """
     Return the user id as text, or raise `SessionValueError`.

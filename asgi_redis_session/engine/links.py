@@ -1,8 +1,9 @@
-"""What ties one of our sessions to that of an identity provider (OpenID Connect)."""
+"""What else ends a session: that of an identity provider (OpenID Connect), or who acts in it."""
 
 import hashlib
 
 import msgspec
+from msgspec.structs import replace
 
 from ..errors import SessionValueError
 
@@ -11,13 +12,16 @@ _LONGEST = 1000
 
 class Link(msgspec.Struct, frozen=True, omit_defaults=True):
     """
-    What ties a session to a provider's. *sid*, *sub*: digests; "" if the provider has given none.
+    What a session is tied to, so that it ends with that.
 
+    *sid*, *sub*: digests of what a provider calls its session and its user; "" if it has given
+    none. *actor*: a digest of the user who acts for this session's user; "" if nobody does.
     *entered_ms*: when the login has entered the keys, by the clock of each.
     """
 
     sid: str = ""
     sub: str = ""
+    actor: str = ""
     entered_ms: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
@@ -27,14 +31,21 @@ class Link(msgspec.Struct, frozen=True, omit_defaults=True):
     @property
     def names(self) -> list[str]:
         """The names of its keys."""
-        named = (("sid", self.sid), ("sub", self.sub))
+        named = (("sid", self.sid), ("sub", self.sub), ("actor", self.actor))
         return [f"{kind}:{digest}" for kind, digest in named if digest]
 
     def ends(self, other: "Link") -> bool:
         """Whether an end of this ends the session that is tied to *other*."""
+        if self.actor:
+            return self.actor == other.actor
         if self.sid and other.sid:
             return self.sid == other.sid
         return bool(self.sub) and self.sub == other.sub
+
+
+def link_to_actor(user_id: str, link: Link | None = None) -> Link:
+    """Return a link to who acts, in addition to *link*. *user_id*: as text."""
+    return replace(link or Link(), actor=digest_of("actor", user_id))
 
 
 def link_of(what: str, issuer: object, sid: object, sub: object) -> Link | None:
@@ -56,6 +67,6 @@ def link_of(what: str, issuer: object, sid: object, sub: object) -> Link | None:
 
 
 def digest_of(issuer: object, value: object) -> str:
-    """Return what stands for a provider's name of something in Redis."""
+    """Return what stands in Redis for a name that somebody else has given. *issuer*: who."""
     text = f"{issuer}\0{value}".encode(errors="surrogatepass")
     return hashlib.sha256(text).hexdigest()[:32]

@@ -13,10 +13,9 @@ from ..info import SEALED, SessionInfo, label_of
 from ..transport.client import Client
 from ..transport.scripts import Script
 from . import scripts
-from .claims import Claims
+from .claims import NONE, Claims
 from .codec import CorruptValue, StoredHash
 from .ids import is_handle
-from .links import Link
 from .loads import Loads
 from .reads import by_name
 from .record import Changes, Metadata, instant
@@ -89,18 +88,18 @@ class Outside:
         is_idle = instant(reply.now_ms) - info.last_seen >= timedelta(milliseconds=idle_ms)
         return info if is_idle or not idle_ms else None
 
-    async def link(self, handle: str) -> Link | None:
-        """What ties a session to that of an identity provider; None: nothing."""
+    async def claims(self, handle: str) -> tuple[int, Claims]:
+        """
+        What is under the key, and what the app has said of the login.
+
+        Above 0 it is a session, GONE is nothing, CORRUPT what can't be read.
+        """
         names = ("@auth", "@claims")
         script, arguments = self._loads.some(names, extend=False)
         reply = await self._load(script, handle, arguments)
         if reply.state <= 0:
-            return None
-        return _claims_of(Metadata.parse(_named(names, reply.fields))).link
-
-    async def state(self, handle: str) -> int:
-        """What is under the key: above 0 a session, GONE nothing, CORRUPT what can't be read."""
-        return int((await self._load(self._loads.none[False], handle)).state)
+            return reply.state, NONE
+        return reply.state, _claims_of(Metadata.parse(_named(names, reply.fields)))
 
     async def write_shadows(self, handle: str) -> bool:
         """Write the shadows that a session lacks; returns whether it lacked any."""
@@ -167,6 +166,7 @@ class Outside:
             label=None if agent is None else label_of(agent),
             amr=claims.amr,
             persistent=claims.persistent,
+            actor=claims.actor,
             fields=values,
         )
 

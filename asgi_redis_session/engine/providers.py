@@ -1,10 +1,10 @@
 """
-Sessions of identity providers (OpenID Connect), by which they end ours.
+What else our sessions end with: sessions of identity providers (OpenID Connect), and who acts.
 
-What a provider calls a session (`sid`) and its user (`sub`) are keys of their own. Each lists our
-users who have logged in on it, and notes when the provider has ended it. A login enters its keys
-before its other steps, and looks at them again after the last one; the provider's end is noted
-first, and then ends what it finds. So whichever comes first, the other one sees it.
+What a provider calls a session (`sid`) and its user (`sub`) are keys of their own, and so is a user
+who acts for others (`actor`). Each lists our users who have logged in on it, and notes when it has
+ended. A login enters its keys before its other steps, and looks at them again after the last one;
+an end is noted first, and then ends what it finds. So whichever comes first, the other one sees it.
 """
 
 import asyncio
@@ -71,14 +71,18 @@ class Providers:
     def _token_key(self, issuer: str, jti: str) -> bytes:
         return self._client.key(f"jti:{digest_of(issuer, jti)}")
 
-    async def end(self, link: Link) -> set[str]:
-        """Note that the provider has ended this; returns the users who have logged in on it."""
+    async def end(self, link: Link, *, if_entered: bool = False) -> set[str]:
+        """
+        Note that this has ended; returns the users who have logged in on it.
+
+        *if_entered*: note nothing if no login has entered it. What enters later begins later.
+        """
         replies = await asyncio.gather(
             *[
                 self._client.call(
                     scripts.PROVIDER_REVOKE,
                     (self._client.key(name),),
-                    (_KEPT_MS,),
+                    (_KEPT_MS, int(if_entered)),
                     idempotent=True,
                     own_connection=True,
                 )

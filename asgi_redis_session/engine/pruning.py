@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from ..errors import SessionUnavailable
+from .claims import NONE, Claims
 from .engine import Engine
 from .ids import is_handle
 from .places import Place
@@ -27,21 +28,28 @@ _ABANDONED = 60_000
 
 
 class Pruned(NamedTuple):
-    """What an index lists: the number of live sessions, and the handles of unreadable ones."""
+    """
+    What an index lists: the number of live sessions, and the handles of unreadable ones, and of
+    those in which somebody acts for the user.
+    """
 
     live: int
     unreadable: list[str]
+    acted: list[str]
 
 
 async def prune(engine: Engine, key: bytes) -> Pruned:
     """Forget the places without a session; returns what is known of the others."""
     live, offset = 0, 0
     unreadable: list[str] = []
+    acted: list[str] = []
     while True:
         now_ms, places = await engine.places.page(key, offset, PAGE)
         if not places:
-            return Pruned(live, unreadable)
-        states = await _states(engine, places)
+            return Pruned(live, unreadable, acted)
+        known = await asyncio.gather(*[_look(engine, place.handle) for place in places])
+        states = [state for state, _ in known]
+        acted += [p.handle for p, (_, by) in zip(places, known, strict=True) if by.actor]
         live += sum(state > 0 for state in states)
         unreadable += [p.handle for p, state in zip(places, states, strict=True) if state < GONE]
         dead = [place for place, state in zip(places, states, strict=True) if state == GONE]
@@ -61,19 +69,15 @@ def prune_some_soon(engine: Engine, key: bytes) -> None:
 
 async def dead_places(engine: Engine, places: Sequence[Place]) -> list[Place]:
     """Return those whose session does not exist."""
-    states = await _states(engine, places)
-    return [place for place, state in zip(places, states, strict=True) if state == GONE]
+    known = await asyncio.gather(*[_look(engine, place.handle) for place in places])
+    return [place for place, (state, _) in zip(places, known, strict=True) if state == GONE]
 
 
-async def _states(engine: Engine, places: Sequence[Place]) -> list[int]:
-    return await asyncio.gather(*[_state(engine, place.handle) for place in places])
-
-
-async def _state(engine: Engine, handle: str) -> int:
+async def _look(engine: Engine, handle: str) -> tuple[int, Claims]:
     if is_handle(handle):
-        return await engine.outside.state(handle)
+        return await engine.outside.claims(handle)
     engine.reports.garbage()
-    return GONE
+    return GONE, NONE
 
 
 async def _forget(engine: Engine, key: bytes, now_ms: int, dead: Sequence[Place]) -> int:

@@ -25,6 +25,7 @@ from . import scripts
 from .claims import Claims
 from .endings import abandon, delete, reserve
 from .engine import Engine
+from .links import Link
 from .moves import move_logged_in, move_renewed
 from .origin import origin_of
 from .pruning import prune_some_soon
@@ -164,7 +165,7 @@ async def renew(
             return Outcome(None)
         shortfall = missed or shortfall
     # 5. As for a login.
-    if await _has_been_ended(engine, record.claims, handle):
+    if (link := record.claims.link) is not None and await _has_been_ended(engine, link, handle):
         return Outcome(None)
     engine.events.counted.commits += 1
     engine.events.emit("renewed", handle, user_id=user_id)
@@ -196,7 +197,9 @@ async def reserve_login(
         link = await engine.providers.enter(claims.link, user_id, span.absolute_ms)
         claims = replace(claims, link=link)
     session_id, handle = engine.ids.new()
-    now_ms = await reserve(engine, user_id, handle, span.absolute_ms, replaced)
+    now_ms = await reserve(
+        engine, user_id, handle, span.absolute_ms, replaced, is_counted=claims.actor is None
+    )
     return Login(
         user_id=user_id,
         session_id=session_id,
@@ -256,7 +259,8 @@ async def login(
     if not is_kept:
         return Outcome(None)
     shortfall = missed or shortfall
-    if await _has_been_ended(engine, login.claims, login.handle):
+    link = login.claims.link
+    if link is not None and await _has_been_ended(engine, link, login.handle):
         # 5. The identity provider has ended what the user has logged in on.
         return Outcome(None)
     if record is not None and not login.keeps_data:
@@ -265,7 +269,8 @@ async def login(
             engine, (record.handle,), reason="replaced", concern=engine.end_durability
         )
         shortfall = ending.shortfall or shortfall
-    engine.events.emit("logged_in", login.handle, user_id=login.user_id)
+    actor = login.claims.actor
+    engine.events.emit("logged_in", login.handle, user_id=login.user_id, actor=actor)
     return Outcome(began, login.session_id, shortfall, is_fresh)
 
 
@@ -309,9 +314,9 @@ async def end_session(
 # --- Steps ---
 
 
-async def _has_been_ended(engine: Engine, claims: Claims, handle: str) -> bool:
-    """Look whether the identity provider has ended its session, and end ours then."""
-    if claims.link is None or not await engine.providers.has_ended(claims.link):
+async def _has_been_ended(engine: Engine, link: Link, handle: str) -> bool:
+    """Look whether what the session is tied to has ended, and end the session then."""
+    if not await engine.providers.has_ended(link):
         return False
     await end_session(engine, (handle,), reason="revoked", concern=engine.end_durability)
     return True

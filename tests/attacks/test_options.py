@@ -429,6 +429,9 @@ OPTIONS: dict[str, Option] = {
     "session.login(absolute)": Option(
         "absolute", lambda w, v: w.session.login("ann", absolute=v), "None", takes=_is_duration
     ),
+    "session.login(actor)": Option(
+        "actor", lambda w, v: w.session.login("ann", actor=v), "None", takes=_is_new_user
+    ),
     "session.login(amr)": Option("amr", lambda w, v: w.session.login("ann", amr=v), METHODS),
     "session.login(persistent)": Option(
         "persistent", lambda w, v: w.session.login("ann", persistent=v), "None", takes=_is_bool

@@ -78,7 +78,7 @@ BLOCKS = {
     ("docs/encryption.md", "python"): 1,  # tests/encryption
     ("docs/privacy.md", "python"): 2,  # tests/users/test_privacy.py
     ("docs/moving.md", "python"): 4,  # test_moving
-    ("docs/guide.md", "python"): 20,
+    ("docs/guide.md", "python"): 21,
     ("docs/performance.md", "python"): 1,
     ("benchmarks/README.md", "sh"): 2,
     ("docs/recipes.md", "python"): 16,  # tests/examples
@@ -406,6 +406,34 @@ def test_the_guides_second_factor_is_asked_for(sessions: SessionKit) -> None:
         assert (refused["code"], refused["amr"]) == ("reauthentication_required", ["otp"])
         client.post("/login/code", params={"code": "123456"})
         assert client.delete("/account").json() == {"methods": ["pwd", "otp"]}
+
+
+def test_the_guides_support_acts_for_a_user(sessions: SessionKit) -> None:
+    """The administrator is who acts, and is shown."""
+
+    async def check_may_act_for(admin: str, user_id: str) -> None:
+        assert (admin, user_id) == ("7", "ann")
+
+    app = FastAPI()
+    app.add_middleware(SessionMiddleware, store=sessions.store, cookie=PLAIN)
+    namespace: dict[str, Any] = {
+        "app": app,
+        "check_may_act_for": check_may_act_for,
+        "timedelta": timedelta,
+        "CurrentUser": CurrentUser,
+        "SessionDep": SessionDep,
+    }
+    exec(guide("def act_for("), namespace)
+
+    @app.post("/login")
+    async def log_in(session: SessionDep) -> None:
+        await session.login(7)
+
+    with TestClient(app) as client:
+        client.post("/login")
+        assert client.get("/whoami").json() == {"user": "7", "acting": None}
+        client.post("/act-for/ann")
+        assert client.get("/whoami").json() == {"user": "ann", "acting": "7"}
 
 
 def test_the_guides_openapi_names_the_cookie() -> None:

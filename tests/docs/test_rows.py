@@ -17,9 +17,9 @@ PAGES = {
     "SECURITY.md": 9,
     "docs/encryption.md": 28,
     "docs/outcomes.md": 37,
-    "docs/privacy.md": 9,
-    "docs/security.md": 96,
-    "docs/verbs.md": 134,
+    "docs/privacy.md": 11,
+    "docs/security.md": 97,
+    "docs/verbs.md": 137,
 }
 #: A test by its name, or by its path below tests/ if several have that name.
 NAMED = re.compile(r"`(?:([\w/]+\.py)::)?(test_\w+)`")

@@ -4,6 +4,10 @@
 local revoked = redis.call('ZSCORE', KEY, 'revoked')
 if revoked and ARGV[2] == '1' then return {KEY, GONE} end
 -- After an end in the same millisecond.
+-- Of a key that lives on and on, such as that of somebody who acts for many users, one that has entered 400 days ago
+-- goes for each that comes: no session that it tells of is looked for any longer.
+local oldest = redis.call('ZRANGE', KEY, 0, 0, 'WITHSCORES')
+if oldest[2] and tonumber(oldest[2]) < now - 400 * 86400000 then redis.call('ZREM', KEY, oldest[1]) end
 local entered = math.max(now, tonumber(revoked or 0) + 1)
 local expires = math.max(current_expiry(KEY), now + ARGV[3])
 redis.call('ZADD', KEY, entered, 'user:' .. ARGV[1])
