@@ -318,6 +318,16 @@ def connection_of(one: Lane) -> Any:
     return one.connection.raw
 
 
+def silence_of(one: Lane) -> float:
+    """For how many seconds, by its own clock, a lane has heard nothing."""
+    return one._watch.now() - one._heard_at
+
+
+def have_been_blocked(one: Lane, seconds: float) -> None:
+    """Let the event loop have been blocked for so long, as far as a new lane knows."""
+    one._watch.blocked = seconds
+
+
 def unread_bytes(one: Lane) -> int:
     """How much has arrived on a lane's connection that nobody has read."""
     connection: Any = one.connection.raw

@@ -177,3 +177,4 @@ def test_the_end_of_the_event_loop_fails_what_is_queued(gate: Gate) -> None:
 
     for reply in asyncio.run(leave()):
         assert isinstance(reply.exception(), LaneClosed)
+        assert str(reply.exception()) == "the event loop is shutting down"

@@ -59,7 +59,30 @@ async def test_commands_gather_while_a_batch_is_on_its_way(lane: Lane) -> None:
     await asyncio.sleep(0)
     rest = [lane.submit(*echo(f"k{number}")) for number in range(100)]
     await asyncio.gather(first, *rest)
-    assert lane.batches == 2
+    assert (lane.batches, lane.commands) == (2, 101)
+
+
+@pytest.mark.one_node
+async def test_nothing_is_sent_but_the_command(session_redis_url: str) -> None:
+    """Neither before nor behind it, if it is a script, unless ASKING is asked for."""
+    with gate_to(session_redis_url) as gate:
+        lane = Lane(private_pool(Redis.from_url(gate.url)), timeout=20)
+        assert lane.purpose == "requests"
+        await lane.submit(*echo("first"))
+        for asking, more in ((False, b""), (True, pack("ASKING"))):
+            before, _ = gate.carried
+            packed, key = echo("k", "v")
+            assert await lane.submit(packed, key, asking=asking) == [b"k", b"v"]
+            assert gate.carried[0] - before == len(packed) + len(more)
+        await lane.aclose()
+
+
+@pytest.mark.one_node
+@pytest.mark.parametrize("reply", ["7", "{}", "{'theirs'}", "'mine'", "{1, KEYS[1]}"])
+async def test_a_reply_of_another_shape_is_never_delivered(lane: Lane, reply: str) -> None:
+    """A script answers a list that begins with its key."""
+    with pytest.raises(LaneBroken, match=r"^a reply belongs to another command$"):
+        await lane.submit(pack("EVAL", f"return {reply}", 1, "mine"), b"mine")
 
 
 @pytest.mark.one_node

@@ -1,0 +1,192 @@
+"""What is sent behind a batch: the proof of plain commands, and the barrier of durable writes."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Iterator
+from typing import Any, Self
+
+import pytest
+from redis.asyncio import Redis
+from redis.exceptions import NoPermissionError, ResponseError
+
+from asgi_redis_session import Durability
+from asgi_redis_session.devserver import DevServer
+from asgi_redis_session.transport.batch import Rider
+from asgi_redis_session.transport.failures import BarrierNotReached
+from asgi_redis_session.transport.lane import Lane
+from asgi_redis_session.transport.plain import Plain
+from asgi_redis_session.transport.pool import private_pool
+
+from ..support.gate import gate_to
+from ..support.servers import ask, client_of
+from .test_lane import echo, pack
+
+# --- Proofs ---
+
+
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[DevServer]:
+    """A server where `app` may only read keys that begin with "r", so that no proof uses one."""
+    with DevServer(search=False) as server:
+        rights = ("on", ">pw", "%RW~w*", "%R~r*", "+@all")
+        ask(server, "ACL", "SETUSER", "app", *rights)
+        yield server
+
+
+@pytest.fixture
+async def lane(guarded: DevServer) -> AsyncIterator[Lane]:
+    url = guarded.url.replace("redis://", "redis://app:pw@")
+    lane = Lane(private_pool(Redis.from_url(url)), timeout=20)
+    await lane.submit(pack("PING"), b"w", is_plain=True)
+    yield lane
+    await lane.aclose()
+
+
+def strlen(lane: Lane, key: str) -> "asyncio.Future[Any]":
+    return lane.submit(pack("STRLEN", key), key.encode(), is_plain=True)
+
+
+@pytest.mark.parametrize("keys", [("w1", "r1"), ("w1", "r1", "r2"), ("w1", "w2", "r1", "r2", "r3")])
+async def test_a_proof_that_is_refused_is_tried_on_another_key(
+    lane: Lane, keys: tuple[str, ...]
+) -> None:
+    """One after the other, the last one first, until one is accepted."""
+    replies = [strlen(lane, key) for key in keys]
+    assert [reply for reply, _ in await asyncio.gather(*replies)] == [0] * len(keys)
+    assert (await strlen(lane, "w1"))[0] == 0
+
+
+async def test_a_key_whose_command_has_failed_proves_nothing(lane: Lane) -> None:
+    """Its error reaches its own caller; the proof uses one that was answered."""
+    good, bad, last = strlen(lane, "w1"), strlen(lane, "x"), strlen(lane, "r1")
+    with pytest.raises(NoPermissionError):
+        await bad
+    assert (await good)[0] == (await last)[0] == 0
+
+
+async def test_a_batch_that_can_not_be_proven_is_refused(lane: Lane) -> None:
+    """Each of its callers gets the error of the proof; the connection stays."""
+    for reply in [strlen(lane, "r1"), strlen(lane, "r2")]:
+        with pytest.raises(NoPermissionError):
+            await reply
+    assert (await strlen(lane, "w1"))[0] == 0
+    assert lane.batches == 3 + 1  # with the first one, and the second proof of the other
+
+
+# --- Barriers ---
+
+
+@pytest.fixture(scope="module")
+def alone() -> Iterator[DevServer]:
+    """A server without a replica."""
+    with DevServer(search=False) as server:
+        yield server
+
+
+class Listener:
+    """What a server is asked on the connections of others."""
+
+    def __init__(self, server: DevServer) -> None:
+        self._server = server
+        self._client = client_of(server)
+        self._monitor = self._client.monitor()
+
+    def __enter__(self) -> Self:
+        self._client.__enter__()
+        self._monitor.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._monitor.__exit__(*error)
+        self._client.__exit__(*error)
+
+    def waits(self) -> list[list[str]]:
+        """The arguments of each WAIT so far."""
+        mark, found = secrets.token_hex(8), []
+        ask(self._server, "ECHO", mark)
+        for line in self._monitor.listen():
+            if mark in line["command"]:
+                break
+            if line["command"].startswith("WAIT "):
+                found.append(line["command"].split()[1:])
+        return found
+
+
+def durable(url: str, concern: Durability) -> Lane:
+    return Lane(private_pool(Redis.from_url(url)), timeout=20, purpose=concern)
+
+
+def in_seconds(seconds: float) -> float:
+    return asyncio.get_running_loop().time() + seconds
+
+
+async def test_a_barrier_ends_before_the_first_deadline(alone: DevServer) -> None:
+    """It may take nine tenths of what is left until then, so that its answer arrives in time."""
+    lane = durable(alone.url, Durability(replicas=1, timeout=3600))
+    with Listener(alone) as listener:
+        replies = [lane.submit(*echo("k"), in_seconds(seconds)) for seconds in (3000, 1000, 2000)]
+        while not (waits := listener.waits()):
+            await asyncio.sleep(0.01)
+    ((replicas, within),) = waits
+    assert replicas == "1"
+    assert 800_000 < int(within) <= 900_000
+    for reply in replies:
+        reply.cancel()
+    ask(alone, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    await lane.aclose()
+
+
+async def test_a_barrier_that_nobody_waits_behind_takes_no_time(alone: DevServer) -> None:
+    """A rider alone, or a caller who has given up before anything was sent: a millisecond."""
+    lane = durable(alone.url, Durability(replicas=1, timeout=3600))
+    with Listener(alone) as listener:
+        lane.submit(*echo("k")).cancel()
+        await lane.drain()
+        lane.submit_rider(Rider(pack("STRLEN", "k"), b"k", in_seconds(1000), LENGTH))
+        await lane.drain()
+        assert listener.waits() == [["1", "1"]] * 2
+    assert lane.batches == 2
+    await lane.aclose()
+
+
+LENGTH: Plain[int] = Plain("length", "STRLEN", lambda length, _: length)
+
+
+async def test_a_shortfall_comes_with_the_reply(alone: DevServer) -> None:
+    """What was written stands; the reason names the server."""
+    lane = durable(alone.url, Durability(replicas=1, timeout=0.05))
+    where = f"Redis at 127.0.0.1:{alone.port}, database 0,"
+    for reply in [lane.submit(*echo(key, "v")) for key in ("one", "other")]:
+        with pytest.raises(BarrierNotReached) as short:
+            await reply
+        assert str(short.value) == f"{where} says: 0 of 1 replicas have it"
+        assert short.value.reply in ([b"one", b"v"], [b"other", b"v"])
+    await lane.aclose()
+
+
+async def test_an_error_does_not_wait_for_the_barrier(alone: DevServer) -> None:
+    """Nothing was written; the others of the batch have their shortfall."""
+    lane = durable(alone.url, Durability(replicas=1, timeout=0.05))
+    good = lane.submit(*echo("k"))
+    with pytest.raises(ResponseError, match="mine"):
+        await lane.submit(pack("EVAL", "return redis.error_reply('ERR mine')", 1, "k"), b"k")
+    with pytest.raises(BarrierNotReached):
+        await good
+    await lane.aclose()
+
+
+async def test_nothing_is_sent_behind_a_barrier(alone: DevServer) -> None:
+    """Redis would not look at it before; what is not sent can be sent on another connection."""
+    with gate_to(alone.url) as gate:
+        client = Redis.from_url(gate.url)
+        lane = Lane(private_pool(client), timeout=1, purpose=Durability(replicas=1, timeout=3600))
+        lane.submit(*echo("k"), in_seconds(1000))
+        while not gate.carried[0]:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
+        sent, _ = gate.carried
+        waits = lane.submit(*echo("waits"), in_seconds(1000))
+        await asyncio.sleep(0.4)  # it has looked several times
+        assert gate.carried[0] == sent
+        waits.cancel()
+        await lane.aclose()
