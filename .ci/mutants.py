@@ -1,64 +1,66 @@
 """
-Whether the tests notice it when the code is wrong: one mutant after the other, by mutmut.
+Whether the tests notice it when the code is wrong: one mutant after the other.
 
     make mutants
     make mutants ARGS="codec cookie"
 
-Each module is changed in every way that mutmut knows, one at a time, in a copy of the project; its
-tests, named below, run against each of these mutants. A mutant that no test notices has survived.
-Exits with 1 if fewer were killed than `mutants.toml` asks for. Which ones survive, and why, is in
-`docs/testing.md`.
+mutmut changes each module in every way that it knows; `mutant_loop` runs the module's tests, named
+in `mutants.toml`, against one of these mutants at a time, in a copy of the project. A mutant that
+no test notices has survived. Exits with 1 if fewer were killed than `mutants.toml` asks for. Which
+ones survive, and why, is in `docs/testing.md`.
 """
 
+import ast
+import difflib
 import json
-import re
+import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import tomllib
+from collections.abc import Iterator
+from contextlib import chdir
 from pathlib import Path
 from typing import NamedTuple
 
+from mutmut.mutation.file_mutation import mutate_file_contents
+
 ROOT = Path(__file__).parents[1]
 PACKAGE = "asgi_redis_session"
-#: What tests read beside the package and the tests.
-READ_TOO = ("benchmarks", "docs", "examples", "typing_tests", "Makefile", "README.md")
+#: What mutmut calls a function as it was, and the mark in the names of its mutants.
+ORIGINAL, MARK = "__mutmut_orig", "__mutmut_"
+#: Decorators that mutmut knows how to deal with, or that leave nothing to change.
+KNOWN = {"staticmethod", "classmethod", "overload", "abstractmethod"}
 
 
 class Module(NamedTuple):
-    """A module, the tests that know it best, and those that a mutant's extra frames disturb."""
+    """Files, the tests that know them best, and those that a mutant's extra frames disturb."""
 
-    path: str
+    paths: list[str]
     tests: list[str]
     least_killed: float
     left_out: list[str]
-    decorator: str | None
 
 
 class Result(NamedTuple):
-    """How many mutants there were, and the differences of those that no test has noticed."""
+    """What was changed in each mutant, and those that no test has noticed, or not in its time."""
 
-    total: int
+    changes: dict[str, str]
     survivors: list[str]
+    late: list[str]
 
     @property
     def killed(self) -> float:
         """Which share of them was killed, in percent."""
-        return 100 * (1 - len(self.survivors) / self.total)
+        return 100 * (1 - len(self.survivors) / len(self.changes))
 
 
 def modules() -> dict[str, Module]:
     """All modules, by name, as `mutants.toml` has them."""
     declared = tomllib.loads((ROOT / ".ci" / "mutants.toml").read_text())
     return {
-        name: Module(
-            one["path"],
-            one["tests"],
-            one["least_killed"],
-            one.get("left_out", []),
-            one.get("decorator"),
-        )
+        name: Module(one["paths"], one["tests"], one["least_killed"], one.get("left_out", []))
         for name, one in declared.items()
     }
 
@@ -67,70 +69,79 @@ def run(module: Module) -> Result:
     """Run the module's tests against all of its mutants, in a copy of the project."""
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         copy = Path(folder)
-        tracked = subprocess.run(
-            ["git", "ls-files", "-z"],
-            cwd=ROOT,
-            check=True,
-            capture_output=True,
-            text=True,
-        ).stdout
-        for name in filter(None, tracked.split("\0")):
-            if (ROOT / name).is_file():
-                (copy / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(ROOT / name, copy / name)
-        if module.decorator is not None:
-            source = copy / PACKAGE / module.path
-            source.write_text(_undecorated(source.read_text(), module.decorator))
-        with (copy / "pyproject.toml").open("a") as settings:
-            settings.write(_settings(module))
-        done = _mutmut(copy, "run", "--max-children", "1")
+        _copy_to(copy)
+        changes = {}
+        for path in module.paths:
+            file = copy / PACKAGE / path
+            imported = ".".join([PACKAGE, *Path(path).with_suffix("").parts])
+            with chdir(copy):
+                file.write_text(mutate_file_contents(path, _undecorated(file.read_text())).code)
+            for name, change in _changes(file.read_text()):
+                changes[f"{imported}.{name}"] = change
+        (copy / "mutants.json").write_text(json.dumps([*changes]))
+        left_out = [part for test in module.left_out for part in ("--deselect", test)]
+        loop = ["-p", "mutant_loop", "-p", "no:cacheprovider", "-p", "no:random_order", "-q", "-s"]
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", *loop, *module.tests, *left_out],
+            cwd=copy,
+            check=False,
+            env={**os.environ, "PYTHONPATH": str(copy / ".ci")},
+            stdin=subprocess.DEVNULL,
+        )
         if done.returncode:
-            sys.exit(f"mutmut failed:\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}")
-        _mutmut(copy, "export-cicd-stats")
-        counted = json.loads((copy / "mutants" / "mutmut-cicd-stats.json").read_text())
-        listed = _mutmut(copy, "results").stdout
-        names = [line.split(":")[0].strip() for line in listed.splitlines() if ": " in line]
-        # A mutant that never ends is killed by its time limit; mutmut lists it all the same.
-        outcomes = dict(zip(names, listed.splitlines(), strict=False))
-        survivors = [name for name in names if "timeout" not in outcomes[name]]
-        return Result(counted["total"], [_difference(copy, name) for name in survivors])
+            sys.exit("the tests fail without any mutant, or could not be run")
+        outcomes: dict[str, str] = json.loads((copy / "outcomes.json").read_text())
+    alive = [name for name in changes if outcomes[name] == "survived"]
+    return Result(changes, alive, [name for name in changes if outcomes[name] == "late"])
 
 
-def _undecorated(source: str, decorator: str) -> str:
-    """Decorate the functions at the end of the file: mutmut leaves out what has a decorator."""
-    head = re.compile(rf"^@{decorator}\nasync def (\w+)", re.MULTILINE)
-    ends = [f"\n\n{name} = {decorator}(_{name})\n" for name in head.findall(source)]
-    return head.sub(r"async def _\1", source) + "".join(ends)
+def _copy_to(folder: Path) -> None:
+    """Copy what git would keep."""
+    listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(listing, cwd=ROOT, check=True, capture_output=True, text=True)
+    for name in filter(None, listed.stdout.split("\0")):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
 
 
-def _settings(module: Module) -> str:
-    left_out = [part for test in module.left_out for part in ("--deselect", test)]
-    chosen = json.dumps([*module.tests, *left_out])
-    return (
-        f'\n[tool.mutmut]\nsource_paths = ["{PACKAGE}"]\nonly_mutate = ["{PACKAGE}/{module.path}"]'
-        f"\nalso_copy = {json.dumps(READ_TOO)}\npytest_add_cli_args_test_selection = {chosen}\n"
-        # A slow machine is no reason to take a mutant for killed.
-        f"timeout_constant = 3.0\n"
-    )
+def _undecorated(source: str) -> str:
+    """Decorate each function in a line below it: mutmut leaves out those with a decorator."""
+    lines = source.splitlines()
+    for function in reversed(list(_functions(ast.parse(source)))):
+        if len(function.decorator_list) != 1:
+            continue
+        (decorator,) = function.decorator_list
+        text = ast.unparse(decorator)
+        if text in KNOWN or text.endswith((".setter", ".deleter")):
+            continue
+        assert function.end_lineno is not None
+        blanks = " " * function.col_offset
+        below = f"{blanks}{function.name} = {text}({function.name})  # type: ignore"
+        lines.insert(function.end_lineno, below)
+        del lines[decorator.lineno - 1 : decorator.end_lineno]
+    return "\n".join(lines) + "\n"
 
 
-def _difference(copy: Path, name: str) -> str:
-    """A mutant's name, and the lines that it changes."""
-    shown = _mutmut(copy, "show", name).stdout.splitlines()
-    changed = [line for line in shown if line[:1] in "-+" and line[:3] not in ("---", "+++")]
-    return "\n  ".join([name.rpartition(".")[2], *changed])
+def _functions(tree: ast.Module) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    """The functions that mutmut changes: of the module, and of its classes."""
+    for node in tree.body:
+        for one in node.body if isinstance(node, ast.ClassDef) else [node]:
+            if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef):
+                yield one
 
 
-def _mutmut(copy: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    program = Path(sys.executable).with_name("mutmut")
-    return subprocess.run(
-        [program, *arguments],
-        cwd=copy,
-        check=False,
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
-    )
+def _changes(source: str) -> Iterator[tuple[str, str]]:
+    """Each mutant in a module by mutmut, and the lines that it changes."""
+    texts = {}
+    for one in _functions(ast.parse(source)):
+        text = (ast.get_source_segment(source, one) or "").replace(one.name, "…", 1)
+        texts[one.name] = text.splitlines()
+    for name, lines in texts.items():
+        function, mark, _ = name.rpartition(MARK)
+        if mark and not name.endswith(ORIGINAL):
+            found = difflib.unified_diff(texts[function + ORIGINAL], lines, n=0, lineterm="")
+            yield name, "\n  ".join([*found][3:])
 
 
 def main(names: list[str]) -> int:
@@ -142,8 +153,12 @@ def main(names: list[str]) -> int:
     for name in names or known:
         result = run(known[name])
         for survivor in result.survivors:
-            print(survivor)
-        print(f"== {name}: {result.total} mutants, {result.killed:.1f} % killed", flush=True)
+            print(f"{survivor.removeprefix(PACKAGE)}\n  {result.changes[survivor]}")
+        print(
+            f"== {name}: {len(result.changes)} mutants, {len(result.survivors)} survived, "
+            f"{result.killed:.1f} % killed, {len(result.late)} of them by a time limit",
+            flush=True,
+        )
         if result.killed < known[name].least_killed:
             missed.append(f"{name} ({known[name].least_killed} % were)")
     if missed:

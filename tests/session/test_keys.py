@@ -3,6 +3,7 @@
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
@@ -190,6 +191,7 @@ async def test_changes_inside_are_noticed(
     store: SessionStore, key: Key[Any], before: Any, change: Callable[[Any], object], after: Any
 ) -> None:
     """As in lists and dicts: in what was read, and in what was assigned."""
+    before = deepcopy(before)  # `change` changes it: it is the table's
     session = await open_session(store).load()
     session[key] = msgspec.convert(key.encode(before), type(before)) if key is CART else before
     await session.save()
