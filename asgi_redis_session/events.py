@@ -23,6 +23,7 @@ EventName = Literal[
     "corrupt",
     "cross_origin",
     "moved",
+    "new_device",
     "unavailable",
 ]
 EndReason = Literal["logout", "revoked", "limit", "replaced", "login_failed"]
@@ -42,15 +43,16 @@ class SessionEvent:
     `conflict` (two different session cookies in one request); `corrupt` (a session, or something in
     a user's list or the search index, that can't be read); `cross_origin` (a request was refused,
     because another site has made the browser send it); `moved` (a session is used from another
-    browser or place than it was bound by); `unavailable` (Redis did not answer, or
-    refused).
+    browser or place than it was bound by); `new_device` (a user has logged in from a kind of device
+    that the store does not remember of them); `unavailable` (Redis did not answer, or refused).
     *user_id*: whose session it is, where that is known.
     *actor*: who has logged in for that user, with `login(actor=...)`.
     *reason*: why it ended. `logout`; `revoked` (from outside); `limit` (the user logged in
     elsewhere, and had as many sessions as allowed); `replaced` (another user logged in on it);
     `login_failed` (its login was revoked before it was complete).
     *detail*: what went wrong, for `corrupt`, `cross_origin` and `unavailable`; for `ended`, the
-    reason that the app has given, such as `revoke_all(reason=...)`.
+    reason that the app has given, such as `revoke_all(reason=...)`; for `new_device`, `"first"` if
+    no other device of the user is remembered.
     *at*: when, by the clock of this process, as an aware UTC datetime.
     """
 

@@ -63,6 +63,11 @@ class SessionInfo:
     fields: dict[str, Any] = field(repr=False)
 
 
+def can_label() -> bool:
+    """Whether `label_of` knows any device: the extra `devices` is installed."""
+    return parse is not None
+
+
 @lru_cache(maxsize=1024)
 def label_of(agent: str) -> str | None:
     """

@@ -50,6 +50,7 @@ class StoreOptions(TypedDict, total=False):
     encryption: Encryption
     plain: Collection[str]
     record_origin: RecordOrigin
+    remember_devices: Duration | None
 
 
 class SessionStore(OutsideVerbs):
@@ -88,6 +89,9 @@ class SessionStore(OutsideVerbs):
     *record_origin*: whether a login records the client's address and user agent. A function takes
     both, and returns what is recorded instead, such as a prefix of the address
     (`docs/privacy.md`).
+    *remember_devices*: for how long a user's kinds of device are remembered ("Firefox on Windows"),
+    so that the event `new_device` reports a login from another one. None: they aren't, and there is
+    no such event. Needs the extra `devices`; one command more at a login, which nothing waits for.
 
     The constructor does not connect. Raises `ValueError` or `TypeError` for unusable arguments.
     """
@@ -113,6 +117,7 @@ class SessionStore(OutsideVerbs):
         encryption: Encryption = False,
         plain: Collection[str] = (),
         record_origin: RecordOrigin = True,
+        remember_devices: Duration | None = None,
     ) -> None:
         _refuse_no_redis(redis)
         if not isinstance(prefix, str) or not _PREFIX.fullmatch(prefix):
@@ -134,6 +139,9 @@ class SessionStore(OutsideVerbs):
         refuse_no_bool("SessionStore(sharded)", sharded)
         if not insecure_tls:
             warn_once(redis)
+        devices = None
+        if remember_devices is not None:
+            devices = milliseconds("SessionStore(remember_devices)", remember_devices)
         declaration = Index(index)
         self._index = declaration
         self._owns_redis = False
@@ -154,6 +162,7 @@ class SessionStore(OutsideVerbs):
             on_event=on_event,
             is_sharded=sharded,
             record_origin=checked(record_origin),
+            devices_ms=devices,
             sealing=sealing_for(encryption, plain, declaration.shadows.sources),
         )
         #: The sessions of a user: listed, counted, ended.

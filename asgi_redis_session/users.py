@@ -10,7 +10,7 @@ from uuid import UUID
 from .arguments import refuse_no_integer, refuse_other
 from .engine import endings
 from .engine.engine import Engine
-from .engine.ids import is_handle
+from .engine.ids import check_user_id, is_handle
 from .engine.notes import checked_reason
 from .engine.pruning import dead_places, prune
 from .errors import SessionValueError
@@ -142,7 +142,9 @@ class Users:
         """
         Erase all sessions of a user and their list, for a request of erasure; returns how many.
 
-        It is `revoke_all`, and as complete. `docs/privacy.md` says what is left elsewhere,
-        such as in backups. Raises what that raises.
+        It is `revoke_all`, and as complete, and forgets the user's devices (`remember_devices`).
+        `docs/privacy.md` says what is left elsewhere, such as in backups. Raises what that raises.
         """
-        return await self.revoke_all(user_id)
+        ended = await self.revoke_all(user_id)
+        await self._engine.devices.forget(check_user_id(user_id))
+        return ended

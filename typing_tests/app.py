@@ -67,6 +67,7 @@ def log(event: SessionEvent) -> None:
             "corrupt",
             "cross_origin",
             "moved",
+            "new_device",
             "unavailable",
         ],
     )

@@ -9,6 +9,7 @@ from ..options import Durability, Lifetime, Limits
 from ..transport.background import Background
 from ..transport.client import Client
 from .codec import StoredHash
+from .devices import Devices, refuse_useless
 from .fields import Fields
 from .hashes import Hashes
 from .ids import SessionIds
@@ -52,6 +53,7 @@ class Engine:
         sealing: Sealing | None = None,
         is_sharded: bool = False,
         record_origin: RecordOrigin = True,
+        devices_ms: int | None = None,
     ) -> None:
         self.lifetime = lifetime
         self.span = Span(lifetime.idle_ms, lifetime.absolute_ms)
@@ -96,6 +98,8 @@ class Engine:
         )
         self.places = Places(self.client, self.reports)
         self.providers = Providers(self.client)
+        refuse_useless(devices_ms, record_origin)
+        self.devices = Devices(self.client, self.events, devices_ms)
 
     def seal(self, session_id: str, handle: str) -> Seal | None:
         """Return what a session's values are encrypted with; None: they are not."""

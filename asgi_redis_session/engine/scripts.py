@@ -216,6 +216,14 @@ class Checked(NamedTuple):
     has_ended: int
 
 
+class DeviceSeen(NamedTuple):
+    """device_seen.lua: *others* is how many other kinds of device the user is known to have."""
+
+    key: bytes
+    is_known: int
+    others: int
+
+
 class Members(NamedTuple):
     """provider_revoke.lua: *members* are users, as `user:…`, and the note of the end."""
 
@@ -292,6 +300,8 @@ PROVIDER_ENTER = _script(Entered, "common.lua", "provider_enter.lua")
 PROVIDER_CHECK = _script(Checked, "provider_check.lua")
 PROVIDER_REVOKE = _script(Members, "common.lua", "provider_revoke.lua")
 
+DEVICE_SEEN = _script(DeviceSeen, "common.lua", "device_seen.lua")
+
 #: All of them: to load them into a server beforehand, or to list what they do.
 SCRIPTS: tuple[Script[Any], ...] = (
     PROVE,
@@ -301,5 +311,5 @@ SCRIPTS: tuple[Script[Any], ...] = (
     *(RENEW_SEALED, LOGIN_SEALED, TAKE_HASH_SEALED),
     *(IMPORT, READ_ORIGINAL, DROP_KEY),
     *(PLACE_RESERVE, PLACE_MOVE, PLACE_CONFIRM, PLACE_RELEASE, PLACE_LIST, PLACE_FIND),
-    *(PROVIDER_ENTER, PROVIDER_CHECK, PROVIDER_REVOKE),
+    *(PROVIDER_ENTER, PROVIDER_CHECK, PROVIDER_REVOKE, DEVICE_SEEN),
 )

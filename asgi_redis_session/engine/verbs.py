@@ -269,6 +269,8 @@ async def login(
             engine, (record.handle,), reason="replaced", concern=engine.end_durability
         )
         shortfall = ending.shortfall or shortfall
+    if engine.devices.are_noted(login):
+        engine.background.start(engine.devices.note(login))
     actor = login.claims.actor
     engine.events.emit("logged_in", login.handle, user_id=login.user_id, actor=actor)
     return Outcome(began, login.session_id, shortfall, is_fresh)

@@ -295,6 +295,9 @@ OPTIONS: dict[str, Option] = {
         lambda _, v: _new(record_origin=v),
         "True False class function",
     ),
+    "SessionStore(remember_devices)": Option(
+        "remember_devices", lambda _, v: _new(remember_devices=v), "None", takes=_is_duration
+    ),
     "SessionStore(plain)": Option(
         "plain|name",
         lambda _, v: _new(encryption=True, plain=v),

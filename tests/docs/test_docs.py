@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address, ip_network
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Annotated, Any, Self
 
 import httpx
@@ -78,7 +79,7 @@ BLOCKS = {
     ("docs/encryption.md", "python"): 1,  # tests/encryption
     ("docs/privacy.md", "python"): 2,  # tests/users/test_privacy.py
     ("docs/moving.md", "python"): 4,  # test_moving
-    ("docs/guide.md", "python"): 21,
+    ("docs/guide.md", "python"): 22,
     ("docs/performance.md", "python"): 1,
     ("benchmarks/README.md", "sh"): 2,
     ("docs/recipes.md", "python"): 16,  # tests/examples
@@ -406,6 +407,30 @@ def test_the_guides_second_factor_is_asked_for(sessions: SessionKit) -> None:
         assert (refused["code"], refused["amr"]) == ("reauthentication_required", ["otp"])
         client.post("/login/code", params={"code": "123456"})
         assert client.delete("/account").json() == {"methods": ["pwd", "otp"]}
+
+
+async def test_the_guides_app_notices_a_new_device(session_redis_url: str, prefix: str) -> None:
+    """The second kind of device of a user is worth a mail, the first is not."""
+    code = guide("remember_devices=").replace(
+        '"redis://localhost:6379/0"', f'"{session_redis_url}", prefix="{prefix}"'
+    )
+    mails: SimpleQueue[tuple[str, str]] = SimpleQueue()
+    namespace: dict[str, Any] = {
+        "SessionStore": SessionStore,
+        "mails": mails,
+        "timedelta": timedelta,
+    }
+    exec(code, namespace)
+    async with namespace["store"] as store:
+        for agent in (b"Firefox/128.0", b"curl/8.5.0", b"curl/8.6.0"):
+            session = open_session(store, origin=(None, ((b"user-agent", agent),)))
+            await session.login("ann")
+            await session.save()
+            await store.drain()
+            assert mails.empty() is (agent != b"curl/8.5.0")
+            if not mails.empty():
+                user_id, handle = mails.get()
+                assert (user_id, handle) == ("ann", session.handle)
 
 
 def test_the_guides_support_acts_for_a_user(sessions: SessionKit) -> None:

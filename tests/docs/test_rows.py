@@ -17,7 +17,7 @@ PAGES = {
     "SECURITY.md": 9,
     "docs/encryption.md": 28,
     "docs/outcomes.md": 37,
-    "docs/privacy.md": 11,
+    "docs/privacy.md": 12,
     "docs/security.md": 97,
     "docs/verbs.md": 137,
 }
