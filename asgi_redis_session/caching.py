@@ -52,14 +52,16 @@ def mark(headers: Headers, path: str, cookies: Sequence[bytes]) -> None:
     and `no-store` replaces what the app has said. *path*: of the request, for a warning if the app
     has offered the response to shared caches.
     """
-    rules: list[int] = []
-    if not _HEEDED.isdisjoint([name.lower() for name, _ in headers]):
-        rules = _heed(headers, path, has_cookie=bool(cookies))
-    elif cookies:
-        headers.append(_VARY)
+    rules: Sequence[int] = ()
+    for name, _ in headers:
+        if name.lower() in _HEEDED:
+            rules = _heed(headers, path, has_cookie=bool(cookies))
+            break
     else:  # nearly always
-        headers += _FOR_ONE_VISITOR
-        return
+        if not cookies:
+            headers += _FOR_ONE_VISITOR
+            return
+        headers.append(_VARY)
     if cookies:
         for index in reversed(rules):
             del headers[index]

@@ -180,12 +180,12 @@ class CookiePolicy:
         More than one means that somebody (a sibling domain, another path) has set a second cookie
         of this name. Their order does not say which one is ours.
         """
-        return {
-            text.strip(b" \t")
-            for name, value in headers
-            if name == b"cookie"
-            for text in self._pattern.findall(value)
-        }
+        found: set[bytes] = set()
+        for name, value in headers:
+            if name == b"cookie":
+                for text in self._pattern.findall(value):
+                    found.add(text.strip(b" \t"))
+        return found
 
     def read(self, headers: Iterable[tuple[bytes, bytes]]) -> SentCookies:
         """
@@ -193,7 +193,7 @@ class CookiePolicy:
 
         Only what has the form of an id counts. What is left over from another app does not.
         """
-        ids = [value for value in self.values(headers) if is_id(value)]
+        ids = list(filter(is_id, self.values(headers)))
         if len(ids) == 1:
             return SentCookies(ids[0].decode())
         if ids:

@@ -200,11 +200,11 @@ class SessionMiddleware:
         return self._make_state(
             self._engine,
             sent.session_id,
-            extends=refresh != "never",
-            is_tolerant=self.unavailable == "anonymous",
-            peer=(scope.get("client"), headers),
-            conflicting=sent.conflicting,
-            is_former=sent.is_former,
+            refresh != "never",
+            self.unavailable == "anonymous",
+            (scope.get("client"), headers),
+            sent.conflicting,
+            sent.is_former,
         )
 
     async def _serve_without(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -14,7 +14,7 @@ from redis.exceptions import NoPermissionError, ResponseError
 from ..engine.codec import CorruptValue, StoredHash
 from ..engine.ids import is_handle
 from ..engine.places import Place
-from ..engine.reads import defaults, judge
+from ..engine.reads import judge
 from ..engine.scripts import CORRUPT
 from ..engine.sealing import Sealing, is_sealed
 
@@ -111,7 +111,7 @@ def _is_session(raws: Any) -> bool:
     """Whether a session can be read from this reply; one that has ended meanwhile can."""
     if isinstance(raws, ResponseError):
         return not _is_wrong_type(raws)
-    if judge(defaults(1), raws, 0).state == CORRUPT:
+    if judge(1, raws, 0).state == CORRUPT:
         return False
     try:
         StoredHash({name: raw for name, raw in raws.items() if not is_sealed(raw)})

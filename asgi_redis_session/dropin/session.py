@@ -117,11 +117,11 @@ class DictState(SessionState):
     __slots__ = ("_rules", "session")
 
     def __init__(
-        self, rules: Rules, engine: Engine, session_id: str | None, **of_request: Any
+        self, rules: Rules, engine: Engine, session_id: str | None, *of_request: Any
     ) -> None:
         self._rules = rules
         self.session = Session()
-        super().__init__(engine, session_id, span=rules.span, **of_request)
+        super().__init__(engine, session_id, *of_request, span=rules.span)
 
     @property
     def accessed(self) -> bool:

@@ -325,5 +325,6 @@ def check_name(name: object) -> str:
             "A field's name must not be empty or start with '@': those names are reserved. "
             "Choose another name."
         )
-    _utf8(name, "A field's name")
+    if not name.isascii():
+        _utf8(name, "A field's name")
     return name

@@ -98,7 +98,8 @@ class Fields:
         if isinstance(value, (list, dict)):
             self.live |= {name}
         else:
-            self.live -= {name}
+            if name in self.live:
+                self.live -= {name}
             if type(value) not in EXACT:
                 value = to_base(value)
         self.values[name] = value

@@ -83,9 +83,7 @@ class Reader:
                 seal, raws = self._settling.open_all(session_id, handle, raws, settles=extend)
             stored = seen_at(reply.now_ms, raws) if MARK in raws else StoredHash(raws)
             is_extended = reply.idle_ms > 0
-            return Record(
-                handle, reply.state, reply.now_ms, stored, is_extended=is_extended, seal=seal
-            )
+            return Record(handle, reply.state, reply.now_ms, stored, is_extended, seal)
         except CorruptValue as error:
             self._reports.corrupt(handle, str(error))
             return None

@@ -7,9 +7,8 @@ decided here, by the same rules. Extending the TTL takes a second command, fire-
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
-from ..quiet import hiding
 from ..transport.plain import Plain
 from ..transport.scripts import Script
 from .scripts import CORRUPT, GONE, LOAD
@@ -21,21 +20,30 @@ EXTEND: Plain[Any] = Plain("extend", "PEXPIREAT", lambda reply, _: reply)
 _TIMES = (b"@idle", b"@deadline", b"@created", b"@auth", b"@seen")
 #: The longest number of milliseconds, in digits: as in lua/common.lua.
 _DIGITS = 14
-_NEVER = b"9" * _DIGITS
+_NO_FIELDS: dict[bytes, bytes] = {}
 
 
-@hiding("fields")
-class Read(NamedTuple):
+class Read:
     """
     What there is under a key. *state* is when the session expires, or a code of `scripts`.
 
-    *fields*: by name, in bytes. *idle_ms*: how long the session lives without use.
+    *fields*: by name, in bytes. *idle_ms*: how long the session lives without use; 0 if a script
+    has extended its TTL.
     """
 
-    state: int
-    now_ms: int = 0
-    fields: dict[bytes, bytes] = {}  # noqa: RUF012  (it is never changed)
-    idle_ms: int = 0
+    __slots__ = ("fields", "idle_ms", "now_ms", "state")
+
+    def __init__(
+        self,
+        state: int,
+        now_ms: int = 0,
+        fields: dict[bytes, bytes] = _NO_FIELDS,
+        idle_ms: int = 0,
+    ) -> None:
+        self.state = state
+        self.now_ms = now_ms
+        self.fields = fields
+        self.idle_ms = idle_ms
 
 
 def _as_read(
@@ -54,41 +62,35 @@ WHOLE: Script[Read] = Script(LOAD.name, LOAD.text, _as_read)
 
 def reading(store_idle_ms: int) -> Plain[Read]:
     """Return the command that reads a session, in a store with this idle time."""
-    return Plain(LOAD.name, READ_ALL, partial(judge, defaults(store_idle_ms)))
+    return Plain(LOAD.name, READ_ALL, partial(judge, store_idle_ms))
 
 
-def defaults(store_idle_ms: int) -> Sequence[bytes]:
-    """Return what counts for each of `_TIMES` that a hash does not name."""
-    return (b"%d" % store_idle_ms, _NEVER, b"0", b"0", b"0")
-
-
-def judge(unless_given: Sequence[bytes], raws: Any, now_ms: int) -> Read:
+def judge(store_idle_ms: int, raws: Any, now_ms: int) -> Read:
     """
     Say what load.lua would say of this hash, at this time of the server.
 
-    *unless_given*: the store's `defaults`.
+    *store_idle_ms*: how long a session lives without use that doesn't say so itself.
     """
     if not raws:  # None: something else than a hash
         return Read(CORRUPT if raws is None else GONE)
     if type(raws) is list:  # RESP2
         raws = by_name(raws)
-    times = list(map(raws.get, _TIMES, unless_given))
-    if raws.get(b"@v") != b"1" or not _are_milliseconds(times):
+    if raws.get(b"@v") != b"1":
         return Read(CORRUPT)
-    idle_ms, deadline_ms = int(times[0]), int(times[1])
+    for name in _TIMES:
+        time = raws.get(name)
+        if time is not None and not (time.isdigit() and len(time) <= _DIGITS):
+            return Read(CORRUPT)
+    idle, deadline = raws.get(b"@idle"), raws.get(b"@deadline")
+    idle_ms = store_idle_ms if idle is None else int(idle)
     if not idle_ms:
         return Read(CORRUPT)
     expires_ms = now_ms + idle_ms
-    if deadline_ms < expires_ms:
+    if deadline is not None and (deadline_ms := int(deadline)) < expires_ms:
         if deadline_ms <= now_ms:
             return Read(GONE, now_ms, raws)
         expires_ms = deadline_ms
     return Read(expires_ms, now_ms, raws, idle_ms)
-
-
-def _are_milliseconds(times: Sequence[bytes]) -> bool:
-    """Whether all of these can be read as numbers of milliseconds."""
-    return all(times) and b"".join(times).isdigit() and max(map(len, times)) <= _DIGITS
 
 
 def by_name(pairs: Sequence[bytes]) -> dict[bytes, bytes]:

@@ -222,14 +222,13 @@ class Record:
         "stored",
     )
 
-    def __init__(
+    def __init__(  # noqa: PLR0917  (keywords would cost each load a dict)
         self,
         handle: str,
         expires_ms: int,
         now_ms: int,
         stored: StoredHash,
-        *,
-        is_extended: bool = False,
+        is_extended: bool = False,  # noqa: FBT001, FBT002
         seal: Seal | None = None,
     ) -> None:
         self.handle = handle

@@ -67,17 +67,17 @@ class SessionState(Staged):
         "turn",
     )
 
-    def __init__(
+    def __init__(  # noqa: PLR0917  (keywords would cost each request a dict)
         self,
         engine: Engine,
         session_id: str | None = None,
-        *,
-        handles: tuple[str, ...] = (),
-        extends: bool = True,
-        is_tolerant: bool = False,
+        extends: bool = True,  # noqa: FBT001, FBT002
+        is_tolerant: bool = False,  # noqa: FBT001, FBT002
         peer: PeerInfo = (None, ()),
         conflicting: tuple[str, ...] = (),
-        is_former: bool = False,
+        is_former: bool = False,  # noqa: FBT001, FBT002
+        *,
+        handles: tuple[str, ...] = (),
         span: Span | None = None,
     ) -> None:
         self.engine = engine

@@ -2,11 +2,10 @@
 
 import asyncio
 from copy import copy
-from typing import Any, NamedTuple
+from typing import Any
 
 from redis.exceptions import ResponseError
 
-from ..quiet import hiding
 from .barrier import Barrier
 from .plain import Plain
 from .proof import Proof
@@ -49,18 +48,22 @@ class Call:
             self.reply.set_result(reply)
 
 
-@hiding("packed")
-class Rider(NamedTuple):
+class Rider:
     """
     One command without a caller (fire and forget); it travels in front of the calls.
 
     *not_after*: it is not sent after this instant, in event-loop time. *command*: what was packed.
     """
 
-    packed: bytes
-    key: bytes
-    not_after: float
-    command: "Script[Any] | Plain[Any]"
+    __slots__ = ("command", "key", "not_after", "packed")
+
+    def __init__(
+        self, packed: bytes, key: bytes, not_after: float, command: "Script[Any] | Plain[Any]"
+    ) -> None:
+        self.packed = packed
+        self.key = key
+        self.not_after = not_after
+        self.command = command
 
     def fits(self, reply: Any) -> bool:
         """Whether this may be its reply: an integer, or that of a script, which names the key."""
