@@ -6,8 +6,8 @@ a login that was confirmed in between stays listed, and the next round finds it.
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Awaitable, Iterable, Sequence
+from typing import NamedTuple
 from uuid import UUID
 
 from ..absence import AbsenceKind
@@ -22,7 +22,7 @@ from ..options import Durability
 from .engine import Engine
 from .ids import check_user_id, is_handle
 from .links import Link, link_to_actor
-from .places import Place
+from .places import Place, Reservation
 from .pruning import PAGE, prune, prune_some_soon
 from .scripts import CORRUPT
 
@@ -203,8 +203,8 @@ async def reserve(
     """
     index = engine.places.key_of(user_id)
 
-    async def attempt(when_full: int) -> Any:
-        return await engine.places.reserve(
+    def attempt(when_full: int) -> Awaitable[Reservation]:
+        return engine.places.reserve(
             index,
             handle,
             limit=engine.max_sessions if is_counted else 0,
@@ -232,7 +232,8 @@ async def reserve(
         raise
     if not reserved.is_granted:
         raise SessionLimitReached(engine.max_sessions)
-    prune_some_soon(engine, index)
+    if reserved.has_others:
+        prune_some_soon(engine, index)
     return int(reserved.now_ms)
 
 

@@ -60,6 +60,7 @@ class Reservation(NamedTuple):
     is_granted: bool
     now_ms: int
     victims: Sequence[Place]
+    has_others: bool
 
 
 class Places:
@@ -95,7 +96,8 @@ class Places:
         arguments = (handle, limit, when_full, lifetime_ms or _CENTURY_MS, *replaced)
         reply = await self._client.call(scripts.PLACE_RESERVE, (key,), arguments)
         self._report(reply.was_occupied)
-        return Reservation(bool(reply.is_granted), int(reply.now_ms), self._seen(reply.victims))
+        victims, has_others = self._seen(reply.victims), reply.others > 0
+        return Reservation(bool(reply.is_granted), int(reply.now_ms), victims, has_others)
 
     async def move(self, key: bytes, record: Record, handle: str) -> int:
         """Reserve a place under a new handle for a session; returns its login time."""

@@ -153,12 +153,17 @@ class Dropped(NamedTuple):
 
 
 class Reserved(NamedTuple):
-    """place_reserve.lua: *is_granted* 0: the index is full. *victims*: places that have to go."""
+    """
+    place_reserve.lua: *is_granted* 0: the index is full. *victims*: places that have to go.
+
+    *others*: how many places there are that the login does not replace.
+    """
 
     key: bytes
     is_granted: int
     now_ms: int
     victims: Sequence[bytes]
+    others: int = 0
     was_occupied: int = 0
 
 

@@ -7,7 +7,14 @@ import pytest
 
 from asgi_redis_session import Lifetime, SessionStore, SessionValueError
 
-from ..support.internals import handle_of, is_cluster, open_session, requests_lane
+from ..support.internals import (
+    Send,
+    around_scripts,
+    handle_of,
+    is_cluster,
+    open_session,
+    requests_lane,
+)
 from ..support.keyspace import expiry, index_key, look, plant
 from ..support.sessions import live_among, log_in, opened
 from .app import app_of, client_of
@@ -72,6 +79,30 @@ async def test_dead_members_are_forgotten_when_read(
         admin.delete(*[f"{prefix}:{handle}" for handle in handles])
         assert await store.users.list("ann") == []
         assert admin.exists(key) == 0
+
+
+async def test_a_login_beside_others_prunes(store: SessionStore, admin: Any, prefix: str) -> None:
+    """A login looks at some other places of its user; if there are none, it sends nothing."""
+    names: list[str] = []
+
+    async def note(name: str, send: Send) -> Any:
+        names.append(name)
+        return await send()
+
+    around_scripts(store, note)
+    first = await log_in(store, "ann")
+    await store.drain()
+    assert "list" not in names
+    session = await open_session(store, first).load()
+    await session.login("ann")  # again, in place of the first
+    await session.save()
+    await store.drain()
+    assert "list" not in names
+    admin.delete(f"{prefix}:{session.handle}")
+    await log_in(store, "ann")
+    await store.drain()
+    assert "list" in names
+    assert admin.zcard(index_key(prefix, "ann")) == 1
 
 
 async def test_a_handle_of_another_user_is_not_revoked(store: SessionStore) -> None:

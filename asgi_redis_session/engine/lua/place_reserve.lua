@@ -2,8 +2,8 @@
 -- KEYS: index.
 -- ARGV: handle; how many places are allowed, or 0 for any number; what to do if they are all taken (0 refuse, 1 make
 -- room, 2 look again after making room); lifetime; handles whose places it will replace.
--- Answers {key, 1 or 0 (full), now, {victim, score, victim, score, ...}[, 1 if there was something else than an index]}:
--- the oldest places, which have to go.
+-- Answers {key, 1 or 0 (full), now, {victim, score, victim, score, ...}[, other places, 1 if there was something else
+-- than an index]}: the oldest places, which have to go, and how many there are beside this one and those it replaces.
 local handle, most = ARGV[1], tonumber(ARGV[2])
 -- When they look again, all logins must find the same oldest places, their own among them.
 local stays = {[handle] = ARGV[3] ~= '2'}
@@ -23,7 +23,7 @@ else
   local failure = add(handle, -next_instant(), tonumber(ARGV[4]))
   if failure then return failure end
 end
-if excess <= 0 then return {KEY, 1, now, {}, was_occupied} end
+if excess <= 0 then return {KEY, 1, now, {}, others, was_occupied} end
 
 -- Two lists, each with the oldest first: places of written sessions, and places that are only reserved.
 local count = math.min(excess, 1000) + #ARGV
