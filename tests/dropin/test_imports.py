@@ -11,10 +11,11 @@ from typing import Any
 import itsdangerous
 import pytest
 
-from asgi_redis_session import SessionStore
+from asgi_redis_session import SessionEvent, SessionStore
 from asgi_redis_session.dropin import FastAPIRedisSDK, Starsessions
 from asgi_redis_session.testing import SessionKit
 
+from ..support.gate import gate_to
 from .swapped import SECRET, browsing, browsing_before, signed_cookie
 
 pytestmark = pytest.mark.on_cluster
@@ -57,6 +58,23 @@ def test_a_signed_cookie_becomes_a_session(
         assert browser(dict) == ADA | {"cart": ["tea", "milk"]}
     assert len(hashes(sessions)) == 1
     assert min(map(admin.pttl, sessions.keys())) > 0
+
+
+def test_an_import_is_a_session_that_was_created(
+    session_redis_url: str, sessions: SessionKit, signed: dict[str, str], admin: Any
+) -> None:
+    """Each is reported and counted as one, and belongs to no user."""
+    events: list[SessionEvent] = []
+    store = SessionStore.from_url(session_redis_url, prefix=sessions.prefix, on_event=events.append)
+    for cookie in (signed_cookie(ADA), signed_cookie({"n": 1})):
+        with browsing(store, {"session": cookie}, import_cookies=True) as browser:
+            browser(dict)
+            browser(dict)
+    handles = [key.rpartition(":")[2] for key in hashes(sessions)]
+    assert {event.name for event in events} == {"created"}
+    assert sorted(str(event.handle) for event in events) == sorted(handles)
+    assert store.stats.commits == len(handles) == 2
+    assert not any(admin.hexists(key, "@user") for key in hashes(sessions))
 
 
 def test_the_way_back(store: SessionStore, signed: dict[str, str]) -> None:
@@ -301,6 +319,22 @@ def test_a_session_of_starsessions_is_taken_over(
     with browsing(store, {"session": starsessions}, import_from=source) as replayed:
         assert replayed(dict) == {}
     assert hashes(sessions) == []
+
+
+@pytest.mark.one_node
+def test_a_connection_that_breaks_delays_the_import(
+    session_redis_url: str, sessions: SessionKit, starsessions: str
+) -> None:
+    """Reading the other library's session may be repeated."""
+    source = Starsessions(prefix=f"{sessions.prefix}.")
+    with gate_to(session_redis_url) as gate:
+        store = gate.store(prefix=sessions.prefix, timeout=20)
+        with browsing(store, import_from=source) as browser:
+            browser(lambda session: session.update(n=1))  # connects
+            browser.client.cookies.clear()
+            browser.client.cookies.set("session", starsessions)
+            gate.cut("commands", 0)
+            assert browser(dict) == ADA
 
 
 def test_a_session_of_fastapi_redis_sdk_is_taken_over(

@@ -170,6 +170,21 @@ async def test_a_commit_after_the_end_is_a_save(
         assert admin.get(key) == (None if other is None else b"text")
 
 
+@pytest.mark.parametrize("without", ["@deadline", "@idle"])
+async def test_a_commit_knows_what_a_session_has_not(
+    store: SessionStore, kit: SessionKit, admin: Any, without: str
+) -> None:
+    """No deadline, or no idle time of its own: that is no change, and needs no second script."""
+    session_id = await create(store, n=1)
+    admin.hdel(key_of(store, session_id), without)
+    session = await open_session(store, session_id).load()
+    with kit.count() as commands:
+        session["n"] = 2
+        await session.save()
+    assert commands.scripts == ["commit"]
+    assert await open_session(store, session_id).fetch("n") == {"n": 2}
+
+
 async def test_a_commit_that_removes_is_a_save(store: SessionStore, kit: SessionKit) -> None:
     """So is one whose load has not extended the TTL: the script then does."""
     session_id = await create(store, n=1, other="x")

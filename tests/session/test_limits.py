@@ -97,6 +97,16 @@ async def test_too_many_fields_are_refused_at_once(kit: SessionKit, limited: Lim
     assert dict(session) == {"a": 1, "c": 33, "d": 4}
 
 
+async def test_very_many_fields_are_written_at_once(limited: Limited) -> None:
+    """More than one HSET of a script can take."""
+    session = await limited(fields=5000)
+    many = {f"name{number}": number for number in range(4100)}
+    session.update(many)
+    await session.save()
+    await session.reload()
+    assert dict(session) == {"a": 1, **many}
+
+
 async def test_too_large_a_field_is_refused_at_once(kit: SessionKit, limited: Limited) -> None:
     """A value over the limit raises at assignment, exactly from the first byte too many on."""
     session = await limited(field_bytes=100)

@@ -1,5 +1,6 @@
 """What goes with each write of a verb: the write concern, the counter, the TTL, the login time."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import timedelta
 from typing import Any
@@ -136,6 +137,22 @@ async def test_a_renewal_keeps_ttl_and_login_time(
     if user:
         assert 0 < ttls[key] <= UNCONFIRMED_MS
         assert admin.zscore(index, str(session.handle)) == since
+
+
+async def test_a_durable_login_has_time_to_be_confirmed(alone: DevServer, admin: Any) -> None:
+    """Its hash lives for five times what a step may take: the timeout and that of its concern."""
+    patient = Durability(replicas=1, timeout=60)
+    async with SessionStore.from_url(alone.url, timeout=10, durability=patient) as store:
+        session = await open_session(store).load()
+        await session.login("ann")
+        saving = asyncio.create_task(session.save())
+        while not (found := [key for key in admin.scan_iter() if admin.type(key) == b"hash"]):
+            await asyncio.sleep(0.01)
+        assert 5 * 60_000 < admin.pttl(found[0]) <= 5 * 70_000
+        saving.cancel()
+        admin.client_kill_filter(_type="normal", skipme=True)
+        with pytest.raises(asyncio.CancelledError):
+            await saving
 
 
 async def test_a_commit_that_finds_another_layout_says_so(alone: DevServer, admin: Any) -> None:
