@@ -28,9 +28,10 @@ from mutmut.mutation.trampoline import set_mutant_under_test
 from mutmut.state import state
 
 #: How long a test may take: so many seconds, and so many times what it takes without a mutant.
-PAUSE, TIMES = 15.0, 10.0
-#: A module whose fixtures take so many seconds runs after the others.
-SLOW_START = 1.0
+PAUSE, TIMES = 8.0, 10.0
+#: A module is slow if its first test takes so many seconds, with what the others share. Its tests
+#: run after the others, and only if fewer than so many of the others call what was changed.
+SLOW_START, ENOUGH = 1.0, 20
 #: How often the tests may be run until they pass without a mutant.
 ATTEMPTS = 3
 
@@ -51,7 +52,9 @@ def pytest_runtestloop(session: pytest.Session) -> bool:
     """Instead of running the tests once."""
     set_mutant_under_test("")
     _start_what_is_shared(session)
-    tests = _in_order(list(_without_a_mutant(session)))
+    tests = list(_without_a_mutant(session))
+    slow = _slow_modules(tests)
+    tests.sort(key=lambda test: (test.module in slow, 0 if test.module in slow else test.seconds))
     seconds = sum(test.seconds for test in tests)
     print(f"{len(tests)} tests take {seconds:.1f} s without a mutant", flush=True)
     _pass(session, tests)
@@ -61,7 +64,7 @@ def pytest_runtestloop(session: pytest.Session) -> bool:
     first: Known | None = None
     for number, name in enumerate(names, 1):
         function = name.rpartition("_")[0]
-        chosen = [test for test in tests if function in test.calls]
+        chosen = _chosen([test for test in tests if function in test.calls], slow)
         if first in chosen:  # what has killed the mutant before this one is likely to do it again
             chosen.remove(first)
             chosen.insert(0, first)
@@ -76,14 +79,17 @@ def pytest_runtestloop(session: pytest.Session) -> bool:
     return True
 
 
-def _in_order(tests: Sequence[Known]) -> list[Known]:
-    """The quick ones first, and those last whose module takes long to set up."""
+def _slow_modules(tests: Sequence[Known]) -> set[str]:
     starts: dict[str, float] = {}
     for test in tests:  # the first of a module sets it up
         starts.setdefault(test.module, test.seconds)
-    slow = {module for module, seconds in starts.items() if seconds > SLOW_START}
-    quick = sorted((test for test in tests if test.module not in slow), key=lambda one: one.seconds)
-    return quick + [test for test in tests if test.module in slow]
+    return {module for module, seconds in starts.items() if seconds > SLOW_START}
+
+
+def _chosen(tests: list[Known], slow: set[str]) -> list[Known]:
+    """Of the tests that call a function, those that are worth their time."""
+    quick = [test for test in tests if test.module not in slow]
+    return quick if len(quick) >= ENOUGH else tests
 
 
 def _start_what_is_shared(session: pytest.Session) -> None:

@@ -112,6 +112,30 @@ async def test_each_write_of_a_verb_has_its_concern(
         assert info.fields["more"] == 1
 
 
+async def test_an_increment_has_its_concern(
+    store: SessionStore, alone: DevServer, admin: Any
+) -> None:
+    """As any other write: the sum stands, and falls short."""
+    async with SessionStore.from_url(alone.url, durability=CONCERN) as strict:
+        session = await open_session(strict, await _make(store, "")).load()
+        with pytest.raises(DurabilityNotReached):
+            await session.increment("n")
+        assert session["n"] == 2
+
+
+async def test_what_a_login_has_replaced_is_remembered_for_a_minute(
+    alone: DevServer, admin: Any
+) -> None:
+    """On another user's session; an end by a logout for as long as the store says."""
+    async with SessionStore.from_url(alone.url, remember_ended=3600) as store:
+        for verb, remembered_ms in ((_log_in, 60_000), (Session.logout, HOUR_MS)):
+            session = await open_session(store, await _make(store, "bob")).load()
+            tombstone = f"session:ended:{{session:{session.handle}}}"
+            await verb(session)
+            await session.save()
+            assert remembered_ms / 2 < admin.pttl(tombstone) <= remembered_ms
+
+
 @pytest.mark.parametrize("user", ["", "ann"])
 async def test_a_renewal_keeps_ttl_and_login_time(
     store: SessionStore, admin: Any, user: str
