@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 from redis.asyncio import Redis
 
 from asgi_redis_session import SessionStore
-from asgi_redis_session.cli import commands
+from asgi_redis_session.cli.examine import print_report
 from asgi_redis_session.devserver import DevServer
 from asgi_redis_session.doctor import CheckReport, Finding
 
@@ -131,7 +131,7 @@ async def test_a_check_leaves_nothing_behind() -> None:
 def test_doctor_prints_brackets_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
     """An IPv6 address is not taken for markup."""
     finding = Finding(name="reach", level="problem", message="no [fe80::1]", server="[fe80::1]:1")
-    commands._print(CheckReport(findings=(finding,)))
+    print_report(CheckReport(findings=(finding,)))
     printed = capsys.readouterr().out
     assert "[fe80::1]:1" in printed
     assert "no [fe80::1]" in printed

@@ -52,11 +52,12 @@ def test_doctor(tmp_path: Path) -> None:
     """It prints what it finds; the exit code tells whether there is a problem."""
     command, *_ = blocks(DOCUMENT, "console")[0].splitlines()
     words = shlex.split(command.removeprefix("$ "))
+    assert words[2:] == ["--redis", "redis://localhost:6379/0"]
     program = str(Path(sys.executable).parent / words[0])
 
     def run(url: str, *more: str) -> tuple[int, str]:
         done = subprocess.run(
-            [program, words[1], url, *more],
+            [program, words[1], "--redis", url, *more],
             capture_output=True,
             text=True,
             check=False,

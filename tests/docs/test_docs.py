@@ -97,6 +97,7 @@ BLOCKS = {
     ("docs/gateways.md", "haproxy"): 1,
     ("docs/gateways.md", "lua"): 1,
     ("docs/gateways.md", "yaml"): 3,  # parsed only: said there
+    ("docs/cli.md", "console"): 7,  # tests/cli
     # tests/observability
     ("docs/observability.md", "python"): 3,
     ("docs/observability.md", "console"): 2,

@@ -63,5 +63,5 @@ def is_sealed(raw: bytes) -> bool:
 
 def count_plain(url: str, prefix: str, *options: str) -> tuple[int, str]:
     """What the command says: its exit status and its output. Not in the thread of an event loop."""
-    result = CliRunner().invoke(commands, ["plain", url, "--prefix", prefix, *options])
+    result = CliRunner().invoke(commands, ["plain", "--redis", url, "--prefix", prefix, *options])
     return result.exit_code, result.output.strip()

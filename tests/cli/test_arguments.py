@@ -1,0 +1,52 @@
+"""Wrong arguments, and servers that are away: a sentence each, and an exit status."""
+
+import pytest
+
+from .common import run
+
+pytestmark = pytest.mark.anywhere
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["doctor", "--redis", "redis://localhost", "--replicas", "-1"], "replicas"),
+        (["doctor", "--redis", "unix:///run/[/b]/[red]?bogus=1"], "Redis URL"),
+        (["doctor", "--redis", "nonsense[/]"], "Redis URL"),
+        (["count", "--redis", "redis://localhost", "--prefix", "a b"], "prefix"),
+        (["list", "--redis", "redis://localhost", "--where", "tenant"], "tenant=acme"),
+        (["revoke", "--redis", "redis://localhost"], "--user"),
+        (["revoke", "4f3c", "--redis", "redis://localhost", "--user", "ann"], "not both"),
+        (["seed", "0", "--redis", "redis://localhost"], "number"),
+        (["watch", "--redis", "redis://localhost", "--every", "0"], "--every"),
+        (["bench", "nonsense"], "no URL of an app"),
+        (["bench", "http://localhost:1", "--header", "Cookie"], "a name and a value"),
+        (["count"], "--redis"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else " ".join(value[:1]),
+)
+def test_wrong_arguments_are_a_sentence(arguments: list[str], says: str) -> None:
+    """Exit status 2 and what is wrong, without a traceback."""
+    done = run(*arguments)
+    assert done.returncode == 2
+    assert says in " ".join(done.stderr.replace("│", " ").split())
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "command", [["count"], ["list"], ["show", "0" * 32], ["watch"], ["seed", "1"], ["doctor"]]
+)
+def test_a_server_that_is_away_is_a_sentence(command: list[str]) -> None:
+    """Exit status 1, without a traceback; the URL may come from the environment."""
+    done = run(*command, REDIS_URL="redis://:hunter2@127.0.0.1:1")
+    assert done.returncode == 1
+    assert "127.0.0.1:1" in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    assert "hunter2" not in done.stdout + done.stderr
+
+
+def test_an_app_that_is_away_is_counted() -> None:
+    """`bench` goes on, and says what came instead of answers."""
+    done = run("bench", "http://127.0.0.1:1", "--seconds", "0.1", "--connections", "2")
+    assert done.returncode == 1
+    assert "ConnectError" in done.stdout
