@@ -8,12 +8,13 @@ with one says `no-store`, even if the app has said otherwise (RFC 9111, sections
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from .once import first_time
 from .records import about
 
-__all__ = ["Headers", "mark"]
+__all__ = ["Headers", "Marks"]
 
 logger = logging.getLogger("asgi_redis_session")
 
@@ -37,74 +38,87 @@ _INVITES = re.compile(rb"\b(?:public|(?:s-maxage|max-age)=\"?0*[1-9])")
 _FORBIDS = re.compile(rb"\b(?:private|no-store)\b")
 _IS_OPEN = re.compile(rb"\b(?:public|s-maxage=\"?0*[1-9])")
 
-_VARY, _PRIVATE = (b"vary", b"Cookie"), (b"cache-control", b"private")
-_FOR_ONE_VISITOR = (_VARY, _PRIVATE)
-
 _PATH_LENGTH = 200
 
 
-def mark(headers: Headers, path: str, cookies: Sequence[bytes]) -> None:
+class Marks:
     """
-    Add to the headers of a response that has used its session what caches must know.
+    What caches must know of responses that have used their session.
 
-    `Vary` names `Cookie` (RFC 9110, section 12.5.5), and `Cache-Control` is `private` unless the
-    app has said something to caches. With *cookies*, the values of `Set-Cookie`, these are added,
-    and `no-store` replaces what the app has said. *path*: of the request, for a warning if the app
-    has offered the response to shared caches.
+    *names*: the request's headers that were looked at for it.
     """
-    rules: Sequence[int] = ()
-    for name, _ in headers:
-        if name.lower() in _HEEDED:
-            rules = _heed(headers, path, has_cookie=bool(cookies))
-            break
-    else:  # nearly always
-        if not cookies:
-            headers += _FOR_ONE_VISITOR
-            return
-        headers.append(_VARY)
-    if cookies:
-        for index in reversed(rules):
-            del headers[index]
-        headers += [(b"set-cookie", cookie) for cookie in cookies]
-        headers.append((b"cache-control", b"no-store"))
-    elif not rules:
-        headers.append(_PRIVATE)
+
+    __slots__ = ("_for_one_visitor", "_names", "_vary")
+
+    def __init__(self, *names: bytes) -> None:
+        self._names = names
+        self._vary = (b"vary", b", ".join(names))
+        self._for_one_visitor = (self._vary, (b"cache-control", b"private"))
+
+    def put(self, headers: Headers, scope: Mapping[str, Any], carried: Headers) -> None:
+        """
+        Add to the headers of a response that has used its session what caches must know.
+
+        `Vary` names what was looked at (RFC 9110, section 12.5.5), and `Cache-Control` is `private`
+        unless the app has said something to caches. If the response carries an id or the end of
+        one, the headers *carried* are added, and `no-store` replaces what the app has said.
+        *scope*: of the request, for a warning if the app has offered the response to shared caches.
+        """
+        rules: Sequence[int] = ()
+        for name, _ in headers:
+            if name.lower() in _HEEDED:
+                rules = self._heed(headers, scope, has_id=bool(carried))
+                break
+        else:  # nearly always
+            if not carried:
+                headers += self._for_one_visitor
+                return
+            headers.append(self._vary)
+        if carried:
+            for index in reversed(rules):
+                del headers[index]
+            headers += carried
+            headers.append((b"cache-control", b"no-store"))
+        elif not rules:
+            headers.append((b"cache-control", b"private"))
+
+    def _heed(self, headers: Headers, scope: Mapping[str, Any], *, has_id: bool) -> list[int]:
+        """Let `Vary` name what was looked at; returns where the rules for caches are."""
+        place, listed, said = -1, b"", b""
+        rules: list[int] = []
+        for index, (raw_name, value) in enumerate(headers):
+            name = raw_name.lower()
+            if name == b"vary":
+                place = index if place < 0 else place
+                listed += value.lower() + b","
+            elif name in _RULES:
+                rules.append(index)
+                # nginx's own header is a number of seconds.
+                said += (b"s-maxage=" if name == b"x-accel-expires" else b"") + value.lower() + b","
+        if rules:
+            _judge(said, scope.get("path", ""), has_id=has_id)
+        if place < 0:
+            headers.append(self._vary)
+            return rules
+        known = {name.strip() for name in listed.split(b",")}
+        missing = [name for name in self._names if name.lower() not in known]
+        if missing and b"*" not in known:
+            name, value = headers[place]
+            headers[place] = (name, b", ".join([value, *missing]))
+        return rules
 
 
-def _heed(headers: Headers, path: str, *, has_cookie: bool) -> list[int]:
-    """Let `Vary` name `Cookie`; returns where the rules for caches are."""
-    place, listed, said = -1, b"", b""
-    rules: list[int] = []
-    for index, (raw_name, value) in enumerate(headers):
-        name = raw_name.lower()
-        if name == b"vary":
-            place = index if place < 0 else place
-            listed += value.lower() + b","
-        elif name in _RULES:
-            rules.append(index)
-            # nginx's own header is a number of seconds.
-            said += (b"s-maxage=" if name == b"x-accel-expires" else b"") + value.lower() + b","
-    if rules:
-        _judge(said, path, has_cookie=has_cookie)
-    if place < 0:
-        headers.append(_VARY)
-    elif not {b"cookie", b"*"} & {name.strip() for name in listed.split(b",")}:
-        name, value = headers[place]
-        headers[place] = (name, value + b", Cookie")
-    return rules
-
-
-def _judge(said: bytes, path: str, *, has_cookie: bool) -> None:
+def _judge(said: bytes, path: str, *, has_id: bool) -> None:
     """Warn if the app has offered the response to shared caches."""
-    if has_cookie and _INVITES.search(said) and not _FORBIDS.search(said):
+    if has_id and _INVITES.search(said) and not _FORBIDS.search(said):
         _warn(
             path,
-            "The response to %r sets a session cookie, and the app has offered it to caches "
+            "The response to %r carries a session's id, and the app has offered it to caches "
             "(Cache-Control). It was sent with `no-store` instead, because a shared cache would "
             "hand one visitor's session to the next. Leave responses that begin, renew or end a "
             "session out of what is cached.",
         )
-    elif not has_cookie and _IS_OPEN.search(said) and not _FORBIDS.search(said):
+    elif not has_id and _IS_OPEN.search(said) and not _FORBIDS.search(said):
         _warn(
             path,
             "The response to %r has used its session, and the app has offered it to shared caches "

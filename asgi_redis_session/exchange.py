@@ -14,9 +14,7 @@ from typing import Any, Literal
 
 import anyio
 
-from . import caching
-from .cookie import CookiePolicy
-from .delivery import warn_if_lost
+from .caching import Headers
 from .engine import actions
 from .engine.state import SessionState
 from .errors import (
@@ -26,7 +24,7 @@ from .errors import (
     SessionUnavailable,
     SessionValueError,
 )
-from .once import first_time
+from .nesting import Layer, warn_of_other
 from .records import about
 
 __all__ = [
@@ -38,7 +36,6 @@ __all__ = [
     "Scope",
     "Send",
     "WebSocketExchange",
-    "warn_of_other",
 ]
 
 logger = logging.getLogger("asgi_redis_session")
@@ -51,7 +48,7 @@ ASGIApp = Callable[..., Awaitable[None]]  # frameworks disagree on how to spell 
 Refresh = Literal["request", "load", "never"]
 
 _SERVER_ERROR = 500
-_NO_COOKIES: list[bytes] = []
+_NOTHING_CARRIED: Headers = []
 #: Redis has not done, or not confirmed, what the app asked for. The client should try again.
 _TryAgain = SessionUnavailable | DurabilityNotReached
 
@@ -72,10 +69,10 @@ class Exchange:
     """
 
     __slots__ = (
-        "_cookie",
         "_is_failing",
         "_is_replaced",
         "_is_started",
+        "_layer",
         "_receive",
         "_refresh",
         "_responder",
@@ -88,7 +85,7 @@ class Exchange:
     def __init__(  # noqa: PLR0917  (keywords would cost each request a dict)
         self,
         state: SessionState,
-        cookie: CookiePolicy,
+        layer: Layer,
         refresh: Refresh,
         responder: ASGIApp | None,
         scope: Scope,
@@ -96,13 +93,13 @@ class Exchange:
         send: Send,
     ) -> None:
         self._state = state
-        self._cookie = cookie
+        self._layer = layer
         self._refresh = refresh
         self._responder = responder
         self._scope = scope
         self._receive = receive
         self._send = send
-        self._session = scope["session"]  # what the middleware has put there
+        self._session = scope[layer.key]  # what the middleware has put there
         self._is_started = False  # the response has begun, or the socket was accepted
         self._is_failing = False  # a 5xx: what is staged must not be written any more
         self._is_replaced = False  # we answered in place of the app; its messages are dropped
@@ -162,14 +159,12 @@ class Exchange:
         if self._refresh == "request":
             self._state.extend_soon()
 
-    def _set_cookies(self) -> list[bytes]:
-        """Return the values of `Set-Cookie`; none if the browser's cookie is right."""
+    def _carried(self) -> Headers:
+        """Return the headers that carry an id, or its end; none if the client's id is right."""
         change = self._state.pop_cookie_change()
         if change is None and not self._state.conflicting:
-            return _NO_COOKIES
-        if change is not None and change.session_id is not None:
-            warn_if_lost(self._cookie, self._scope)
-        return self._cookie.headers_for(change)
+            return _NOTHING_CARRIED
+        return self._layer.carrier.headers_for(change, self._scope)
 
 
 class HTTPExchange(Exchange):
@@ -189,7 +184,7 @@ class HTTPExchange(Exchange):
             await self._answer(HTTPStatus.SERVICE_UNAVAILABLE, failure)
             return
         try:
-            if self._scope.get("session") is not self._session:
+            if self._scope.get(self._layer.key) is not self._session:
                 await self._heed_scope()
             if self._state.may_have_changes:
                 await self._commit()
@@ -208,10 +203,12 @@ class HTTPExchange(Exchange):
         Litestar's `set_session()` and `clear_session()` put it there, to replace the data or to end
         the session. Elsewhere it belongs to another middleware, such as that of a mounted app.
         """
-        found, session = self._scope.get("session"), self._session
-        if "litestar_app" not in self._scope:
+        key, session = self._layer.key, self._session
+        found = self._scope.get(key)
+        if key != "session" or "litestar_app" not in self._scope:
             warn_of_other(found, "inside")
-        elif self._is_failing:
+            return
+        if self._is_failing:
             pass  # what is staged is dropped, and so is this
         elif isinstance(found, Mapping):
             await actions.load(self._state)
@@ -219,8 +216,7 @@ class HTTPExchange(Exchange):
             session.update(found)
         else:
             await actions.logout(self._state)
-        if "litestar_app" in self._scope:
-            self._scope["session"] = session
+        self._scope[key] = session
 
     async def handle_error(self, error: Exception) -> bool:  # noqa: D102  (as in Exchange)
         self._is_failing = True
@@ -282,11 +278,11 @@ class HTTPExchange(Exchange):
 
     def _with_headers(self, message: Message) -> Message:
         """The message with `Set-Cookie`, `Vary` and `Cache-Control`, where they are needed."""
-        cookies = self._set_cookies()
-        if not cookies and not self._state.accessed:
+        carried = self._carried()
+        if not carried and not self._state.accessed:
             return message
         headers = list(message.get("headers", ()))
-        caching.mark(headers, self._scope.get("path", ""), cookies)
+        self._layer.marks.put(headers, self._scope, carried)
         return {**message, "headers": headers}
 
 
@@ -341,11 +337,10 @@ class WebSocketExchange(Exchange):
     def _accept(self, message: Message) -> Message:
         if self._refresh != "never":
             self._state.extend_with_every_command()
-        cookies = self._set_cookies()
-        if not cookies:
+        carried = self._carried()
+        if not carried:
             return message
-        set_cookies = [(b"set-cookie", cookie) for cookie in cookies]
-        return {**message, "headers": [*message.get("headers", ()), *set_cookies]}
+        return {**message, "headers": [*message.get("headers", ()), *carried]}
 
     async def _replace(self, error: SessionError) -> None:
         self._state.discard()
@@ -362,20 +357,6 @@ class WebSocketExchange(Exchange):
 def _log_unsaved(error: Exception) -> None:
     about_it = about("session_not_saved", reason=str(error))
     logger.error("The session was not saved: %s", error, exc_info=error, extra=about_it)
-
-
-def warn_of_other(found: object, where: Literal["inside", "outside"]) -> None:
-    """Say once per process that another middleware has its own session in the scope."""
-    name = f"{type(found).__module__}.{type(found).__qualname__}"
-    if first_time("other middleware", name):
-        logger.warning(
-            "Another session middleware, %s of the one of asgi_redis_session, has put a %s into "
-            "the scope. Each is left alone, and the app sees that of the inner one. Remove one of "
-            "the two, or, if a mounted app has sessions of its own, give their cookies different "
-            "names.",
-            *(where, name),
-            extra=about("other_middleware", found=name),
-        )
 
 
 async def _nothing() -> None:

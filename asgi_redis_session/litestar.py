@@ -1,7 +1,7 @@
 """Litestar: a plugin that adds the middleware, closes the store, and injects the session."""
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, cast
 
 from litestar.config.app import AppConfig
 from litestar.di import NamedDependency, Provide
@@ -36,8 +36,8 @@ class SessionPlugin(InitPlugin):
 
     It adds `SessionMiddleware` outside of the app's own middleware, closes the store at the end of
     the lifespan, and injects the loaded session where a handler or dependency declares
-    `session: SessionDep`. *dependency*: the name of that parameter. The other arguments are those
-    of `SessionMiddleware`, and are refused in the same way.
+    `session: SessionDep`. *dependency*: the name of that parameter; None: that of *key*. The other
+    arguments are those of `SessionMiddleware`, and are refused in the same way.
     """
 
     def __init__(
@@ -48,27 +48,31 @@ class SessionPlugin(InitPlugin):
         autoload: bool | Callable[[Any], bool | Awaitable[bool]] = False,
         refresh: Refresh | Callable[[Any], Refresh] = "request",
         unavailable: Literal["fail", "anonymous"] | ASGIApp = "fail",
-        dependency: str = "session",
+        dependency: str | None = None,
+        key: str = "session",
     ) -> None:
         self._options: dict[str, Any] = {
             "cookie": cookie,
             "autoload": autoload,
             "refresh": refresh,
             "unavailable": unavailable,
+            "key": key,
         }
         # Made once here, so that a wrong argument is refused, and a URL makes one store.
         self.store = SessionMiddleware(_nothing, store=store, **self._options).store
+        dependency = key if dependency is None else dependency
         if not (isinstance(dependency, str) and dependency.isidentifier()):
             raise ValueError(
                 f"SessionPlugin(dependency={shown(dependency)}): give the name of a parameter."
             )
         self._dependency = dependency
+        self._load = load_session if key == "session" else _loader(key)
 
     def on_app_init(self, app_config: AppConfig) -> AppConfig:
         """Called by Litestar when the app is made."""
         middleware = DefineMiddleware(SessionMiddleware, store=self.store, **self._options)
         app_config.middleware = [middleware, *app_config.middleware]
-        app_config.dependencies[self._dependency] = Provide(load_session)
+        app_config.dependencies[self._dependency] = Provide(self._load)
         app_config.signature_types = [*app_config.signature_types, Session]
         app_config.on_shutdown = [*app_config.on_shutdown, self.store.aclose]
         return app_config
@@ -80,10 +84,21 @@ async def load_session(scope: Scope) -> Session:
 
     Raises `SessionUnavailable`.
     """
-    session = scope["session"]  # type: ignore[typeddict-item,unused-ignore]
+    return await _session_at(scope, "session").load()
+
+
+def _loader(key: str) -> Callable[..., Awaitable[Session]]:
+    async def load(scope: Scope) -> Session:
+        return await _session_at(scope, key).load()
+
+    return load
+
+
+def _session_at(scope: Scope, key: str) -> Session:
+    session = cast("dict[str, Any]", scope).get(key)
     if not isinstance(session, Session):
         raise TypeError("The session in the scope is none of asgi_redis_session.")
-    return await session.load()
+    return session
 
 
 async def _nothing(scope: Any, receive: Any, send: Any) -> None:

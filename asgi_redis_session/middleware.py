@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Literal, get_args
 
 from .arguments import is_async, refuse_no_function, shown
+from .carrier import Carrier
 from .cookie import CookiePolicy, SentCookies
 from .cross_origin import CrossOriginPolicy, policy_of, refusal, refuse
 from .engine import actions
@@ -22,16 +23,14 @@ from .exchange import (
     Scope,
     Send,
     WebSocketExchange,
-    warn_of_other,
 )
+from .nesting import LAYER, Layer, beside, checked_key, joins
 from .session import Session, state_of
 from .store import SessionStore, engine_of
 
 __all__ = ["SessionMiddleware"]
 
 _REFRESH = get_args(Refresh)
-#: Where in the scope the middleware is whose session is there.
-_MADE_BY = "session.middleware"
 #: What a policy reads from a request without its cookie.
 _NO_COOKIE = SentCookies()
 
@@ -61,6 +60,8 @@ class SessionMiddleware:
     its address; a new session and each login are bound by it. The session is then loaded before the
     app runs. If the text is another one later, *on_bind_change* says what happens: `"end"` ends the
     session, and with `"login"` it is not fresh any more (`is_fresh`, `require_fresh`).
+    *key*: where in the scope the session is. A second middleware with another key, and a cookie
+    with another name, gives the app a second session, as in `scope["admin_session"]`.
 
     It may wrap the app (`SessionMiddleware(app, …)`) or be added to it (`app.add_middleware(…)`).
     If it is installed twice, the outer one is used; *autoload* of the inner one still loads its
@@ -88,6 +89,7 @@ class SessionMiddleware:
         trusted_origins: Sequence[str] = (),
         bind: Callable[[Scope], str] | None = None,
         on_bind_change: Literal["end", "login"] = "end",
+        key: str = "session",
     ) -> None:
         if not callable(app):
             raise TypeError(f"SessionMiddleware(app) takes an ASGI app, not {shown(app)}.")
@@ -95,8 +97,8 @@ class SessionMiddleware:
         _refuse_nonsense(store, cookie, autoload, refresh, unavailable)
         self.app = app
         self.store = SessionStore.from_url(store) if isinstance(store, str) else store
+        self.key = checked_key("SessionMiddleware(key)", key)
         self.cookie = cookie
-        self._only_cookie = cookie if isinstance(cookie, CookiePolicy) else None
         self.autoload = autoload
         self.refresh = refresh
         self.unavailable = unavailable
@@ -104,6 +106,8 @@ class SessionMiddleware:
         self.bind = bind
         self._ends_moved = _is_ending(bind, on_bind_change)
         self._engine = engine_of(self.store)
+        # Of all requests; None: the cookie depends on the request, and so does the layer.
+        self._layer = self._layer_with(cookie) if isinstance(cookie, CookiePolicy) else None
         self._responder = None if isinstance(unavailable, str) else unavailable
 
     async def __call__(  # noqa: C901  (each function more costs each request a call)
@@ -114,20 +118,20 @@ class SessionMiddleware:
         if kind not in ("http", "websocket"):
             await self._serve_without(scope, receive, send)
             return
-        cookie = self._only_cookie or _ask_cookie(self.cookie, scope)
-        if self.cross_origin is not None and self._is_refused(scope, cookie):
+        layer = self._layer or self._layer_with(_ask_cookie(self.cookie, scope))
+        if self.cross_origin is not None and self._is_refused(scope, layer.carrier):
             await refuse(scope, receive, send)
             return
-        if "session" in scope:
-            if self._shares(scope, cookie):
+        if not layer.known.isdisjoint(scope):
+            if joins(scope, layer):
                 await self._serve_inside(scope, receive, send)
                 return
-            scope = {**scope}  # so that the middleware outside keeps its own session
+            scope, layer = beside(scope, layer)
         refresh = _ask_refresh(self.refresh, scope) if callable(self.refresh) else self.refresh
-        state = self._new_state(scope, cookie, refresh)
-        scope["session"], scope[_MADE_BY] = self._session_of(state), self
+        state = self._new_state(scope, layer.carrier, refresh)
+        scope[layer.key], scope[LAYER] = self._session_of(state), layer
         of_kind = HTTPExchange if kind == "http" else WebSocketExchange
-        exchange: Exchange = of_kind(state, cookie, refresh, self._responder, scope, receive, send)
+        exchange: Exchange = of_kind(state, layer, refresh, self._responder, scope, receive, send)
         try:
             if self.bind is not None:
                 await actions.check_binding(
@@ -148,34 +152,18 @@ class SessionMiddleware:
         finally:
             state.is_over = True
 
-    def _shares(self, scope: Scope, cookie: CookiePolicy) -> bool:
-        """Whether the session in the scope, from a middleware outside of this one, is used."""
-        outer = scope.get(_MADE_BY)
-        if outer is None:
-            warn_of_other(scope["session"], "outside")
-            return False
-        if outer._engine is self._engine:  # noqa: SLF001  (of the same class)
-            others = outer._only_cookie or _ask_cookie(outer.cookie, scope)  # noqa: SLF001
-            if others == cookie:
-                return True
-            if others.name != cookie.name:
-                return False
-        raise RuntimeError(
-            "Two SessionMiddleware, one inside the other, have different stores, or different "
-            f"cookies named {cookie.name!r}. Remove the inner one, or give both the same "
-            "SessionStore and CookiePolicy. For a mounted app with sessions of its own, give it "
-            "the same SessionStore and a cookie with another name."
-        )
+    def _layer_with(self, cookie: CookiePolicy) -> Layer:
+        return Layer(self.key, self._engine, Carrier(cookie))
 
     async def _serve_inside(self, scope: Scope, receive: Receive, send: Send) -> None:
-        session = scope["session"]
+        session = scope[self.key]
         if isinstance(session, Session) and await self._wants_load(scope):
             await actions.load(state_of(session))
         await self.app(scope, receive, send)
 
-    def _is_refused(self, scope: Scope, cookie: CookiePolicy) -> bool:
+    def _is_refused(self, scope: Scope, carrier: Carrier) -> bool:
         policy = self.cross_origin
-        if policy is None or not self._has_cookie(cookie, scope["headers"]):
+        if policy is None or not self._has_cookie(carrier.cookie, scope["headers"]):
             return False
         if (why := refusal(policy, scope)) is None:
             return False
@@ -192,11 +180,11 @@ class SessionMiddleware:
         answer = self.autoload(scope)
         return bool(await answer if inspect.isawaitable(answer) else answer)
 
-    def _new_state(self, scope: Scope, cookie: CookiePolicy, refresh: Refresh) -> SessionState:
+    def _new_state(self, scope: Scope, carrier: Carrier, refresh: Refresh) -> SessionState:
         headers = scope.get("headers", ())
-        sent = cookie.read(headers)
+        sent = carrier.read(headers)
         if sent.conflicting:
-            self._engine.reports.conflict(cookie.name)
+            self._engine.reports.conflict(carrier.cookie.name)
         return self._make_state(
             self._engine,
             sent.session_id,

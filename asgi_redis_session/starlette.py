@@ -12,10 +12,17 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from .arguments import refuse_no_integer
 from .errors import SessionUnavailable
+from .nesting import checked_key
 from .options import milliseconds
 from .session import Session
 
-__all__ = ["SessionAuthBackend", "SessionUser", "closing_when_revoked", "load_session"]
+__all__ = [
+    "SessionAuthBackend",
+    "SessionUser",
+    "closing_when_revoked",
+    "load_session",
+    "load_session_at",
+]
 
 #: Policy violation (RFC 6455, 7.4.1): the usual code for "you may not be here any more".
 _REVOKED = 1008
@@ -30,6 +37,15 @@ async def load_session(connection: HTTPConnection) -> Session:
     `SessionMiddleware` is not installed.
     """
     return await _session_of(connection).load()
+
+
+async def load_session_at(connection: HTTPConnection, key: str) -> Session:
+    """
+    Return a session of a request or WebSocket, loaded, of an app with several of them.
+
+    *key*: that of its middleware, `SessionMiddleware(key=...)`. Raises as `load_session`.
+    """
+    return await _session_of(connection, key).load()
 
 
 class SessionUser(BaseUser):
@@ -60,12 +76,15 @@ class SessionAuthBackend(AuthenticationBackend):
 
     `request.user` and the scope `authenticated` then follow `session.login()`. Add
     `SessionMiddleware` outside of it, which is before it in a `middleware=[…]` list. The backend
-    loads the session of every request.
+    loads the session of every request. *key*: that of the session's middleware.
     """
+
+    def __init__(self, *, key: str = "session") -> None:
+        self._key = checked_key("SessionAuthBackend(key)", key)
 
     async def authenticate(self, conn: HTTPConnection) -> tuple[AuthCredentials, BaseUser] | None:
         """Called by Starlette for each request and WebSocket."""
-        user_id = (await load_session(conn)).user_id
+        user_id = (await load_session_at(conn, self._key)).user_id
         if user_id is None:
             return None
         return AuthCredentials(["authenticated"]), SessionUser(user_id)
@@ -73,7 +92,11 @@ class SessionAuthBackend(AuthenticationBackend):
 
 @asynccontextmanager
 async def closing_when_revoked(
-    websocket: WebSocket, *, every: timedelta | float = 0.5, code: int = _REVOKED
+    websocket: WebSocket,
+    *,
+    every: timedelta | float = 0.5,
+    code: int = _REVOKED,
+    key: str = "session",
 ) -> AsyncIterator[None]:
     """
     Close an accepted WebSocket, and leave the block, soon after its session has ended.
@@ -86,10 +109,11 @@ async def closing_when_revoked(
     down, the socket stays open. *code*: the WebSocket close code (RFC 6455, 7.4). The reason that
     the client gets is the kind of `session.absence`: `"replaced"` after a login or a renewal in
     another tab (connect again, with the new cookie), else `"logged_out"`, `"revoked"` and so on.
+    *key*: that of the session's middleware.
     """
     seconds = milliseconds("closing_when_revoked(every)", every) / 1000
     refuse_no_integer("closing_when_revoked(code)", code, 1000, 4999)
-    session = _session_of(websocket)
+    session = _session_of(websocket, checked_key("closing_when_revoked(key)", key))
     block = anyio.CancelScope()
 
     async def watch() -> None:
@@ -111,13 +135,15 @@ async def closing_when_revoked(
             await websocket.close(code, None if absence is None else absence.kind)
 
 
-def _session_of(connection: HTTPConnection) -> Session:
-    session = connection.scope.get("session")
+def _session_of(connection: HTTPConnection, key: str = "session") -> Session:
+    session = connection.scope.get(key) if isinstance(key, str) else None
     if not isinstance(session, Session):
+        checked_key("load_session_at(key)", key)
+        option = "" if key == "session" else f", key={key!r}"
         raise RuntimeError(
             "There is no session of asgi-redis-session on this request. Add "
-            "`app.add_middleware(SessionMiddleware, store=...)` from asgi_redis_session, and no "
-            "other session middleware."
+            f"`app.add_middleware(SessionMiddleware, store=...{option})` from asgi_redis_session, "
+            "and no other session middleware."
         )
     return session
 

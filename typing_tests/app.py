@@ -148,6 +148,8 @@ site = Starlette(
 )
 SessionMiddleware(site, store=store, cookie=CookiePolicy(name="sid", max_age="session"))
 SessionMiddleware(site, store=store, cookie=lambda scope: CookiePolicy(name=scope["scheme"]))
+SessionMiddleware(site, store=store, key="admin_session", cookie=CookiePolicy(name="admin"))
+SessionMiddleware(site, store=store, key=7)  # type: ignore[arg-type]
 SessionMiddleware(site, store=store, cookie=lambda scope: "sid")  # type: ignore[arg-type, return-value]
 SessionMiddleware(site, store=store, autoload=loads, refresh="load")
 SessionMiddleware(site, store=store, autoload="yes")  # type: ignore[arg-type]

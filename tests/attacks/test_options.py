@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 import pytest
+from starlette.requests import HTTPConnection
 from starlette.websockets import WebSocket
 
 import asgi_redis_session.gateway
@@ -38,7 +39,11 @@ from asgi_redis_session.metrics import PrometheusApp
 from asgi_redis_session.oidc import BackchannelLogout
 from asgi_redis_session.otel import instrument
 from asgi_redis_session.search.queries import Search
-from asgi_redis_session.starlette import closing_when_revoked
+from asgi_redis_session.starlette import (
+    SessionAuthBackend,
+    closing_when_revoked,
+    load_session_at,
+)
 from asgi_redis_session.users import Users
 
 from ..support.internals import open_session
@@ -196,6 +201,7 @@ def _is_claim(value: Any) -> bool:
 
 
 #: What methods of a login may be.
+KEYS = "word yes none 16_times_a"
 METHODS = "empty_tuple empty_list list_of_words"
 
 
@@ -322,6 +328,7 @@ OPTIONS: dict[str, Option] = {
     "SessionMiddleware(cross_origin)": Option(
         "cross_origin", lambda w, v: _served(w, cross_origin=v)
     ),
+    "SessionMiddleware(key)": Option("key", lambda w, v: _served(w, key=v), KEYS),
     "SessionMiddleware(bind)": Option(
         "bind", lambda w, v: _served(w, bind=v), "None class function"
     ),
@@ -596,6 +603,7 @@ OPTIONS: dict[str, Option] = {
     "Text.contains_any": Option("contains_any|Text", lambda _, v: Text("x").contains_any(v), LISTS),
     "SessionPlugin(store)": Option("store|Redis URL", lambda w, v: SessionPlugin(store=v)),
     "SessionPlugin(cookie)": Option("cookie", _plugged_in("cookie"), "class function"),
+    "SessionPlugin(key)": Option("key", _plugged_in("key"), KEYS),
     "SessionPlugin(autoload)": Option(
         "autoload", _plugged_in("autoload"), "True False", takes=_is_callable
     ),
@@ -606,7 +614,7 @@ OPTIONS: dict[str, Option] = {
     "SessionPlugin(dependency)": Option(
         "dependency",
         _plugged_in("dependency"),
-        "word yes none 16_times_a umlaut long long_and_various",
+        "None word yes none 16_times_a umlaut long long_and_various",
     ),
     "ForwardAuth(store)": Option("store", lambda _, v: ForwardAuth(v)),
     "ForwardAuth(cookie)": Option("cookie", _asked("cookie")),
@@ -633,10 +641,25 @@ OPTIONS: dict[str, Option] = {
     ),
     "instrument(meter_provider)": Option("meter_provider", _instrumented("meter_provider"), "None"),
     "session_dep(cookie_name)": Option(
-        "cookie_name|name", lambda _, v: session_dep(cookie_name=v), "word yes none 16_times_a star"
+        "cookie_name|name",
+        lambda _, v: session_dep(cookie_name=v),
+        "None word yes none 16_times_a star",
+    ),
+    "session_dep(key)": Option("key", lambda _, v: session_dep(key=v), KEYS),
+    "user_dep(key)": Option("key", lambda _, v: user_dep(key=v), KEYS),
+    "require_fresh(key)": Option("key", lambda _, v: require_fresh(60, key=v), KEYS),
+    "SessionValue(session_key)": Option(
+        "session_key", lambda _, v: SessionValue(Key("n", int), session_key=v), KEYS
+    ),
+    "SessionAuthBackend(key)": Option("key", lambda _, v: SessionAuthBackend(key=v), KEYS),
+    "closing_when_revoked(key)": Option("key", lambda w, v: _close(w, key=v), KEYS),
+    "load_session_at(key)": Option(
+        "key", lambda _, v: load_session_at(HTTPConnection({"type": "http"}), v), KEYS
     ),
     "user_dep(cookie_name)": Option(
-        "cookie_name|name", lambda _, v: user_dep(cookie_name=v), "word yes none 16_times_a star"
+        "cookie_name|name",
+        lambda _, v: user_dep(cookie_name=v),
+        "None word yes none 16_times_a star",
     ),
     "require_fresh(cookie_name)": Option(
         "cookie_name|name",
@@ -696,7 +719,7 @@ FREE = {
     "secret_key": "Starlette takes anything; the drop-in needs it for `import_cookies` alone",
     "options": "those of SessionStore",
     "names": "those of session.fetch, which has a row",
-    "websocket": "Starlette's",
+    **dict.fromkeys(("websocket", "connection"), "Starlette's"),
 }
 #: What the library makes, and apps only look at; or what a framework calls.
 MADE = {

@@ -79,10 +79,10 @@ BLOCKS = {
     ("docs/encryption.md", "python"): 1,  # tests/encryption
     ("docs/privacy.md", "python"): 2,  # tests/users/test_privacy.py
     ("docs/moving.md", "python"): 4,  # test_moving
-    ("docs/guide.md", "python"): 22,
+    ("docs/guide.md", "python"): 23,
     ("docs/performance.md", "python"): 1,
     ("benchmarks/README.md", "sh"): 2,
-    ("docs/recipes.md", "python"): 16,  # tests/examples
+    ("docs/recipes.md", "python"): 17,  # tests/examples
     # tests/deployment
     ("docs/deployment.md", "conf"): 5,
     ("docs/deployment.md", "console"): 1,
@@ -472,7 +472,7 @@ def test_the_guides_openapi_names_the_cookie() -> None:
         "session_dep": session_dep,
         "user_dep": user_dep,
     }
-    exec(guide("session_dep("), namespace)
+    exec(guide("session_dep(cookie_name="), namespace)
     app, user = FastAPI(), namespace["CurrentUser"]
 
     async def me(user_id: Any) -> str:

@@ -1,16 +1,18 @@
-"""The guide's blocks on cookies that depend on the request or the login are run here."""
+"""The guide's blocks on cookies of one request, and on several sessions, are run here."""
 
 import warnings
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
+from fastapi import Depends, FastAPI
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from asgi_redis_session import CookiePolicy, SessionMiddleware
+from asgi_redis_session import CookiePolicy, Session, SessionMiddleware
+from asgi_redis_session.fastapi import session_dep, user_dep
 from asgi_redis_session.testing import SessionKit
 
 from ..support.documents import blocks
@@ -49,3 +51,31 @@ def test_the_guides_cookie_follows_the_scheme(sessions: SessionKit) -> None:
             assert answer.headers["set-cookie"].startswith(start)
             assert ("Secure" in answer.headers["set-cookie"]) is (scheme == "https")
             assert client.get("/").json() == 2
+
+
+def test_the_guides_app_has_two_sessions(sessions: SessionKit) -> None:
+    """Leaving the admin area leaves the other session."""
+    app = FastAPI()
+    run_block(
+        'key="admin_session"',
+        {
+            "app": app,
+            "store": sessions.store,
+            "admin_store": sessions.store,
+            "Annotated": Annotated,
+            "CookiePolicy": CookiePolicy,
+            "Depends": Depends,
+            "Session": Session,
+            "SessionMiddleware": SessionMiddleware,
+            "session_dep": session_dep,
+            "user_dep": user_dep,
+        },
+    )
+    admin = CookiePolicy(name="__Host-admin")
+    cookies = sessions.cookies(user="ann") | sessions.cookies(user="root", cookie=admin)
+    with TestClient(app, base_url="https://app", cookies=cookies) as client:
+        assert client.post("/admin/logout").json() == {"goodbye": "root"}
+        assert client.post("/admin/logout").status_code == 401
+    assert sessions.read(cookies, cookie=admin) == {}
+    assert sessions.handle_of(cookies) is not None
+    assert len(sessions.keys()) == 2

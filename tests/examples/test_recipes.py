@@ -50,7 +50,7 @@ def database(session_redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterato
 def module_of(name: str) -> Any:
     """The recipe, made with the environment of this test."""
     sys.modules.pop(f"examples.recipes.{name}", None)
-    if name in ("openid_provider", "several_apps", "background_job"):
+    if name in ("openid_provider", "several_apps", "two_sessions", "background_job"):
         return importlib.import_module(f"examples.recipes.{name}")
     with pytest.warns(UserWarning, match="for_development"):
         return importlib.import_module(f"examples.recipes.{name}")
@@ -391,6 +391,22 @@ def test_several_apps_share_a_redis_and_nothing_else(database: Database) -> None
     (admin,) = [k for k in session_keys(database, "admin") if database.type(k) == b"hash"]
     assert 300 < database.ttl(shop) <= 1800
     assert 0 < database.ttl(admin) <= 300
+
+
+def test_two_sessions_of_one_app_end_by_themselves(database: Database) -> None:
+    """A login each; logging out of the admin area leaves the shop's."""
+    with serve(app_of("two_sessions")) as url, browser_at(url) as browser:
+        browser.post("/login/ada")
+        assert browser.get("/admin").status_code == 401
+        browser.post("/admin/login/root")
+        assert browser.get("/admin").json() == {"admin": "root", "shop": "ada"}
+        shop = browser.cookies["shop"]
+        browser.post("/admin/logout")
+        assert browser.get("/admin").status_code == 401
+        assert browser.get("/").json() == "ada"
+        assert dict(browser.cookies) == {"shop": shop}
+    assert len(session_keys(database, "shop")) == 2  # the session, and the list of its user
+    assert session_keys(database, "admin") == []
 
 
 def test_a_session_stays_with_its_tenant(database: Database) -> None:
