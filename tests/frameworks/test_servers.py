@@ -176,9 +176,13 @@ def test_several_processes(
                     assert (answer["user"], answer["visits"]) == (user, number)
                     seen.add(answer["pid"])
 
+        def all_seen() -> bool:
+            browse("another")
+            return len(seen) == 3
+
         with ThreadPoolExecutor(8) as browsers:
             list(browsers.map(browse, [f"user-{number}" for number in range(16)]))
-        wait_for(lambda: browse("another") or len(seen) == 3)
+        wait_for(all_seen)
         served.stop()
         assert served.notes.read_text().splitlines().count("stopped") == 3
         importing = served.notes.read_text().count("used in")
