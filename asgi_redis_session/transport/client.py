@@ -10,10 +10,11 @@ import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from functools import partial
+from itertools import cycle
 from typing import Any, TypeVar
 
 from redis.asyncio import Redis, RedisCluster
-from redis.exceptions import ResponseError
+from redis.exceptions import NoScriptError, ResponseError
 
 from ..errors import DurabilityNotReached
 from ..events import Events, Stats
@@ -28,7 +29,7 @@ from .observing import Observer, observed
 from .outages import Outages
 from .plain import Plain
 from .retry import Retries, Retry
-from .route import Hop, NodeUnknown, Route, Server, ServerRoute
+from .route import Hop, Master, NodeUnknown, Route, Server, ServerRoute
 from .scripts import Script, pack
 from .written import Written
 
@@ -200,25 +201,55 @@ class Client:
         retry = Retry(command, keys, (), rider.packed, "requests", rider.not_after, hop=hop)
         self._retries.after_failure(self._routes[asyncio.get_running_loop()], retry, error)
 
-    async def commands(self, *commands: Sequence[Any]) -> list[Any]:
+    async def commands(self, *commands: Sequence[Any], at: Master | None = None) -> list[Any]:
         """
         Send plain commands, one right behind the other, on the connection of the search queries.
 
-        For questions across sessions (FT.*, SCAN). Not for a Cluster.
+        For questions across sessions (FT.*, SCAN). *at*: the master of a Cluster to send them to.
+        No redirection is followed.
 
         Returns the replies in order, with a `ResponseError` in the place of a command that Redis
         refused. Raises `SessionUnavailable` if Redis does not answer.
         """
-        key = self.key("idx")
-        lane = self._route().lane(key, "queries")
-        waiting = [lane.submit(pack(*command), key, is_plain=True) for command in commands]
+        route, lane = self._lane_of_queries(at)
+        keys = [self.key("idx")] if at is None else at.keys
+        waiting = [
+            lane.submit(pack(*command), key, is_plain=True)
+            for command, key in zip(commands, cycle(keys), strict=False)
+        ]
         replies = await asyncio.gather(*waiting, return_exceptions=True)
         for reply in replies:
             if isinstance(reply, LaneBroken):
+                route.suspect_topology()
                 raise self._outages.report(lane, "commands", reply)
         if self._outages.is_any:
             self._outages.note_answer(lane, "commands")
         return [reply if isinstance(reply, BaseException) else reply[0] for reply in replies]
+
+    async def run_without_keys(
+        self, script: Script[R], arguments: Sequence[str], *, at: Master | None
+    ) -> R:
+        """
+        Run a script without keys on the connection of the search queries; *at*: as for `commands`.
+
+        Its reply begins with its first argument. It also reaches keys in slots that are on their
+        way to this master.
+
+        Raises the `ResponseError` that Redis answers, and `SessionUnavailable` if it does not.
+        """
+        name = arguments[0].encode()
+        route, lane = self._lane_of_queries(at)
+        try:
+            try:
+                reply = await lane.submit(script.packed((), arguments), name, asking=True)
+            except NoScriptError:
+                reply = await lane.submit(script.in_full((), arguments), name, asking=True)
+        except LaneBroken as error:
+            route.suspect_topology()
+            raise self._outages.report(lane, script.name, error) from error
+        if self._outages.is_any:
+            self._outages.note_answer(lane, script.name)
+        return script.result(*reply)
 
     async def _send(
         self,
@@ -261,12 +292,33 @@ class Client:
             self._outages.note_answer(lane, script.name)
         return script.result(*reply)
 
+    def _lane_of_queries(self, at: Master | None) -> tuple[Route, Lane]:
+        route = self._route()
+        try:
+            lane = (
+                route.lane_to(at.node, "queries") if at else route.lane(self.key("idx"), "queries")
+            )
+        except NodeUnknown as error:
+            raise self._outages.report(None, "commands", error) from error
+        return route, lane
+
     def _require_time(self, lane: Lane, left: float) -> None:
         """Send no further step of a verb whose time is up."""
         if left <= 0:
             raise LaneBroken(f"{lane.address} did not answer within {self.timeout:g} s")
 
     # --- Connections ---
+
+    async def masters(self) -> Sequence[Master]:
+        """
+        Return all masters of the Cluster, as they are now, for `commands`.
+
+        Raises `SessionUnavailable` if they can't be found out.
+        """
+        try:
+            return await self._route().masters(self.key("idx:"))
+        except LaneBroken as error:
+            raise self._outages.report(None, "commands", error) from error
 
     async def servers(self) -> Sequence[Server]:
         """Return all servers that hold keys. Raises `LaneBroken` if they can't be found out."""

@@ -13,6 +13,7 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
+from itertools import islice
 from typing import Any
 
 from redis.asyncio import RedisCluster
@@ -30,7 +31,8 @@ from .failures import LaneBroken
 from .lane import Lane, OnFailed, Purpose
 from .pool import node_pool
 from .reasons import reason_of
-from .route import Hop, NodeUnknown, Route, Server
+from .route import Hop, Master, NodeUnknown, Route, Server
+from .slots import tags_in
 
 _Node = tuple[str, int]
 
@@ -41,6 +43,8 @@ _RETRY_PAUSE, _LONGEST_RETRY_PAUSE = 0.02, 0.2
 _RELOAD_PAUSE = 0.2
 #: Seconds until the next node is asked for the slots as well, if one does not answer.
 _NEXT_NODE_AFTER = 0.1
+#: So many keys of a master are named, so that one of them is in a slot that does not move.
+_KEYS_OF_MASTER = 4
 
 
 class ClusterRoute(Route):
@@ -76,7 +80,14 @@ class ClusterRoute(Route):
             raise NodeUnknown(
                 f"the Redis Cluster has no known master for the key ({self._problem})"
             )
-        return self._lane_to(node, purpose)
+        return self.lane_to(node, purpose)
+
+    def lane_to(self, node: _Node, purpose: Purpose) -> Lane:
+        """Return the lane to a node, no matter which slots it serves."""
+        lane = self._lanes.get((node, purpose))
+        if lane is None:
+            lane = self._open((node, purpose), node_pool(self._client, *node), purpose)
+        return lane
 
     async def reroute(
         self, key: bytes, purpose: Purpose, error: Exception, attempts: int, deadline: float
@@ -87,7 +98,7 @@ class ClusterRoute(Route):
             await self._pause(_RETRY_PAUSE * attempts, deadline, error)
             node = self._remapped((error.host or self._host_of_master(key), error.port))
             if not isinstance(error, MovedError):
-                return Hop(self._lane_to(node, purpose), asking=True)
+                return Hop(self.lane_to(node, purpose), asking=True)
             self._masters[error.slot_id] = node
             self._reload_slots_soon()
         elif isinstance(error, TryAgainError | ClusterDownError):
@@ -109,12 +120,6 @@ class ClusterRoute(Route):
         if self._loop.time() + seconds >= deadline:
             raise error
         await asyncio.sleep(seconds)
-
-    def _lane_to(self, node: _Node, purpose: Purpose) -> Lane:
-        lane = self._lanes.get((node, purpose))
-        if lane is None:
-            lane = self._open((node, purpose), node_pool(self._client, *node), purpose)
-        return lane
 
     def _host_of_master(self, key: bytes) -> str:
         """Return the host to use when a redirection names none: that of the node that sent it."""
@@ -217,14 +222,29 @@ class ClusterRoute(Route):
 
     # --- All lanes ---
 
+    async def masters(self, prefix: bytes) -> Sequence[Master]:
+        """Return all masters that serve slots, as they are now, with keys of this *prefix*."""
+        masters = []
+        for node, slots in (await self._reloaded()).items():
+            keys = [prefix + b"{%b}" % tag for tag in islice(tags_in(slots), _KEYS_OF_MASTER)]
+            masters.append(Master(f"{node[0]}:{node[1]}", node, keys))
+        return masters
+
+    async def _reloaded(self) -> dict[_Node, set[int]]:
+        """Load the slots again, and return them by master."""
+        await asyncio.wait((self._reload_slots_soon(),))
+        slots: dict[_Node, set[int]] = {}
+        for slot, node in enumerate(self._masters):
+            if node is not None:
+                slots.setdefault(node, set()).add(slot)
+        if not slots:
+            raise NodeUnknown(self._problem)
+        return slots
+
     async def servers(self) -> Sequence[Server]:
         """Return all masters that serve slots, as they are now."""
-        await asyncio.wait((self._reload_slots_soon(),))
-        masters = dict.fromkeys(node for node in self._masters if node is not None)
-        if not masters:
-            raise NodeUnknown(self._problem)
         servers = []
-        for node in masters:
+        for node in await self._reloaded():
             pool = node_pool(self._client, *node)
             servers.append(Server(address_of(pool), pool, partial(self._is_master, node)))
         return servers

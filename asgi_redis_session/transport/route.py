@@ -41,6 +41,17 @@ class Server(NamedTuple):
     serves: Callable[[bytes], bool]
 
 
+class Master(NamedTuple):
+    """
+    A master of a Cluster: its *name* for people, its *node* (host and port), and *keys*, not all of
+    one slot if possible, which it serves.
+    """
+
+    name: str
+    node: tuple[str, int]
+    keys: Sequence[bytes]
+
+
 class Route(ABC):
     """The lanes of one event loop. *on_failed*: as for `Lane`."""
 
@@ -53,6 +64,14 @@ class Route(ABC):
     @abstractmethod
     def lane(self, key: bytes, purpose: Purpose) -> Lane:
         """Return the lane that leads to the key. Raises `NodeUnknown` if that is not known yet."""
+
+    def lane_to(self, node: tuple[str, int], purpose: Purpose) -> Lane:
+        """Return the lane to this node of a Cluster."""
+        raise NotImplementedError
+
+    async def masters(self, prefix: bytes) -> Sequence[Master]:
+        """Return the masters of a Cluster, with keys of this *prefix*. Raises `LaneBroken`."""
+        raise NotImplementedError
 
     @abstractmethod
     async def reroute(
