@@ -23,7 +23,7 @@ from .key import Key
 from .middleware import SessionMiddleware
 from .opened import OpenedSession
 from .options import Durability, Lifetime, Limits
-from .search.admin import Backfill
+from .search.backfill import Backfill
 from .search.fields import Num, Tag, Text
 from .search.filters import Filter
 from .search.replies import IndexStatus

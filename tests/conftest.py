@@ -60,7 +60,7 @@ def session_redis_url() -> Iterator[str]:
     """The server, or the Cluster, and the RESP version that `make matrix` asks for."""
     protocol = os.environ.get("SESSION_TEST_PROTOCOL", "3")
     binary = os.environ.get("SESSION_TEST_SERVER")
-    with Cluster() if binary == "cluster" else DevServer(binary=binary) as server:
+    with Cluster(search=True) if binary == "cluster" else DevServer(binary=binary) as server:
         yield f"{server.url}?protocol={protocol}"
 
 
@@ -68,8 +68,10 @@ def session_redis_url() -> Iterator[str]:
 def has_search(session_redis_url: str) -> bool:
     """Whether that server has Redis Search."""
     with plain_client(session_redis_url) as client:
+        is_cluster = isinstance(client, redis.RedisCluster)
+        any_node = {"target_nodes": client.get_random_node()} if is_cluster else {}
         try:
-            client.execute_command("FT._LIST")
+            client.execute_command("FT._LIST", **any_node)
         except redis.ResponseError:
             return False
     return True

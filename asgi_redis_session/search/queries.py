@@ -14,7 +14,7 @@ Sessions are read and ended on a connection of their own, apart from those of re
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 from statistics import median_low
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from ..arguments import (
     refuse_no_bool,
@@ -28,11 +28,14 @@ from ..engine.engine import Engine
 from ..engine.verbs import Ending, end_session
 from ..errors import SearchUnavailable
 from ..info import SessionInfo
-from .admin import Backfill, IndexAdmin
-from .fields import SEPARATOR, Num, Tag, decode_tag, encode_tag
+from . import shapes
+from .admin import IndexAdmin
+from .backfill import Backfill
+from .fields import Num, Tag, decode_tag, encode_tag
 from .filters import Filter, Has
 from .index import Index
 from .replies import IndexStatus
+from .shapes import Shape
 
 __all__ = ["Search"]
 
@@ -40,9 +43,10 @@ __all__ = ["Search"]
 _PAGE = 1_000
 #: The first answer and the first batch of reads are small, so that the first session comes soon.
 _FIRST_PAGE = 100
+#: In a Cluster, each page costs each master another look at all matches, so there are fewer pages.
+_CLUSTER_PAGE = 10_000
 _FIRST_BATCH, _BATCH = 25, 250
-#: The most rows of one answer: of groups, or of sessions created in the same millisecond.
-_MOST_ROWS = 1_000_000
+_MOST_ROWS = shapes.MOST_ROWS
 #: Later than any session was created, in ms since 1970.
 _END_OF_TIME_MS = 10**14
 
@@ -72,9 +76,8 @@ class Search:
         *exact=False* is faster, but includes sessions that have just expired.
         """
         refuse_no_bool("store.search.count(exact)", exact)
-        live = _read_live(_v="@v") if exact else ()
-        rows = await self._admin.ask(where, *live, *_count_per())
-        return int(rows[0]["_n"]) if rows else 0
+        answer = await self._admin.ask(where, shapes.count(exact=exact))
+        return sum(int(row["_n"]) for row in answer.rows)
 
     def find(
         self, where: Filter | None = None, *, fields: Sequence[str] | None = None
@@ -107,17 +110,9 @@ class Search:
         """
         refuse_no_bool("store.search.count_by(exact)", exact)
         tag = self._tag(field)
-        if exact or tag.is_metadata:
-            shadow, steps = "_t", ["LOAD", "3", f"@{tag.shadow_name}", "AS", "_t"]
-        else:
-            shadow, steps = self._index.alias(tag), []
-        # Group by whole shadows first, because there are few of them, and split only these.
-        # Sessions that lack the field or have expired form a group whose value is not a text.
-        # FILTER drops that group, because its value does not compare as greater than "".
-        steps += [*_count_per(f"@{shadow}"), "FILTER", f'@{shadow} > ""', *_split(shadow)]
-        steps += ["GROUPBY", "1", "@_w", "REDUCE", "SUM", "1", "@_n", "AS", "_n"]
-        groups = await self._groups(tag, where, steps)
-        return {value: int(float(number)) for value, number in groups.items()}
+        shadow = None if exact or tag.is_metadata else self._index.alias(tag)
+        groups = await self._groups(tag, where, shapes.counts_by(tag, shadow, _MOST_ROWS))
+        return {value: int(number) for value, number in groups.items()}
 
     async def sum_by(
         self, field: Tag | str, number: Num | str, where: Filter | None = None
@@ -131,9 +126,7 @@ class Search:
         summand = Num(number) if isinstance(number, str) else number
         refuse_other("store.search.sum_by(number)", summand, Num, "a Num or its name")
         self._index.alias(summand)
-        steps = [*_read_live(_t=tag.shadow_name, _s=summand.shadow_name), *_split("_t")]
-        steps += ["GROUPBY", "1", "@_w", "REDUCE", "SUM", "1", "@_s", "AS", "_n"]
-        return await self._groups(tag, where, steps)
+        return await self._groups(tag, where, shapes.sums_by(tag, summand, _MOST_ROWS))
 
     async def revoke(self, where: Filter) -> int:
         """
@@ -150,9 +143,16 @@ class Search:
                 'Num("@created") >= 0.'
             )
         ended: list[Ending] = []
+        client = self._engine.client
+        is_settled = not client.is_sharded
         # Repeat until a round finds none, for sessions that got a new id during a round.
-        while more := await self._revoke_once(where):
+        while (more := await self._revoke_once(where)) or not is_settled:
             ended += more
+            is_settled = not (more and client.is_sharded)
+            if not more:
+                # A session gets a new id in two steps on two servers, and is on neither of them in
+                # between. After this time it has arrived, or is gone.
+                await asyncio.sleep(client.timeout)
         for ending in ended:
             if ending.shortfall is not None:
                 raise ending.shortfall
@@ -181,7 +181,9 @@ class Search:
         """
         refuse_no_bool("store.search.create_index(rebuild)", rebuild)
         refuse_no_bool("store.search.create_index(backfill)", backfill)
-        refuse_no_integer("store.search.create_index(resume)", resume, 0, 2**64 - 1)
+        refuse_no_integer(
+            "store.search.create_index(resume)", resume, 0, self._admin.largest_cursor
+        )
         if progress is not None:
             refuse_no_function("store.search.create_index(progress)", progress, "a function")
         return await self._admin.create(
@@ -263,15 +265,17 @@ class Search:
             then = Num("@created").between(low, high)
             where = then if where is None else where & then
         # A single millisecond can't be cut any further.
-        most = _FIRST_PAGE if is_first else _PAGE if low < high else _MOST_ROWS
-        rows = await self._admin.ask(where, "LOAD", "2", "@__key", "@_created", *_limit(most))
-        _refuse_too_many(rows)
+        page = _CLUSTER_PAGE if self._engine.client.is_cluster else _PAGE
+        most = _FIRST_PAGE if is_first else page if low < high else _MOST_ROWS
+        rows, is_cut = await self._admin.ask(where, shapes.sessions(most))
+        if len(rows) > _MOST_ROWS or (is_cut and low == high):
+            _refuse_too_many()
         created = {
             handle: _instant_ms(row.get("_created"))
             for row in rows
             if row and (handle := self._admin.handle_of(row["__key"])) is not None
         }
-        return _Page(len(rows) > most, created)
+        return _Page(is_cut, created)
 
     # --- Groups ---
 
@@ -282,11 +286,10 @@ class Search:
         self._index.alias(tag)
         return tag
 
-    async def _groups(
-        self, tag: Tag, where: Filter | None, steps: Sequence[str]
-    ) -> dict[Any, float]:
-        rows = await self._admin.ask(where, *steps, *_limit(_MOST_ROWS))
-        _refuse_too_many(rows)
+    async def _groups(self, tag: Tag, where: Filter | None, shape: Shape) -> dict[Any, float]:
+        rows, is_cut = await self._admin.ask(where, shape)
+        if is_cut:
+            _refuse_too_many()
         groups: dict[Any, float] = {}
         for row in rows:
             raw = row.get("_w", b"")
@@ -336,34 +339,7 @@ def _middle(created: Iterable[int | None], low: int, high: int) -> int:
     return min(median_low(known) if known else (low + high) // 2, high - 1)
 
 
-def _refuse_too_many(rows: Sequence[Any]) -> None:
-    if len(rows) > _MOST_ROWS:
-        raise SearchUnavailable(
-            f"The answer would have more than {_MOST_ROWS:,} rows. Ask for less at a time."
-        )
-
-
-# --- Steps of FT.AGGREGATE ---
-
-
-def _read_live(**fields: str) -> list[str]:
-    """Read hash fields, and drop sessions that lack one. An expired session lacks all of them."""
-    words = ["LOAD", str(3 * len(fields))]
-    for name, field in fields.items():
-        words += [f"@{field}", "AS", name]
-    return [*words, "FILTER", " && ".join(f"exists(@{name})" for name in fields)]
-
-
-def _split(name: str) -> tuple[str, ...]:
-    """Make one row for each tag of a shadow."""
-    return ("APPLY", f'split(@{name}, "{SEPARATOR}", "")', "AS", "_w")
-
-
-def _count_per(*properties: str) -> tuple[str, ...]:
-    grouped = ("GROUPBY", str(len(properties)), *properties)
-    return (*grouped, "REDUCE", "COUNT", "0", "AS", "_n")
-
-
-def _limit(most: int) -> tuple[str, ...]:
-    """Ask for one row more than wanted, to learn whether there are more."""
-    return ("LIMIT", "0", str(most + 1))
+def _refuse_too_many() -> NoReturn:
+    raise SearchUnavailable(
+        f"The answer would have more than {_MOST_ROWS:,} rows. Ask for less at a time."
+    )

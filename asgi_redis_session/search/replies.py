@@ -4,8 +4,9 @@ The replies of FT commands as named results, whether Redis speaks RESP2 or RESP3
 RESP3 replies are maps; RESP2 has lists of names and values instead.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, NamedTuple
 
 from redis.exceptions import ResponseError
@@ -20,6 +21,10 @@ class IndexStatus:
     hashes that could not be indexed since the index was made; 0 unless another program writes to
     the store's keys. *progress*: how much of the index is built, from 0 to 1. *memory*: its size in
     bytes, as Redis Search estimates it.
+
+    In a Cluster, each master has an index of its own: *name* has all of their names, and the
+    numbers are those of all. *stranded*: former indexes, each with the address of its master, that
+    can't be used or removed because the slot in their name has moved to another master.
     """
 
     name: str
@@ -27,16 +32,23 @@ class IndexStatus:
     failures: int
     progress: float
     memory: int
+    stranded: tuple[str, ...] = ()
 
     @property
     def trouble(self) -> str | None:
         """What is wrong with the index and where to look; None if nothing is."""
-        if not self.failures:
-            return None
-        return (
-            f"{self.failures} hashes could not be indexed: another program writes to the store's "
-            f"keys. See 'Index Errors' of `redis-cli FT.INFO {self.name}`."
-        )
+        troubles = []
+        if self.failures:
+            troubles.append(
+                f"{self.failures} hashes could not be indexed: another program writes to the "
+                f"store's keys. See 'Index Errors' of `redis-cli FT.INFO {self.name}`."
+            )
+        if self.stranded:
+            troubles.append(
+                f"An index is of no use and costs memory: {', '.join(self.stranded)}. The slot in "
+                "its name has moved to another master. docs/search.md says how to remove it."
+            )
+        return " ".join(troubles) or None
 
 
 class Rows(NamedTuple):
@@ -70,6 +82,18 @@ def status_of(reply: Any) -> IndexStatus:
         # While Redis is indexing, the index is incomplete, even if percent_indexed is 1 already.
         progress=1.0 if is_built else min(float(info["percent_indexed"]), 0.999),
         memory=round(float(info.get("total_index_memory_sz_mb", 0)) * 2**20),
+    )
+
+
+def merged(parts: Sequence[IndexStatus]) -> IndexStatus:
+    """The state of an index that has these parts."""
+    return IndexStatus(
+        name=", ".join(part.name for part in parts),
+        documents=sum(part.documents for part in parts),
+        failures=sum(part.failures for part in parts),
+        progress=min(part.progress for part in parts),
+        memory=sum(part.memory for part in parts),
+        stranded=tuple(chain.from_iterable(part.stranded for part in parts)),
     )
 
 

@@ -103,6 +103,7 @@ BLOCKS = {
     ("docs/observability.md", "console"): 2,
     ("docs/search.md", "python"): 4,
     ("docs/search.md", "sh"): 1,
+    ("docs/search.md", "text"): 1,  # tests/cluster/test_search.py
 }
 
 

@@ -18,6 +18,8 @@ from ..support.internals import (
 )
 from ..support.search import INDEX, TENANT, found, handles, indexed, plant, put
 
+pytestmark = pytest.mark.on_cluster
+
 
 @contextmanager
 def crash_before(store: SessionStore, command: str) -> Iterator[None]:
@@ -49,6 +51,7 @@ async def test_create_index_can_be_called_again(shop: SessionStore) -> None:
 
 
 @pytest.mark.needs_search
+@pytest.mark.one_node
 async def test_verbs_create_index_steps(session_redis_url: str, prefix: str, admin: Any) -> None:
     """A rebuild with a backfill: what it sends, in the order in which each is first sent."""
     async with indexed(session_redis_url, prefix) as store:
@@ -93,6 +96,7 @@ async def test_verbs_create_index_crash_after_the_backfill(
 
 
 @pytest.mark.needs_search
+@pytest.mark.one_node
 async def test_verbs_create_index_crash_before_the_alias(
     session_redis_url: str, prefix: str
 ) -> None:
@@ -111,6 +115,7 @@ async def test_verbs_create_index_crash_before_the_alias(
 
 
 @pytest.mark.needs_search
+@pytest.mark.one_node
 async def test_verbs_create_index_crash_after_the_alias(shop: SessionStore) -> None:
     """An index too many beside the new one, which answers; the next rebuild drops both."""
     session = await put(shop, tenant="acme")
@@ -144,6 +149,7 @@ async def test_check_looks_at_the_index(shop: SessionStore, admin: Any) -> None:
 
 
 @pytest.mark.needs_search
+@pytest.mark.one_node
 async def test_a_changed_declaration_is_noticed(session_redis_url: str, prefix: str) -> None:
     """It is said, by create_index and by every question, until the index is rebuilt."""
     async with indexed(session_redis_url, prefix) as old:
@@ -183,6 +189,7 @@ async def test_no_answer_is_short_while_an_index_is_rebuilt(
 
 
 @pytest.mark.needs_search
+@pytest.mark.one_node
 async def test_an_index_that_is_being_built_says_so(
     session_redis_url: str, prefix: str, admin: Any
 ) -> None:

@@ -9,6 +9,8 @@ from asgi_redis_session import Backfill, SessionEvent, SessionStore, Tag
 from ..support.internals import Send, around_scripts, id_of, open_session, write_shadows
 from ..support.search import INDEX, NOTE, SKUS, TENANT, TOTAL, found, handles, indexed, plant, put
 
+pytestmark = pytest.mark.on_cluster
+
 
 @pytest.mark.needs_search
 async def test_older_sessions_are_found_after_a_backfill(

@@ -13,6 +13,8 @@ from ..support.internals import id_of, open_session, requests_lane
 from ..support.search import HOSTILE, INDEX, SKUS, TENANT, TOTAL, found, handles, indexed, put
 from ..support.values import NASTY_TEXTS
 
+pytestmark = pytest.mark.on_cluster
+
 #: Names of fields that could be taken for something else.
 NAMES = [
     *(
@@ -185,6 +187,7 @@ async def test_reading_does_not_count_as_use(shop: SessionStore, admin: Any) -> 
 
 
 @pytest.mark.needs_search
+@pytest.mark.one_node
 async def test_questions_travel_by_themselves(shop: SessionStore) -> None:
     """Neither the query nor the reading of what it finds is on the lane of the requests."""
     await put(shop, "ada", tenant="acme")

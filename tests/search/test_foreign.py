@@ -8,7 +8,7 @@ from asgi_redis_session import SearchUnavailable, SessionStore
 
 from ..support.internals import index_names
 
-pytestmark = pytest.mark.needs_search
+pytestmark = [pytest.mark.needs_search, pytest.mark.one_node]
 
 
 def _make(admin: Any, name: str, prefix: str) -> None:

@@ -26,6 +26,7 @@ async def test_nothing_declared_is_nothing_to_search_by(store: SessionStore) -> 
         await anext(aiter(store.search.find()))
 
 
+@pytest.mark.one_node
 async def test_a_server_without_search_is_told_apart(prefix: str) -> None:
     """All else works, with the declaration and its checks; questions say what to install."""
     binary = os.environ.get("SESSION_TEST_SERVER")

@@ -265,8 +265,8 @@ def around_commands(
     sender = engine_of(store).client
     real = sender.commands
 
-    async def commands(*batch: Sequence[Any]) -> list[Any]:
-        replies: list[Any] = await around(batch[-1][0], lambda: real(*batch))
+    async def commands(*batch: Sequence[Any], **options: Any) -> list[Any]:
+        replies: list[Any] = await around(batch[-1][0], lambda: real(*batch, **options))
         return replies
 
     vars(sender)["commands"] = commands

@@ -61,6 +61,18 @@ def ask(server: DevServer, *command: Any) -> Any:
         return client.execute_command(*command)
 
 
+def node_id(node: DevServer) -> str:
+    """The id by which the nodes of a Cluster know this one."""
+    name: bytes = _raw(node, "CLUSTER MYID")
+    return name.decode()
+
+
+def ask_all(client: Any, *command: Any) -> None:
+    """One command to the server of a plain client, or to every node of a Cluster."""
+    nodes = {"target_nodes": "all"} if isinstance(client, redis.RedisCluster) else {}
+    client.execute_command(*command, **nodes)
+
+
 def wait_for(what: Callable[[], Any], seconds: float = 100) -> Any:
     """Ask until the answer is true; errors of servers that are away count as false."""
     deadline = time.monotonic() + seconds
@@ -80,7 +92,7 @@ class Cluster:
     A Redis Cluster: *masters*, each with *replicas* of its own. `nodes` lists the masters first.
 
     *options* are lines of redis.conf for every node; *dead_after_ms* is how long a node may be
-    silent.
+    silent; *search*: each node loads Redis Search.
     """
 
     def __init__(
@@ -91,8 +103,10 @@ class Cluster:
         options: Mapping[str, Any] | None = None,
         binary: str | None = None,
         dead_after_ms: int = LATE_MS,
+        search: bool = False,
     ) -> None:
         self._masters = masters
+        self._search = search
         self._binary = binary
         self._dead_after_ms = dead_after_ms
         self._stack = ExitStack()
@@ -109,7 +123,7 @@ class Cluster:
         self.nodes = [self._node() for _ in range(masters * (1 + replicas))]
 
     def _node(self) -> DevServer:
-        return DevServer(options=self._options, search=False, binary=self._binary)
+        return DevServer(options=self._options, search=self._search, binary=self._binary)
 
     def __enter__(self) -> Self:
         with self._stack as starting:
@@ -134,6 +148,17 @@ class Cluster:
         ask(node, "CLUSTER MEET", "127.0.0.1", master.port)
         self._follow(node, master)
         self.nodes.append(node)
+        return node
+
+    def add_master(self) -> DevServer:
+        """Start another node, which serves no slot yet."""
+        node = self._node()
+        self._stack.enter_context(node)
+        ask(node, "CLUSTER MEET", "127.0.0.1", self.nodes[0].port)
+        self.nodes.append(node)
+        for other in self.nodes:
+            wait_for(partial(_knows, other, node_id(node).encode()))
+        self.await_healthy()
         return node
 
     def node_at(self, port: int) -> DevServer:
