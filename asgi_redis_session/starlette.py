@@ -11,7 +11,7 @@ from starlette.requests import HTTPConnection
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from .arguments import refuse_no_integer
-from .errors import SessionUnavailable
+from .live import ending_when_revoked, until_ended
 from .nesting import checked_key
 from .options import milliseconds
 from .session import Session
@@ -20,6 +20,7 @@ __all__ = [
     "SessionAuthBackend",
     "SessionUser",
     "closing_when_revoked",
+    "ending_when_revoked",
     "load_session",
     "load_session_at",
 ]
@@ -104,7 +105,8 @@ async def closing_when_revoked(
         async with closing_when_revoked(websocket):
             async for text in websocket.iter_text(): ...
 
-    *every*: how often Redis is asked, as a timedelta or in seconds. It is one command, and the
+    With `SessionStore(push=True)` Redis reports the end. Else, and where its rights do not allow
+    that, *every* says how often Redis is asked, as a timedelta or in seconds: one command, and the
     sockets of a process share round trips. It does not extend the session's TTL. While Redis is
     down, the socket stays open. *code*: the WebSocket close code (RFC 6455, 7.4). The reason that
     the client gets is the kind of `session.absence`: `"replaced"` after a login or a renewal in
@@ -117,8 +119,7 @@ async def closing_when_revoked(
     block = anyio.CancelScope()
 
     async def watch() -> None:
-        while await _is_valid(session):  # noqa: ASYNC110  (Redis sends no notice)
-            await anyio.sleep(seconds)
+        await until_ended(session, seconds)
         block.cancel()
 
     # Not a task group: what the block raises must not arrive in an ExceptionGroup.
@@ -146,10 +147,3 @@ def _session_of(connection: HTTPConnection, key: str = "session") -> Session:
             "and no other session middleware."
         )
     return session
-
-
-async def _is_valid(session: Session) -> bool:
-    try:
-        return await session.still_valid()
-    except SessionUnavailable:
-        return True

@@ -51,6 +51,7 @@ class StoreOptions(TypedDict, total=False):
     plain: Collection[str]
     record_origin: RecordOrigin
     remember_devices: Duration | None
+    push: bool
 
 
 class SessionStore(OutsideVerbs):
@@ -92,6 +93,9 @@ class SessionStore(OutsideVerbs):
     *remember_devices*: for how long a user's kinds of device are remembered ("Firefox on Windows"),
     so that the event `new_device` reports a login from another one. None: they aren't, and there is
     no such event. Needs the extra `devices`; one command more at a login, which nothing waits for.
+    *push*: whether Redis publishes the end of a session, so that `closing_when_revoked` and
+    `ending_when_revoked` need not ask for it again and again. All processes need it that end
+    sessions or wait for it, and more rights (`docs/deployment.md`).
 
     The constructor does not connect. Raises `ValueError` or `TypeError` for unusable arguments.
     """
@@ -118,6 +122,7 @@ class SessionStore(OutsideVerbs):
         plain: Collection[str] = (),
         record_origin: RecordOrigin = True,
         remember_devices: Duration | None = None,
+        push: bool = False,
     ) -> None:
         _refuse_no_redis(redis)
         if not isinstance(prefix, str) or not _PREFIX.fullmatch(prefix):
@@ -137,6 +142,7 @@ class SessionStore(OutsideVerbs):
             )
         refuse_no_bool("SessionStore(insecure_tls)", insecure_tls)
         refuse_no_bool("SessionStore(sharded)", sharded)
+        refuse_no_bool("SessionStore(push)", push)
         if not insecure_tls:
             warn_once(redis)
         devices = None
@@ -163,6 +169,7 @@ class SessionStore(OutsideVerbs):
             is_sharded=sharded,
             record_origin=checked(record_origin),
             devices_ms=devices,
+            pushes=push,
             sealing=sealing_for(encryption, plain, declaration.shadows.sources),
         )
         #: The sessions of a user: listed, counted, ended.

@@ -47,7 +47,7 @@ from asgi_redis_session.fastapi import (
 )
 from asgi_redis_session.litestar import SessionDep as LitestarSession
 from asgi_redis_session.litestar import SessionPlugin
-from asgi_redis_session.starlette import closing_when_revoked, load_session
+from asgi_redis_session.starlette import closing_when_revoked, ending_when_revoked, load_session
 from asgi_redis_session.testing import SessionKit
 
 # --- A store ---
@@ -248,6 +248,16 @@ async def chat(websocket: WebSocket, session: SessionDep) -> None:
         async for text in websocket.iter_text():
             session["last"] = text
             await session.save()
+
+
+async def numbers() -> AsyncGenerator[int, None]:
+    yield 1
+
+
+async def streams(session: Session) -> None:
+    async for number in ending_when_revoked(numbers(), session, every=timedelta(seconds=1)):
+        assert_type(number, int)
+    ending_when_revoked(numbers, session)  # type: ignore[arg-type]
 
 
 # --- Users ---

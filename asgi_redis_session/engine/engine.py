@@ -24,6 +24,7 @@ from .reports import Reports
 from .sealing import Seal, Sealing
 from .settling import Settling
 from .shadows import Shadows
+from .watches import Watches
 
 
 class Engine:
@@ -31,7 +32,8 @@ class Engine:
     The configuration of a store, and the objects that send its commands.
 
     *max_sessions* 0: a user may have any number. *evicts*: whether a login at that limit ends the
-    oldest session, or is refused. *is_sharded*: as for `Client`.
+    oldest session, or is refused. *is_sharded*: as for `Client`. *pushes*: whether ends are
+    published, and listened to.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Engine:
         is_sharded: bool = False,
         record_origin: RecordOrigin = True,
         devices_ms: int | None = None,
+        pushes: bool = False,
     ) -> None:
         self.lifetime = lifetime
         self.span = Span(lifetime.idle_ms, lifetime.absolute_ms)
@@ -87,7 +90,9 @@ class Engine:
             limits=limits,
             shadows=shadows,
             remember_ms=remember_ms,
+            pushes=pushes,
         )
+        self.watches = Watches(self.client, idle_ms=idle_ms, pushes=pushes)
         self.outside = Outside(
             self.client,
             self.reports,
@@ -112,5 +117,6 @@ class Engine:
 
     async def aclose(self) -> None:
         """Wait for that, then close this event loop's connections."""
+        await self.watches.aclose()
         await self.background.drain()
         await self.client.aclose()

@@ -20,7 +20,7 @@ from ..transport.scripts import Script
 from ..transport.written import Written
 from . import scripts
 from .fields import too_many_fields
-from .keys import beside, tombstone
+from .keys import beside, channel, tombstone
 from .record import Changes, Record, Span, unconfirmed_ms
 from .reports import Reports
 from .scripts import FULL, Began
@@ -47,7 +47,8 @@ class Hashes:
     """
     The hashes of one store.
 
-    *remember_ms*: for how long a tombstone says why a session has ended.
+    *remember_ms*: for how long a tombstone says why a session has ended. *pushes*: whether the end
+    of a session is published.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Hashes:
         limits: Limits,
         shadows: Shadows,
         remember_ms: int,
+        pushes: bool = False,
     ) -> None:
         self._client = client
         self._events = events
@@ -68,6 +70,7 @@ class Hashes:
         self._limits = limits
         self._shadows = shadows
         self._remember_ms = remember_ms
+        self._pushes = pushes
 
     async def create(
         self,
@@ -213,7 +216,7 @@ class Hashes:
         keys: tuple[bytes, ...] = (self._client.key(handle),)
         arguments: tuple[Any, ...] = (self._idle_ms,)
         if kind is not None and not self._client.is_cluster:
-            keys = (*keys, tombstone(self._client, handle))
+            keys = (*keys, *self._left_behind(handle))
             arguments = (*arguments, *self._epitaph(kind, note))
         written = await self._client.write(
             scripts.END,
@@ -251,13 +254,10 @@ class Hashes:
             self._bury_soon(handle, "replaced")
         return taken
 
-    def keys_to_move(self, handle: str, new_handle: str) -> tuple[bytes, bytes, bytes]:
+    def keys_to_move(self, handle: str, new_handle: str) -> tuple[bytes, ...]:
         """Return the keys of a script that gives a session another key."""
-        return (
-            self._client.key(handle),
-            self._client.key(new_handle),
-            tombstone(self._client, handle),
-        )
+        keys = self._client.key(handle), self._client.key(new_handle)
+        return (*keys, *self._left_behind(handle))
 
     async def put_back(self, handle: str, packed: bytes) -> None:
         """In a Cluster: put a session back that was taken, as if that had not happened."""
@@ -273,8 +273,13 @@ class Hashes:
     def _bury_soon(self, handle: str, kind: AbsenceKind | None, note: str | None = None) -> None:
         """In a Cluster: leave a tombstone without waiting for the reply (fire and forget)."""
         if kind is not None:
-            keys = (tombstone(self._client, handle),)
+            keys = self._left_behind(handle)
             self._client.call_soon(scripts.BURY, keys, self._epitaph(kind, note))
+
+    def _left_behind(self, handle: str) -> tuple[bytes, ...]:
+        """Return the keys for what its end leaves: its tombstone, and its channel if it has one."""
+        left = tombstone(self._client, handle)
+        return (left, channel(self._client, handle)) if self._pushes else (left,)
 
     def _epitaph(self, kind: AbsenceKind, note: str | None) -> tuple[Any, ...]:
         """What a tombstone says, and for how long."""

@@ -8,6 +8,11 @@ def tombstone(client: Client, handle: str) -> bytes:
     return beside(client, "ended", handle)
 
 
+def channel(client: Client, handle: str) -> bytes:
+    """Return the channel on which the end of a session is published."""
+    return beside(client, "push", handle)
+
+
 def beside(client: Client, what: str, handle: str) -> bytes:
     """
     Return a key in the slot of the session, which the braces see to (Redis Cluster: hash tags).

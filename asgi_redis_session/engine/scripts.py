@@ -102,6 +102,14 @@ class Ended(NamedTuple):
     user: bytes | None = None
 
 
+class Watched(NamedTuple):
+    """watch.lua: when each session expires; 0: it has ended."""
+
+    key: bytes
+    now_ms: int
+    instants: Sequence[int]
+
+
 class Missing(NamedTuple):
     """
     absence.lua: *is_occupied* 1: there is something that can't be read. *kind*: why it ended.
@@ -272,6 +280,8 @@ SWAP = _script(Field, "common.lua", "swap.lua")
 TAKE_FIELD = _script(Field, "common.lua", "take_field.lua")
 END = _script(Ended, "common.lua", "end.lua")
 BURY = _script(State, "common.lua", "bury.lua")
+ANNOUNCE = _script(State, "common.lua", "announce.lua")
+WATCH = _script(Watched, "common.lua", "watch.lua")
 ABSENCE = _script(Missing, "absence.lua")
 WRITE_IF_SAME = _script(State, "common.lua", "write_if_same.lua")
 
@@ -311,7 +321,7 @@ DEVICE_SEEN = _script(DeviceSeen, "common.lua", "device_seen.lua")
 SCRIPTS: tuple[Script[Any], ...] = (
     PROVE,
     *(LOAD, COMMIT, SAVE, RENEW, CREATE, LOGIN, INCREMENT, APPEND, SWEEP, SWAP, TAKE_FIELD, END),
-    *(BURY, ABSENCE, WRITE_IF_SAME),
+    *(BURY, ABSENCE, WRITE_IF_SAME, ANNOUNCE, WATCH),
     *(TAKE_HASH, RESTORE_SAVE, RESTORE_LOGIN, KEEP, PUT_BACK),
     *(RENEW_SEALED, LOGIN_SEALED, TAKE_HASH_SEALED),
     *(IMPORT, READ_ORIGINAL, DROP_KEY),

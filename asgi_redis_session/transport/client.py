@@ -293,7 +293,7 @@ class Client:
         return script.result(*reply)
 
     def _lane_of_queries(self, at: Master | None) -> tuple[Route, Lane]:
-        route = self._route()
+        route = self.route
         try:
             lane = (
                 route.lane_to(at.node, "queries") if at else route.lane(self.key("idx"), "queries")
@@ -316,13 +316,19 @@ class Client:
         Raises `SessionUnavailable` if they can't be found out.
         """
         try:
-            return await self._route().masters(self.key("idx:"))
+            return await self.route.masters(self.key("idx:"))
         except LaneBroken as error:
             raise self._outages.report(None, "commands", error) from error
 
+    @property
+    def route(self) -> Route:
+        """The route of the running event loop."""
+        loop = running_loop()
+        return self._routes.get(loop) or self._new_route(loop)
+
     async def servers(self) -> Sequence[Server]:
         """Return all servers that hold keys. Raises `LaneBroken` if they can't be found out."""
-        return await self._route().servers()
+        return await self.route.servers()
 
     def resting_loops(self) -> Sequence[asyncio.AbstractEventLoop]:
         """Return the loops that have routes and can be run by this thread, for the test kit."""
@@ -370,10 +376,6 @@ class Client:
         self._inherited += self._routes.values()
         self._routes = {}
         self._retries.background.abandon()
-
-    def _route(self) -> Route:
-        loop = running_loop()
-        return self._routes.get(loop) or self._new_route(loop)
 
     def _new_route(self, loop: asyncio.AbstractEventLoop) -> Route:
         self._forget([known for known in self._routes if known.is_closed()])

@@ -16,7 +16,7 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
-from redis.asyncio import RedisCluster
+from redis.asyncio import ConnectionPool, RedisCluster
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 from redis.exceptions import (
     AskError,
@@ -77,9 +77,7 @@ class ClusterRoute(Route):
         """Return the lane to the master of the key's slot. Raises `NodeUnknown`."""
         node = self._masters[key_slot(key)]
         if node is None:
-            raise NodeUnknown(
-                f"the Redis Cluster has no known master for the key ({self._problem})"
-            )
+            raise self._unknown()
         return self.lane_to(node, purpose)
 
     def lane_to(self, node: _Node, purpose: Purpose) -> Lane:
@@ -88,6 +86,20 @@ class ClusterRoute(Route):
         if lane is None:
             lane = self._open((node, purpose), node_pool(self._client, *node), purpose)
         return lane
+
+    def master(self, key: bytes) -> _Node:
+        """Return host and port of the master of the key's slot. Raises `NodeUnknown`."""
+        node = self._masters[key_slot(key)]
+        if node is None:
+            raise self._unknown()
+        return node
+
+    def pool(self, master: _Node, **options: Any) -> ConnectionPool:
+        """Return a new pool."""
+        return node_pool(self._client, *master, **options)
+
+    def _unknown(self) -> NodeUnknown:
+        return NodeUnknown(f"the Redis Cluster has no known master for the key ({self._problem})")
 
     async def reroute(
         self, key: bytes, purpose: Purpose, error: Exception, attempts: int, deadline: float

@@ -7,7 +7,7 @@ has the route of a Redis Cluster, where it depends on the key's slot.
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple
 
 from redis.asyncio import ConnectionPool, Redis
@@ -95,6 +95,14 @@ class Route(ABC):
         """
 
     @abstractmethod
+    def master(self, key: bytes) -> Hashable:
+        """Return a name of the server that serves the key, for `pool`. Raises `NodeUnknown`."""
+
+    @abstractmethod
+    def pool(self, master: Any, **options: Any) -> ConnectionPool:
+        """Return a new pool that reaches this server. *options*: of a connection, on top."""
+
+    @abstractmethod
     async def servers(self) -> Sequence[Server]:
         """Return all servers that hold keys. Raises `LaneBroken` if they can't be found out."""
 
@@ -165,6 +173,14 @@ class ServerRoute(Route):
 
     def suspect_topology(self) -> None:
         """Do nothing: there is only one place to go to."""
+
+    def master(self, _key: bytes) -> Hashable:
+        """Return always the same."""
+        return None
+
+    def pool(self, master: Any, **options: Any) -> ConnectionPool:  # noqa: ARG002
+        """Return a new pool."""
+        return private_pool(self._client, **options)
 
     async def servers(self) -> Sequence[Server]:
         """Return the one server."""

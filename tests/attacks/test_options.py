@@ -42,6 +42,7 @@ from asgi_redis_session.search.queries import Search
 from asgi_redis_session.starlette import (
     SessionAuthBackend,
     closing_when_revoked,
+    ending_when_revoked,
     load_session_at,
 )
 from asgi_redis_session.users import Users
@@ -152,6 +153,11 @@ async def _close(world: World, **options: Any) -> None:
 
     async with closing_when_revoked(WebSocket(scope, nothing, nothing), **options):
         pass
+
+
+async def _nothing() -> AsyncIterator[str]:
+    for _ in ():
+        yield ""
 
 
 def _plugged_in(option: str) -> Callable[[World, Any], Any]:
@@ -290,6 +296,7 @@ OPTIONS: dict[str, Option] = {
         "on_event", lambda _, v: _new(on_event=v), "None class function"
     ),
     "SessionStore(sharded)": Option("sharded", lambda _, v: _new(sharded=v), takes=_is_bool),
+    "SessionStore(push)": Option("push", lambda _, v: _new(push=v), takes=_is_bool),
     "SessionStore(insecure_tls)": Option(
         "insecure_tls", lambda _, v: _new(insecure_tls=v), takes=_is_bool
     ),
@@ -670,6 +677,15 @@ OPTIONS: dict[str, Option] = {
     "require_fresh(amr)": Option("amr", lambda _, v: require_fresh(60, amr=v), METHODS),
     "closing_when_revoked(every)": Option(
         "every", lambda w, v: _close(w, every=v), takes=_is_duration
+    ),
+    "ending_when_revoked(stream)": Option("stream", lambda w, v: ending_when_revoked(v, w.session)),
+    "ending_when_revoked(session)": Option(
+        "session", lambda w, v: ending_when_revoked(_nothing(), v)
+    ),
+    "ending_when_revoked(every)": Option(
+        "every",
+        lambda w, v: ending_when_revoked(_nothing(), w.session, every=v),
+        takes=_is_duration,
     ),
     "closing_when_revoked(code)": Option(
         "code", lambda w, v: _close(w, code=v), takes=_is_integer(1000, 4999)

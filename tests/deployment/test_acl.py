@@ -18,6 +18,7 @@ from asgi_redis_session import (
 from asgi_redis_session.devserver import DevServer
 from asgi_redis_session.doctor.facts import PROBES
 
+from ..frameworks.test_push import are_heard, waiting
 from ..support.deployment import ACL, DOCUMENT, documented, problems
 from ..support.documents import ROOT
 from ..support.internals import handle_of, open_session
@@ -80,11 +81,22 @@ async def test_the_rights_that_0_1_documented_are_enough() -> None:
     assert [event.detail for event in events if "permission" in (event.detail or "")] == []
 
 
+async def test_push_needs_rights() -> None:
+    """With what the document names in addition, ends are pushed; with the least rights, not."""
+    refused: list[SessionEvent] = []
+    for rules in ([], rights("`push=True`")):
+        with acl_server(*rules) as server:
+            async with acl_store(server, push=True, on_event=refused.append) as store:
+                session_id = await create(store, n=0)
+                stream = waiting(store, session_id, every=0.02)
+                await are_heard(store, 1 if rules else 0)
+                assert await store.revoke(handle_of(store, session_id))
+                assert (await stream).absence is not None
+    assert [event for event in refused if event.name == "unavailable"] == []
+
+
 async def test_a_pass_over_all_sessions_needs_scan() -> None:
     """The sentence names the right; with what the document names it works."""
-    text = (ROOT / DOCUMENT).read_text()
-    more = re.search(r"`(\S+)` for `store.count`", text)
-    assert more
     with acl_server() as server:
         async with acl_store(server) as store:
             await create(store, n=0)
@@ -92,7 +104,7 @@ async def test_a_pass_over_all_sessions_needs_scan() -> None:
                 await store.count()
             with pytest.raises(SessionUnavailable, match=r"\+scan"):
                 await store.revoke_where(lambda _: True)
-            ask(server, "ACL", "SETUSER", "sessions", *more[1].split())
+            ask(server, "ACL", "SETUSER", "sessions", *rights("`store.count`"))
             assert await store.count() == 1
             assert [info.fields async for info in store.scan()] == [{"n": 0}]
             assert await store.revoke_where(lambda _: True, reason="the end") == 1
@@ -217,7 +229,9 @@ def test_the_probes_are_what_scripts_call() -> None:
         if path.name != "read_original.lua"  # a right of its own, see `rights`
     )
     assert rights("the drop-in's `import_from=Starsessions()`") == ["+get"]
+    assert "+publish" in rights("`push=True`")
     called = set(re.findall(r"redis\.p?call\(\s*'(\w+)'", sources)) | {"EVAL", "EVALSHA"}
+    called -= {"PUBLISH", "SPUBLISH"}
     assert {probe[0] for probe in PROBES} == called
     assert {rule[1:].upper() for rule in PERMISSIONS} == called
 

@@ -358,6 +358,18 @@ def test_a_stream_keeps_its_session_until_it_ends(
     assert session_keys(database) == []
 
 
+def test_a_stream_that_waits_ends_with_its_session(database: Database) -> None:
+    """It says why: Redis reports the end."""
+    with serve(app_of("alerts")) as url, browser_at(url) as browser:
+        browser.post("/login/ada")
+        with browser.stream("GET", "/alerts") as stream:
+            lines = stream.iter_lines()
+            assert next(lines) == "data: welcome"
+            assert httpx.post(f"{url}/password/ada").text == "1 sessions have ended\n"
+            assert [*lines][-3:] == ["event: end", "data: Your password was changed.", ""]
+    assert session_keys(database) == []
+
+
 def test_a_socket_keeps_its_session_until_it_ends(database: Database) -> None:
     """A message extends the TTL; a logout elsewhere closes the socket and says why."""
     with serve(app_of("live")) as url, browser_at(url) as browser:

@@ -33,6 +33,8 @@ pytestmark = pytest.mark.on_cluster
 class Endpoints:
     """Socket endpoints under watch, and what became of them, from the server's side."""
 
+    #: How often Redis is asked.
+    every: float = 0.02
     left: list[str] = field(default_factory=list)
     is_over: threading.Event = field(default_factory=threading.Event)
 
@@ -42,7 +44,7 @@ class Endpoints:
         await websocket.accept()
         await websocket.send_text(session.handle or "")
         try:
-            async with closing_when_revoked(websocket, **{"every": 0.02, **options}):
+            async with closing_when_revoked(websocket, **{"every": self.every, **options}):
                 yield
                 self.left.append("block")
             self.left.append("after")
@@ -147,8 +149,8 @@ class World:
 
 
 @contextmanager
-def world_of(store: SessionStore, **options: Any) -> Iterator[World]:
-    endpoints = Endpoints()
+def world_of(store: SessionStore, *, every: float = 0.02, **options: Any) -> Iterator[World]:
+    endpoints = Endpoints(every)
     sockets: list[Callable[[WebSocket], Awaitable[None]]] = [
         *(endpoints.echo, endpoints.deaf, endpoints.receive, endpoints.failing),
         endpoints.hang_up,

@@ -342,3 +342,24 @@ def servers_of(kit: SessionKit) -> Sequence[redis.Redis]:
 def let_a_minute_pass(endpoint: Any) -> None:
     """Let it be a minute since a BackchannelLogout has fetched its provider's keys."""
     endpoint._fetched_at -= 60
+
+
+# --- Sessions that are waited on ---
+
+
+def heard(store: SessionStore) -> set[str]:
+    """The handles of sessions whose end would be pushed to this event loop now."""
+    rounds = engine_of(store).watches._rounds.get(asyncio.get_running_loop())
+    watched = {} if rounds is None else rounds._watched
+    return {handle for handle, one in watched.items() if one.is_heard}
+
+
+async def look_at_all(store: SessionStore) -> None:
+    """Let the minute pass after which Redis is asked for all sessions; returns when it was."""
+    rounds = engine_of(store).watches._rounds[asyncio.get_running_loop()]
+    rounds.all_due()
+    waiting = {handle: one.due for handle, one in rounds._watched.items()}
+    while waiting:
+        await asyncio.sleep(0.01)
+        now = {handle: one.due for handle, one in rounds._watched.items()}
+        waiting = {handle: due for handle, due in waiting.items() if now.get(handle) == due}

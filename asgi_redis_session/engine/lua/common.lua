@@ -82,6 +82,15 @@ local function bury(tombstone, kind, lasts, note)
 end
 local minute = 60000
 
+-- Publish that a session has ended, on its channel, if there are sockets and streams that wait for it (push=True). It is
+-- a hint, so what the server refuses is ignored. Sharded channels belong to a slot, which only a Cluster has; before
+-- Redis 7 there are none.
+local function announce(channel, kind, is_sharded)
+  if not channel then return end
+  if is_sharded and type(redis.pcall('SPUBLISH', channel, kind)) == 'number' then return end
+  redis.pcall('PUBLISH', channel, kind)
+end
+
 -- Raise what the server may refuse, before anything is changed: HSET if it is full, and the others if a permission is
 -- missing. HSET comes first, because after another write Redis no longer looks whether it is full.
 local function probe(key, expires, moves)

@@ -1,5 +1,5 @@
 -- Log in on a session that exists: move it to a new key, with a new beginning.
--- KEYS: session[, its new key, the session's tombstone].
+-- KEYS: session[, its new key, the session's tombstone[, its channel]].
 -- ARGV: the store's idle, the login's idle, absolute or '', the user, how many of the next ARGV are names and
 -- values, those, then names to remove.
 -- Answers {key, expires (once it is confirmed), now}, or FOREIGN.
@@ -19,6 +19,7 @@ local key = KEYS[2] or KEY
 if KEYS[2] then
   redis.call('RENAME', KEY, key)
   bury(KEYS[3], 'replaced', minute)
+  announce(KEYS[4], 'replaced')
 end
 local last = 5 + tonumber(ARGV[5])
 for i = last + 1, #ARGV do redis.call('HDEL', key, ARGV[i]) end

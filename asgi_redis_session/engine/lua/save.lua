@@ -1,6 +1,6 @@
 -- Write what a request changed, if the session still exists. With a second key, move it there. Most commits need less,
 -- and are made by commit.lua.
--- KEYS: session[, its new key, the session's tombstone].
+-- KEYS: session[, its new key, the session's tombstone[, its channel]].
 -- ARGV: the store's idle, whether to extend the TTL (1 or 0), a shorter idle or '', an earlier deadline or '',
 -- how many of the next ARGV are names and values, those, then names to remove.
 -- Answers {key, expires, now, idle, deadline or 0}.
@@ -38,5 +38,6 @@ if unconfirmed then redis.call('PEXPIREAT', KEY, until_confirmed(expires)) end
 if KEYS[2] then
   redis.call('RENAME', KEY, KEYS[2])
   bury(KEYS[3], 'replaced', minute)
+  announce(KEYS[4], 'replaced')
 end
 return {KEY, expires, now, idle, deadline or 0}
