@@ -16,6 +16,11 @@ from .report import Level
 _OLDEST, _RECOMMENDED = (6, 2), (7, 2)
 #: A hash with a longer value leaves Redis' compact encoding and takes about twice the memory.
 _LISTPACK_VALUE = 512
+#: The longest median of a round trip that is no reason for advice, in seconds.
+_ROUND_TRIP = 0.005
+#: What share of `maxmemory` may be in use, and from how many keys on their average size says much.
+_FULL, _ENOUGH_KEYS = 0.8, 1000
+_MB = 1024 * 1024
 #: The largest difference of two clocks that is no reason for advice, in seconds.
 _CLOCK = 1.0
 
@@ -160,13 +165,75 @@ def _clock(facts: Facts) -> Iterator[Verdict]:
         )
 
 
+def _latency(facts: Facts) -> Iterator[Verdict]:
+    times = facts.round_trips
+    if not times:
+        return
+    middle, p99 = times[len(times) // 2], times[int(len(times) * 0.99)]
+    measured = f"{len(times)} round trips: {middle * 1000:.2f} ms (p50), {p99 * 1000:.2f} ms (p99)"
+    if middle <= _ROUND_TRIP:
+        yield ok(f"{measured}.")
+    else:
+        yield advice(
+            f"{measured}. A request that changes its session waits for two of them: let the app "
+            "and Redis run in the same place."
+        )
+
+
 def _memory(facts: Facts) -> Iterator[Verdict]:
     settings = facts.settings
-    limit = settings.get("hash-max-listpack-value") or settings.get("hash-max-ziplist-value")
-    if limit is not None and int(limit) < _LISTPACK_VALUE:
+    limits = [
+        settings.get(f"hash-max-listpack-{kind}") or settings.get(f"hash-max-ziplist-{kind}")
+        for kind in ("entries", "value")
+    ]
+    if (longest := limits[1]) is not None and int(longest) < _LISTPACK_VALUE:
         yield advice(
-            f"A session with a value of more than {limit} bytes, such as a user agent, takes twice "
-            f"the memory. Set `hash-max-listpack-value {_LISTPACK_VALUE}` or more."
+            f"A session with a value of more than {longest} bytes, such as a user agent, takes "
+            f"twice the memory. Set `hash-max-listpack-value {_LISTPACK_VALUE}` or more."
+        )
+    if facts.sample is not None and facts.sample.shapes and None not in limits:
+        most, longest_part = (int(limit or 0) for limit in limits)
+        shapes = facts.sample.shapes
+        large = sum(fields > most or length > longest_part for fields, length in shapes)
+        yield ok(f"{large} of a sample of {len(shapes)} sessions are too large to be compact.")
+    yield from _headroom(facts)
+
+
+def _headroom(facts: Facts) -> Iterator[Verdict]:
+    limit, used = facts.number("maxmemory"), facts.number("used_memory")
+    keys = sum(found["keys"] for name, found in facts.info.items() if name.startswith("db"))
+    if not limit or not used:
+        return
+    each = (facts.number("used_memory_dataset") or used) / max(keys, 1)
+    room = f"{used / _MB:.0f} of {limit / _MB:.0f} MB are used"
+    if keys >= _ENOUGH_KEYS:
+        more = max(0, int((limit - used) / each))
+        room += f", {each:.0f} bytes for each of {keys:,} keys: there is room for {more:,} more"
+    if used <= _FULL * limit:
+        yield ok(f"{room}.")
+    else:
+        yield advice(
+            f"{room}. When it is full, no session can be written. Raise `maxmemory`, or let "
+            "sessions end sooner by Lifetime(idle=...)."
+        )
+
+
+def _expiry(facts: Facts) -> Iterator[Verdict]:
+    sample = facts.sample
+    if sample is not None and sample.immortal:
+        yield problem(
+            f"{len(sample.immortal)} keys of a sample have no TTL, such as {sample.immortal[0]}, "
+            "so they stay forever. This library writes none: find out which other program does, "
+            "and delete them."
+        )
+
+
+def _places(facts: Facts) -> Iterator[Verdict]:
+    sample = facts.sample
+    if sample is not None and sample.dead:
+        yield ok(
+            f"{sample.dead} of a sample of {sample.places} places in users' lists have no session. "
+            "They are forgotten when the list is next read."
         )
 
 
@@ -261,7 +328,10 @@ CHECKS = (
     Check("permissions", _permissions),
     Check("search", _search),
     Check("clock", _clock),
+    Check("latency", _latency),
     Check("memory", _memory),
+    Check("expiry", _expiry),
+    Check("places", _places),
     Check("cluster", _cluster),
     Check("contents", _contents),
     Check("encryption", _encryption),

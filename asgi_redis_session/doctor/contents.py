@@ -21,6 +21,8 @@ from ..engine.sealing import Sealing, is_sealed
 #: The sample: what SCAN shows of the prefix in so many steps of so many keys, and no more than this
 #: of either kind. A step takes Redis less than a millisecond.
 _STEPS, _STEP_KEYS, _MOST = 20, 50, 100
+#: What PTTL answers for a key that never expires.
+_NO_TTL = -1
 #: How many places of a user's list are looked at, at either end: the oldest and the latest.
 _ENDS = 10
 
@@ -30,7 +32,10 @@ class Sample(NamedTuple):
     How many keys were read, and which of them hold what this library does not write.
 
     *sealed*: how many sessions hold encrypted values. *unsealed*: how many hold values that are
-    not, though the store is one that encrypts.
+    not, though the store is one that encrypts. *shapes*: of each session, how many fields it has,
+    and the length of the longest name or value. *immortal*: the keys without a TTL. *places*: how
+    many places of users were looked at; *dead*: how many of them have no session. A node of a
+    Cluster can't say that, so both are 0 there.
     """
 
     sessions: int
@@ -39,13 +44,20 @@ class Sample(NamedTuple):
     bad_lists: int
     sealed: int = 0
     unsealed: int = 0
+    shapes: Sequence[tuple[int, int]] = ()
+    immortal: Sequence[str] = ()
+    places: int = 0
+    dead: int = 0
 
 
-async def take_sample(redis: Redis, prefix: bytes, sealing: Sealing | None) -> Sample | None:
+async def take_sample(
+    redis: Redis, prefix: bytes, sealing: Sealing | None, *, is_node: bool
+) -> Sample | None:
     """
     Read some sessions and some users' lists of one server; None if SCAN is not permitted.
 
-    *prefix*: what all keys of the store begin with. *sealing*: how it encrypts.
+    *prefix*: what all keys of the store begin with. *sealing*: how it encrypts. *is_node*: whether
+    a user's sessions may be on other servers.
     """
     try:
         names = await _names(redis, prefix)
@@ -56,14 +68,20 @@ async def take_sample(redis: Redis, prefix: bytes, sealing: Sealing | None) -> S
     hashes = redis.pipeline(transaction=False)
     for handle in handles:
         hashes.hgetall(_key(prefix, handle))
+        hashes.pttl(_key(prefix, handle))
     indexes = redis.pipeline(transaction=False)
     for name in lists:
         indexes.zrange(_key(prefix, name), 0, _ENDS - 1, withscores=True)
         indexes.zrevrange(_key(prefix, name), 0, _ENDS - 1, withscores=True)
-    found = await hashes.execute(raise_on_error=False)
-    ends = await indexes.execute(raise_on_error=False)
-    pairs = zip(ends[::2], ends[1::2], strict=True)
+        indexes.pttl(_key(prefix, name))
+    replies = await hashes.execute(raise_on_error=False)
+    found, ttls = replies[::2], replies[1::2]
+    replies = await indexes.execute(raise_on_error=False)
+    oldest, latest, ttls_of_lists = replies[::3], replies[1::3], replies[2::3]
+    pairs = list(zip(oldest, latest, strict=True))
     held = [list(_values(raws)) for raws in found]
+    listed = set() if is_node else {handle for ends in replies for handle in _handles(ends)}
+    alive = [await redis.exists(_key(prefix, handle)) for handle in sorted(listed)[:_MOST]]
     return Sample(
         len(handles),
         len(lists),
@@ -71,6 +89,14 @@ async def take_sample(redis: Redis, prefix: bytes, sealing: Sealing | None) -> S
         sum(not (_is_list(oldest) and _is_list(latest)) for oldest, latest in pairs),
         sum(any(is_sealed(raw) for _, raw in values) for values in held),
         sum(any(_is_unsealed(name, raw, sealing) for name, raw in values) for values in held),
+        [_shape(raws) for raws in found if isinstance(raws, dict) and raws],
+        [
+            name
+            for name, ttl in zip([*handles, *lists], [*ttls, *ttls_of_lists], strict=True)
+            if ttl == _NO_TTL
+        ],
+        len(alive),
+        alive.count(0),
     )
 
 
@@ -118,6 +144,17 @@ def _is_session(raws: Any) -> bool:
     except CorruptValue:
         return False
     return True
+
+
+def _shape(raws: dict[bytes, bytes]) -> tuple[int, int]:
+    return len(raws), max(len(part) for pair in raws.items() for part in pair)
+
+
+def _handles(places: Any) -> Iterator[str]:
+    """The handles that a part of a user's list names; none of what is no list."""
+    for member, _ in places if isinstance(places, list) else ():
+        if is_handle(handle := member.decode(errors="replace")):
+            yield handle
 
 
 def _values(raws: Any) -> Iterator[tuple[bytes, bytes]]:

@@ -31,8 +31,12 @@ _SETTINGS = (
     "min-replicas-to-write",
     "hash-max-listpack-value",
     "hash-max-ziplist-value",
+    "hash-max-listpack-entries",
+    "hash-max-ziplist-entries",
     "cluster-require-full-coverage",
 )
+#: How many round trips are measured, and in what share of the timeout at most.
+_ROUND_TRIPS, _SHARE = 200, 0.2
 #: How long the key of the probes may live, should it not be deleted, in seconds.
 _PROBE_SECONDS = 60
 
@@ -99,6 +103,8 @@ class Facts:
     lacking: Sequence[str] = ()
     #: What it holds, as far as a sample shows; None if that may not be looked at.
     sample: Sample | None = None
+    #: How long round trips took, in seconds, the shortest first; empty if TIME is not allowed.
+    round_trips: Sequence[float] = ()
     #: How the store encrypts values; None if it doesn't.
     sealing: Sealing | None = None
     #: Commands that only the doctor needs and the store's user may not run.
@@ -127,12 +133,26 @@ async def ask_server(redis: Redis, server: Server, engine: Engine) -> Facts:
     if (answer := await _try(facts, redis, "TIME")) is not None:
         seconds, micros = answer
         facts.offset = seconds + micros / 1e6 - (before + time.time()) / 2
+        facts.round_trips = await _round_trips(redis, client.timeout * _SHARE)
     facts.search = await _has_search(facts, redis)
     facts.missing, facts.lacking = await _missing(redis, server, client, concerns)
-    facts.sample = await take_sample(redis, client.key(""), engine.sealing)
+    facts.sample = await take_sample(
+        redis, client.key(""), engine.sealing, is_node=client.is_sharded
+    )
     if facts.sample is None:
         facts.unseen.append("SCAN")
     return facts
+
+
+async def _round_trips(redis: Redis, seconds: float) -> list[float]:
+    """Measure round trips, one after the other, for so long at most."""
+    found: list[float] = []
+    until = time.monotonic() + seconds
+    while len(found) < _ROUND_TRIPS and time.monotonic() < until:
+        began = time.perf_counter()
+        await redis.time()
+        found.append(time.perf_counter() - began)
+    return sorted(found)
 
 
 async def _try(facts: Facts, redis: Redis, *command: str) -> Any:

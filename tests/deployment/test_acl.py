@@ -130,7 +130,7 @@ async def test_each_permission_is_needed_and_named(rule: str) -> None:
     name = rule[1:]
     with acl_server(remove=rule) as server:
         events: list[SessionEvent] = []
-        async with acl_store(server, max_sessions_per_user=1, on_event=events.append) as store:
+        async with acl_store(server, max_sessions_per_user=2, on_event=events.append) as store:
             (missing,) = [
                 found.message
                 for found in (await store.check()).of("problem")
@@ -155,7 +155,7 @@ async def test_each_permission_is_needed_and_named(rule: str) -> None:
                 session = await _session(store, session_id)
                 del session["old"]
                 await session.save()
-                for _ in range(2):
+                for _ in range(3):
                     session = await _session(store, await create(store, n=0))
                     await session.login("ann")
                     await session.save()

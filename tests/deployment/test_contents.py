@@ -118,3 +118,76 @@ async def test_each_node_of_a_cluster_is_sampled() -> None:
                         client.hset(f"session:{handle}", "@v", "2")
             levels = sorted(finding.level for finding in contents(await store.check()))
     assert levels == ["ok", "problem"]
+
+
+# --- What a sample says besides ---
+
+
+def findings(report: CheckReport, name: str) -> list[tuple[str, str]]:
+    return [(found.level, found.message) for found in report.findings if found.name == name]
+
+
+async def test_round_trips_are_measured(session_redis_url: str, prefix: str) -> None:
+    """Their median and p99; a share of the timeout is enough for them."""
+    async with opened(session_redis_url, prefix) as store:
+        for _, message in findings(await store.check(), "latency"):
+            number = int(message.split()[0])
+            assert 1 <= number <= 200
+            assert "(p50)" in message
+
+
+async def test_keys_without_a_ttl_are_found(alone: DevServer, lone_admin: Any, prefix: str) -> None:
+    """A session or a list that another program has made immortal is a problem."""
+    async with opened(alone.url, prefix) as store:
+        handle = handle_of(store, await log_in(store, "ann"))
+        assert findings(await store.check(), "expiry") == []
+        lone_admin.persist(f"{prefix}:{handle}")
+        lone_admin.persist(index_key(prefix, "ann"))
+        ((level, message),) = findings(await store.check(), "expiry")
+    assert level == "problem"
+    assert f"2 keys of a sample have no TTL, such as {handle}" in message
+
+
+async def test_places_without_a_session_are_counted(
+    alone: DevServer, lone_admin: Any, prefix: str
+) -> None:
+    """A crash leaves such a place, and nothing has to be done."""
+    async with opened(alone.url, prefix) as store:
+        handles = [handle_of(store, await log_in(store, "ann")) for _ in range(3)]
+        assert findings(await store.check(), "places") == []
+        lone_admin.delete(f"{prefix}:{handles[1]}")
+        ((level, message),) = findings(await store.check(), "places")
+    assert level == "ok"
+    assert "1 of a sample of 3 places" in message
+
+
+async def test_large_sessions_are_counted(alone: DevServer, lone_admin: Any, prefix: str) -> None:
+    """By the server's own limits of the compact encoding, as OBJECT ENCODING shows it."""
+    lone_admin.config_set("hash-max-ziplist-entries", 128)  # its old name is known everywhere
+    async with opened(alone.url, prefix) as store:
+        small = await create(store, n=1)
+        large = await create(store, text="x" * 3000)
+        many = await create(store, **{f"field {number}": number for number in range(200)})
+        encodings = [
+            lone_admin.object("ENCODING", f"{prefix}:{handle_of(store, session_id)}")
+            for session_id in (small, large, many)
+        ]
+        messages = [message for _, message in findings(await store.check(), "memory")]
+    assert encodings.count(encodings[0]) == 1
+    assert any("2 of a sample of 3 sessions are too large to be compact" in m for m in messages)
+
+
+async def test_the_memory_that_is_left_is_forecast() -> None:
+    """How many more keys of that size fit; above 80 % it is advice."""
+    options = {"maxmemory": "100mb"}
+    with DevServer(search=False, options=options) as server, client_of(server) as client:
+        async with SessionStore.from_url(server.url) as store:
+            fill = client.pipeline()
+            for number in range(2_000):
+                fill.set(f"other:{number}", "x" * 1000)
+            fill.execute()
+            before = findings(await store.check(), "memory")
+            client.config_set("maxmemory", int(client.info("memory")["used_memory"] / 0.9))
+            after = findings(await store.check(), "memory")
+    assert any(level == "ok" and "of 2,0" in text and "room for" in text for level, text in before)
+    assert any(level == "advice" and "no session can be written" in text for level, text in after)
