@@ -20,6 +20,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import MovedError, NoPermissionError, RedisError, ResponseError
 
 from ..errors import SessionUnavailable
+from ..records import about
 from .connection import address_of
 from .reasons import reason_of
 from .scripts import pack
@@ -237,11 +238,13 @@ class Listener:
     def _warn(self, error: Exception) -> None:
         if not self._has_warned:
             self._has_warned = True
+            address, reason = address_of(self._pool).rstrip(","), reason_of(error)
             logger.warning(
                 "The ends of sessions can't be pushed by %s (%s). Sockets and streams ask Redis "
                 'instead. See "ACL" in docs/deployment.md, or leave out push=True.',
-                address_of(self._pool).rstrip(","),
-                reason_of(error),
+                address,
+                reason,
+                extra=about("push_refused", address=address, reason=reason),
             )
 
     # --- Sending ---
