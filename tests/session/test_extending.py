@@ -12,6 +12,7 @@ from asgi_redis_session.testing import SessionKit
 
 from ..support.gate import gate_to
 from ..support.internals import handle_of, key_of, lanes_of, open_session
+from ..support.serving import PATIENCE
 from ..support.sessions import create
 
 pytestmark = pytest.mark.anywhere
@@ -196,3 +197,30 @@ async def test_a_commit_that_removes_is_a_save(store: SessionStore, kit: Session
         await session.save()
     assert commands.scripts == ["commit", "save"]
     assert dict(await open_session(store, session_id).load()) == {"n": 2}
+
+
+@pytest.mark.parametrize("verb", ["still_valid", "load", "save"])
+async def test_nothing_that_looks_brings_a_session_back(
+    store: SessionStore, admin: Any, verb: str
+) -> None:
+    """In its last millisecond, PTTL is 0: that is no missing TTL, which would be mended."""
+    async with asyncio.timeout(PATIENCE):
+        for _ in range(20):
+            session_id = await create(store, n=1)
+            session = await open_session(store, session_id, extends=False).load()
+            admin.pexpire(key_of(store, session_id), 2)
+            is_there = True
+            while is_there:
+                if verb == "load":
+                    is_there = not (
+                        await open_session(store, session_id, extends=False).load()
+                    ).is_new
+                elif verb == "still_valid":
+                    is_there = await session.still_valid()
+                else:
+                    session["n"] += 1
+                    try:
+                        await session.save()
+                    except SessionGone:
+                        is_there = False
+            assert not admin.exists(key_of(store, session_id))

@@ -64,10 +64,10 @@ local function until_confirmed(expires)
   return unconfirmed and math.min(expires, now + unconfirmed) or expires
 end
 
--- When it expires by its current TTL; -1 if it has none.
+-- When it expires by its current TTL; -1 if it has none. In its last millisecond PTTL is 0.
 local function current_expiry(key)
   local ttl = redis.call('PTTL', key)
-  return ttl > 0 and now + ttl or -1
+  return ttl >= 0 and now + ttl or -1
 end
 
 -- Note that a session's key is gone, and why: a tombstone, a sorted set with the kind as its only member, scored by the
@@ -97,7 +97,8 @@ local function probe(key, expires, moves)
   redis.call('HSET', key, '@v', '1')  -- as it is
   redis.call('HDEL', key, '@')  -- no such field
   local current = current_expiry(key)
-  redis.call('PEXPIREAT', key, current > 0 and current or expires)
+  -- An instant that is not in the future would delete it.
+  redis.call('PEXPIREAT', key, current > 0 and math.max(current, now + 1) or expires)
   if moves then redis.call('RENAME', key, key) end
 end
 
