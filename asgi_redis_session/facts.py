@@ -126,8 +126,24 @@ class SessionFacts(SessionMapping):
 
     @property
     def expires_at(self) -> datetime | None:
-        """When it ends unless it is used again (aware, UTC); None while it is new."""
+        """
+        When it ends unless it is used again (aware, UTC); None while it is new.
+
+        As of the last command of this request, such as `touch` or `still_valid`.
+        """
         return None if (record := self._known()) is None else instant(record.expires_ms)
+
+    @property
+    def expires_in(self) -> timedelta | None:
+        """
+        How long it lives unless it is used again, by Redis' clock; None while it is new.
+
+        Use it to warn before a session ends, in a request that does not extend it
+        (`SessionMiddleware(refresh=...)`). Never negative.
+        """
+        if (record := self._known()) is None:
+            return None
+        return timedelta(milliseconds=max(0, record.expires_ms - record.current_ms))
 
     def _known(self) -> Record | None:
         """What Redis holds. Raises `SessionNotLoaded`."""

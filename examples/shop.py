@@ -4,8 +4,7 @@ A shop: how does an app keep logins, carts and preferences in its sessions?
     python -m examples.shop [--port N]    starts a private redis-server, unless $REDIS_URL is set
     uvicorn examples.shop:app             uses $REDIS_URL; any number of instances can share it
 
-Every key in Redis begins with $SESSION_PREFIX. With SHOP_HTTPS=1, for production, browsers send the
-cookie over HTTPS only.
+Keys begin with $SESSION_PREFIX. With SHOP_HTTPS=1, browsers send the cookie over HTTPS only.
 """
 
 import os
@@ -17,6 +16,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
 from asgi_redis_session import CookiePolicy, SessionMiddleware, SessionStore
 from asgi_redis_session.fastapi import SessionDep
 from examples.demo import run
+from examples.recipes import session_ends as ends
 from examples.shop_page import PRODUCTS, Currency, Theme, render
 
 routes = APIRouter(default_response_class=RedirectResponse)
@@ -65,11 +65,11 @@ async def prefer(
 
 def make_app(redis_url: str) -> FastAPI:
     store = SessionStore.from_url(redis_url, prefix=os.environ.get("SESSION_PREFIX", "shop"))
-    https = os.environ.get("SHOP_HTTPS") == "1"
-    cookie = CookiePolicy() if https else CookiePolicy.for_development()
+    policy = CookiePolicy if os.environ.get("SHOP_HTTPS") == "1" else CookiePolicy.for_development
     app = FastAPI(title="Shop")
-    app.add_middleware(SessionMiddleware, store=store, cookie=cookie)
+    app.add_middleware(SessionMiddleware, store=store, cookie=policy(), refresh=ends.refresh)
     app.include_router(routes)
+    app.include_router(ends.routes)
     return app
 
 

@@ -201,6 +201,7 @@ async def cart(session: SessionDep, user: CurrentUser) -> list[str]:
     assert_type(session.is_fresh(300, amr=["otp"]), bool)
     assert_type(session.amr, tuple[str, ...])
     assert_type(session.actor, str | None)
+    assert_type(session.expires_in, timedelta | None)
     assert_type(session.modified, bool)
     session.modified = True
     session.mark_modified()

@@ -21,7 +21,7 @@ from .codec import StoredHash
 from .ids import check_new_user_id
 from .phases import STORED, UNLOADED
 from .record import Changes, Ended, Span, span_of
-from .scripts import FREE
+from .scripts import FREE, Loaded
 from .state import SessionState
 
 INT64 = 2**63
@@ -263,17 +263,19 @@ async def touch(state: SessionState) -> bool:
     async with state.turn:
         if state.is_absent():
             return False
-        exists = await state.engine.reader.touch(state.handles())
-        if exists:
+        found = await state.engine.reader.touch(state.handles())
+        if found is not None:
             state.note_extended()
-        return await _remember(state, exists)
+        return await _remember(state, found)
 
 
-async def _remember(state: SessionState, exists: bool) -> bool:  # noqa: FBT001
-    """Note why the session does not exist, if it doesn't."""
-    if not exists:
+async def _remember(state: SessionState, found: Loaded | None) -> bool:
+    """Note when the session expires, or why it does not exist; returns whether it does."""
+    if found is None:
         state.note_absence(await state.engine.reader.absence(state.handles()))
-    return exists
+    elif state.record is not None:
+        state.record.extend(found.state, found.now_ms)
+    return found is not None
 
 
 async def _write(state: SessionState, changes: Changes, concern: Durability | None) -> None:

@@ -23,6 +23,7 @@ from .loads import Loads
 from .reads import EXTEND, Read
 from .record import Ended, Record, instant
 from .reports import Reports
+from .scripts import Loaded
 from .settling import Settling
 from .timed import MARK, seen_at
 
@@ -112,10 +113,10 @@ class Reader:
             self._reports.corrupt(handle, str(error))
             return None
 
-    async def exists(self, handles: tuple[str, ...]) -> bool:
-        """Whether there is a session. Leaves the TTL alone."""
+    async def exists(self, handles: tuple[str, ...]) -> Loaded | None:
+        """Say when the session expires; None if there is none. Leaves the TTL alone."""
         handle, reply = await find(self._client, handles, self._loads.none[False])
-        return self._reports.is_there(handle, reply.state)
+        return reply if self._reports.is_there(handle, reply.state) else None
 
     async def absence(self, handles: tuple[str, ...]) -> Ended:
         """Say why there is no session under any of these handles."""
@@ -172,7 +173,7 @@ class Reader:
             else:
                 self._events.counted.refreshes_dropped += 1
 
-    async def touch(self, handles: tuple[str, ...]) -> bool:
-        """Extend the TTL now, even within `refresh_after`; returns whether there is a session."""
+    async def touch(self, handles: tuple[str, ...]) -> Loaded | None:
+        """As `exists`, but extend the TTL now, even within `refresh_after`."""
         handle, reply = await find(self._client, handles, self._loads.touch)
-        return self._reports.is_there(handle, reply.state)
+        return reply if self._reports.is_there(handle, reply.state) else None

@@ -48,8 +48,8 @@ EXPECTED = {
         "fetch increment load login logout reload renew save set_lifetime still_valid take touch "
         "append transform "
         # what is known
-        "absence accessed actor amr authenticated_at created_at expires_at handle is_fresh is_new "
-        "loaded mark_accessed mark_modified modified user_id"
+        "absence accessed actor amr authenticated_at created_at expires_at expires_in handle "
+        "is_fresh is_new loaded mark_accessed mark_modified modified user_id"
     ),
     "Users": "count erase export list revoke revoke_all revoke_others",
     "Search": "count count_by create_index drop_index find revoke status sum_by",

@@ -82,7 +82,7 @@ BLOCKS = {
     ("docs/guide.md", "python"): 23,
     ("docs/performance.md", "python"): 1,
     ("benchmarks/README.md", "sh"): 2,
-    ("docs/recipes.md", "python"): 18,  # tests/examples
+    ("docs/recipes.md", "python"): 20,  # tests/examples
     # tests/deployment
     ("docs/deployment.md", "conf"): 5,
     ("docs/deployment.md", "console"): 1,

@@ -50,7 +50,8 @@ def database(session_redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterato
 def module_of(name: str) -> Any:
     """The recipe, made with the environment of this test."""
     sys.modules.pop(f"examples.recipes.{name}", None)
-    if name in ("openid_provider", "several_apps", "two_sessions", "background_job"):
+    plain = ("openid_provider", "several_apps", "two_sessions", "background_job", "session_ends")
+    if name in plain:
         return importlib.import_module(f"examples.recipes.{name}")
     with pytest.warns(UserWarning, match="for_development"):
         return importlib.import_module(f"examples.recipes.{name}")
@@ -387,6 +388,50 @@ def test_a_socket_keeps_its_session_until_it_ends(database: Database) -> None:
             browser.post("/logout")
             with pytest.raises(ConnectionClosed, match="logged_out"):
                 socket.recv(PATIENCE)
+
+
+def test_a_page_warns_before_its_session_ends(database: Database) -> None:
+    """The question does not extend the session, the button does."""
+    with serve(app_of("session_ends")) as url, browser_at(url) as browser:
+        assert browser.get("/session/left").json() == {"seconds": None}
+        browser.post("/login/ann")
+        (key,) = [key for key in session_keys(database) if database.type(key) == b"hash"]
+        database.expire(key, 100)
+        for _ in range(3):
+            assert 0 < browser.get("/session/left").json()["seconds"] <= 100
+        assert database.ttl(key) <= 100
+        assert browser.get("/session/stay").json()["seconds"] > 1700
+        assert database.ttl(key) > 1700
+        database.delete(key)
+        for path in ("/session/left", "/session/stay"):
+            assert browser.get(path).json() == {"seconds": None}
+        script = browser.get("/session/ends.js")
+        assert script.headers["content-type"].startswith("text/javascript")
+
+
+def test_a_page_says_why_its_user_was_signed_out(database: Database) -> None:
+    """Elsewhere, by a change of the password, by time; not at a first visit or after a logout."""
+    app = app_of("signed_out")
+    with serve(app) as url, browser_at(url) as one, browser_at(url) as two, browser_at(url) as last:
+
+        def shown(browser: httpx.Client) -> str:
+            page = browser.get("/", follow_redirects=True).text
+            return page.partition("<p>")[2].partition("</p>")[0]
+
+        assert shown(one) == ""
+        for browser in (one, two, last):
+            browser.post("/login/ann")
+            assert browser.get("/").text == "Hello, ann"
+        for _ in range(2):
+            assert shown(one) == "You were signed out because you signed in elsewhere."
+        two.post("/password")
+        assert two.get("/").text == "Hello, ann"
+        assert shown(last) == "You were signed out: the password was changed."
+        last.post("/login/bob")
+        last.post("/logout")
+        assert shown(last) == ""
+        database.delete(*[key for key in session_keys(database) if database.type(key) == b"hash"])
+        assert shown(two) == "Your session has ended."
 
 
 def test_several_apps_share_a_redis_and_nothing_else(database: Database) -> None:

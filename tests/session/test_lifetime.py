@@ -16,7 +16,15 @@ from asgi_redis_session import (
     SessionValueError,
 )
 
-from ..support.internals import cookie_change, handle_of, key_of, open_session, start_response
+from ..support.internals import (
+    cookie_change,
+    handle_of,
+    id_of,
+    key_of,
+    open_session,
+    start_response,
+)
+from ..support.serving import PATIENCE
 from ..support.sessions import create
 
 pytestmark = pytest.mark.on_cluster
@@ -70,6 +78,62 @@ async def test_a_load_extends_the_idle_time(store: SessionStore, admin: Any) -> 
     expires = session.expires_at
     assert expires is not None
     assert abs(expires - datetime.now(UTC) - timedelta(minutes=30)) < timedelta(seconds=30)
+
+
+async def test_how_long_it_lasts(store: SessionStore, admin: Any) -> None:
+    """Counted by Redis; without an extension what is left, and None before there is one."""
+    new = await open_session(store).load()
+    assert new.expires_in is None
+    new["n"] = 1
+    await new.save()
+    half_an_hour = timedelta(minutes=30)
+    assert new.expires_in is not None
+    assert timedelta(minutes=29) < new.expires_in <= half_an_hour
+    session_id = id_of(new)
+    key = key_of(store, session_id)
+    admin.pexpire(key, MINUTE)
+    session = await open_session(store, session_id, extends=False).load()
+    for _ in range(2):
+        assert session.expires_in is not None
+        assert timedelta(0) < session.expires_in <= timedelta(minutes=1)
+        assert admin.pttl(key) <= MINUTE
+        assert await session.still_valid()
+    extended = await open_session(store, session_id).load()
+    assert extended.expires_in is not None
+    assert extended.expires_in > timedelta(minutes=29)
+
+
+async def test_how_long_it_lasts_while_a_stream_is_open(store: SessionStore, admin: Any) -> None:
+    """`touch` and `still_valid` say it anew: what others have extended, and it itself."""
+    session_id = await create(store, n=1)
+    key = key_of(store, session_id)
+    admin.pexpire(key, MINUTE)
+    session = await open_session(store, session_id, extends=False).load()
+    assert await session.touch()
+    assert session.expires_in is not None
+    assert session.expires_in > timedelta(minutes=29)
+    assert session.expires_at is not None
+    assert session.expires_at - datetime.now(UTC) > timedelta(minutes=28)
+    admin.pexpire(key, 2 * MINUTE)
+    assert await session.still_valid()
+    assert session.expires_in <= timedelta(minutes=2)
+    session["n"] = 2
+    await session.save()
+    assert admin.pttl(key) <= 2 * MINUTE
+    admin.delete(key)
+    assert not await session.still_valid()
+    assert timedelta(0) <= session.expires_in <= timedelta(minutes=2)
+
+
+async def test_it_never_lasts_less_than_nothing(store: SessionStore, admin: Any) -> None:
+    """While a socket is open, time goes on."""
+    session_id = await create(store, n=1)
+    admin.pexpire(key_of(store, session_id), 50)
+    session = await open_session(store, session_id, extends=False).load()
+    async with asyncio.timeout(PATIENCE):
+        while session.expires_in:
+            await asyncio.sleep(0.01)
+    assert session.expires_in == timedelta(0)
 
 
 async def test_the_ttl_never_exceeds_the_deadline(store_with: Any, admin: Any) -> None:

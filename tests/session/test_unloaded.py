@@ -49,6 +49,9 @@ SYNC_USES: dict[str, Callable[[Any], object]] = {
     "created_at": lambda s: s.created_at,
     "authenticated_at": lambda s: s.authenticated_at,
     "expires_at": lambda s: s.expires_at,
+    "expires_in": lambda s: s.expires_in,
+    "amr": lambda s: s.amr,
+    "actor": lambda s: s.actor,
     "renew": lambda s: s.renew(),
     "set_lifetime": lambda s: s.set_lifetime(idle=60),
 }

@@ -123,7 +123,7 @@ def refresh(store: SessionStore, handle: str) -> None:
 
 async def exists(store: SessionStore, handle: str) -> bool:
     """Whether there is such a session."""
-    return await engine_of(store).reader.exists((handle,))
+    return await engine_of(store).reader.exists((handle,)) is not None
 
 
 async def take_place(store: SessionStore, user_id: str, handle: str) -> None:
