@@ -19,7 +19,7 @@ from asgi_redis_session import (
 )
 from asgi_redis_session.devserver import DevServer
 
-from ..support.internals import load_scripts, open_session
+from ..support.internals import lanes_of, load_scripts, open_session
 from ..support.keyspace import index_key
 from ..support.servers import client_of
 from ..support.sessions import create, log_in
@@ -134,6 +134,31 @@ async def test_what_a_login_has_replaced_is_remembered_for_a_minute(
             await verb(session)
             await session.save()
             assert remembered_ms / 2 < admin.pttl(tombstone) <= remembered_ms
+
+
+async def test_the_ends_of_many_sessions_delay_no_request(store: SessionStore) -> None:
+    """They have a connection of their own, which a logout does not need."""
+    await (await open_session(store, await _make(store, "")).load()).logout()
+    assert {lane.purpose for lane in lanes_of(store)} == {"requests"}
+    await _make(store, "ann")
+    lists = await _commands(store, "lists")
+    await store.users.revoke_all("ann")
+    assert await _commands(store, "lists") - lists >= 3  # the places, the end, and a place's return
+
+
+async def _commands(store: SessionStore, purpose: str) -> int:
+    await store.drain()
+    return sum(lane.commands for lane in lanes_of(store) if lane.purpose == purpose)
+
+
+async def test_an_end_of_what_can_not_be_read_names_it(alone: DevServer, admin: Any) -> None:
+    """It is left as it is, and reported with its handle."""
+    events: list[SessionEvent] = []
+    async with SessionStore.from_url(alone.url, on_event=events.append) as store:
+        session = await open_session(store, await _make(store, "")).load()
+        admin.hset(f"session:{session.handle}", "@v", "2")
+        assert not await store.revoke(str(session.handle))
+        assert (events[-1].name, events[-1].handle) == ("corrupt", session.handle)
 
 
 @pytest.mark.parametrize("user", ["", "ann"])
