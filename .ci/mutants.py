@@ -21,6 +21,7 @@ import tempfile
 import tomllib
 from collections.abc import Iterator
 from contextlib import chdir
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,50 +36,56 @@ KNOWN = {"staticmethod", "classmethod", "overload", "abstractmethod"}
 
 
 class Module(NamedTuple):
-    """Files, the tests that know them best, and those that a mutant's extra frames disturb."""
+    """
+    Files that have their tests in common.
 
-    paths: list[str]
+    *least_killed*: of the mutants of each, in percent. *left_out*: tests that a mutant's extra
+    frames disturb.
+    """
+
     tests: list[str]
-    least_killed: float
+    least_killed: dict[str, float]
     left_out: list[str]
 
 
 class Result(NamedTuple):
-    """What was changed in each mutant, and those that no test has noticed, or not in its time."""
+    """What was changed in each mutant of a file, and what became of it."""
 
     changes: dict[str, str]
-    survivors: list[str]
-    late: list[str]
+    outcomes: dict[str, str]
+
+    def those(self, outcome: str) -> list[str]:
+        """The mutants with this outcome: "killed", "survived", or "late", which is killed, too."""
+        return [name for name in self.changes if self.outcomes[name] == outcome]
 
     @property
     def killed(self) -> float:
         """Which share of them was killed, in percent."""
-        return 100 * (1 - len(self.survivors) / len(self.changes))
+        return 100 * (1 - len(self.those("survived")) / len(self.changes))
 
 
 def modules() -> dict[str, Module]:
     """All modules, by name, as `mutants.toml` has them."""
     declared = tomllib.loads((ROOT / ".ci" / "mutants.toml").read_text())
     return {
-        name: Module(one["paths"], one["tests"], one["least_killed"], one.get("left_out", []))
+        name: Module(one["tests"], one["least_killed"], one.get("left_out", []))
         for name, one in declared.items()
     }
 
 
-def run(module: Module) -> Result:
-    """Run the module's tests against all of its mutants, in a copy of the project."""
+def run(module: Module) -> dict[str, Result]:
+    """Run the tests against all mutants of the files, in a copy of the project."""
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         copy = Path(folder)
         _copy_to(copy)
-        changes = {}
-        for path in module.paths:
+        changes: dict[str, dict[str, str]] = {}
+        for path in module.least_killed:
             file = copy / PACKAGE / path
             imported = ".".join([PACKAGE, *Path(path).with_suffix("").parts])
             with chdir(copy):
                 file.write_text(mutate_file_contents(path, _undecorated(file.read_text())).code)
-            for name, change in _changes(file.read_text()):
-                changes[f"{imported}.{name}"] = change
-        (copy / "mutants.json").write_text(json.dumps([*changes]))
+            changes[path] = {f"{imported}.{n}": text for n, text in _changes(file.read_text())}
+        (copy / "mutants.json").write_text(json.dumps([*chain(*changes.values())]))
         left_out = [part for test in module.left_out for part in ("--deselect", test)]
         loop = ["-p", "mutant_loop", "-p", "no:cacheprovider", "-p", "no:random_order", "-q", "-s"]
         done = subprocess.run(
@@ -91,8 +98,7 @@ def run(module: Module) -> Result:
         if done.returncode:
             sys.exit("the tests fail without any mutant, or could not be run")
         outcomes: dict[str, str] = json.loads((copy / "outcomes.json").read_text())
-    alive = [name for name in changes if outcomes[name] == "survived"]
-    return Result(changes, alive, [name for name in changes if outcomes[name] == "late"])
+    return {path: Result(of_path, outcomes) for path, of_path in changes.items()}
 
 
 def _copy_to(folder: Path) -> None:
@@ -133,10 +139,10 @@ def _functions(tree: ast.Module) -> Iterator[ast.FunctionDef | ast.AsyncFunction
 
 def _changes(source: str) -> Iterator[tuple[str, str]]:
     """Each mutant in a module by mutmut, and the lines that it changes."""
-    texts = {}
+    texts, all_lines = {}, source.splitlines()
     for one in _functions(ast.parse(source)):
-        text = (ast.get_source_segment(source, one) or "").replace(one.name, "…", 1)
-        texts[one.name] = text.splitlines()
+        text = all_lines[one.lineno - 1 : one.end_lineno]
+        texts[one.name] = [text[0].replace(one.name, "…", 1), *text[1:]]
     for name, lines in texts.items():
         function, mark, _ = name.rpartition(MARK)
         if mark and not name.endswith(ORIGINAL):
@@ -151,16 +157,17 @@ def main(names: list[str]) -> int:
         sys.exit(f"no such module: {', '.join(unknown)}; there are {', '.join(known)}")
     missed = []
     for name in names or known:
-        result = run(known[name])
-        for survivor in result.survivors:
-            print(f"{survivor.removeprefix(PACKAGE)}\n  {result.changes[survivor]}")
-        print(
-            f"== {name}: {len(result.changes)} mutants, {len(result.survivors)} survived, "
-            f"{result.killed:.1f} % killed, {len(result.late)} of them by a time limit",
-            flush=True,
-        )
-        if result.killed < known[name].least_killed:
-            missed.append(f"{name} ({known[name].least_killed} % were)")
+        for path, result in run(known[name]).items():
+            survivors, late = result.those("survived"), result.those("late")
+            for survivor in survivors:
+                print(f"{survivor.removeprefix(PACKAGE)}\n  {result.changes[survivor]}")
+            print(
+                f"== {path}: {len(result.changes)} mutants, {len(survivors)} survived, "
+                f"{result.killed:.1f} % killed, {len(late)} of them by a time limit",
+                flush=True,
+            )
+            if result.killed < (least := known[name].least_killed[path]):
+                missed.append(f"{path} ({least} % were)")
     if missed:
         print(f"fewer killed than before: {', '.join(missed)}")
     return int(bool(missed))
