@@ -29,8 +29,8 @@ from mutmut.state import state
 
 #: How long a test may take: so many seconds, and so many times what it takes without a mutant.
 PAUSE, TIMES = 8.0, 10.0
-#: A module is slow if its first test takes so many seconds, with what the others share. Its tests
-#: run after the others, and only if fewer than so many of the others call what was changed.
+#: A module is slow if what its tests share takes so many seconds to set up. Then they run after the
+#: others, and only if fewer than so many of the others call what was changed.
 SLOW_START, ENOUGH = 1.0, 20
 #: How often the tests may be run until they pass without a mutant.
 ATTEMPTS = 3
@@ -41,10 +41,13 @@ Outcome = Literal["killed", "survived", "late"]
 class Known:
     """What a test does without a mutant."""
 
-    def __init__(self, index: int, module: str, seconds: float, calls: Sequence[str]) -> None:
+    def __init__(
+        self, index: int, module: str, seconds: float, start: float, calls: Sequence[str]
+    ) -> None:
         self.index = index
         self.module = module
         self.seconds = seconds
+        self.start = start
         self.calls = frozenset(calls)
 
 
@@ -81,8 +84,8 @@ def pytest_runtestloop(session: pytest.Session) -> bool:
 
 def _slow_modules(tests: Sequence[Known]) -> set[str]:
     starts: dict[str, float] = {}
-    for test in tests:  # the first of a module sets it up
-        starts.setdefault(test.module, test.seconds)
+    for test in tests:  # the first of a module sets up what all share
+        starts.setdefault(test.module, test.start)
     return {module for module, seconds in starts.items() if seconds > SLOW_START}
 
 
@@ -116,12 +119,14 @@ def _without_a_mutant(session: pytest.Session) -> Iterator[Known]:
                 state()._stats.clear()
                 set_mutant_under_test("stats")
                 began = time.monotonic()
-                for report in _protocol(item, following):
+                reports = _protocol(item, following)
+                for report in reports:
                     if report.failed:
                         print(f"{item.nodeid} fails:\n{report.longreprtext}", flush=True)
                         os._exit(1)
                 calls = [f"{name}__mutmut" for name in state()._stats]
-                found = (index, item.nodeid.split("::")[0], time.monotonic() - began, calls)
+                module, took = item.nodeid.split("::")[0], time.monotonic() - began
+                found = (index, module, took, reports[0].duration, calls)
                 lines.write(json.dumps(found) + "\n")
 
     with _forked(work) as (child, _):

@@ -15,6 +15,7 @@ from asgi_redis_session.transport.pool import private_pool
 from asgi_redis_session.transport.scripts import Script
 
 from ..support.gate import Gate, gate_to
+from ..support.internals import limit_queue
 from .test_lane import echo, pack
 
 pytestmark = [pytest.mark.on_cluster, pytest.mark.one_node]
@@ -134,3 +135,23 @@ async def test_one_that_waits_outlives_the_connection(
     ((where, which, error),) = failed
     assert (where, which) == (lane, lost)
     assert "can't be used" in str(error)
+
+
+async def test_a_busy_lane_says_so(gate: Gate, lane: Lane, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands and riders that wait count alike; what was sent does not."""
+    limit_queue(monkeypatch, 3)
+    gate.hang()
+    sent = lane.submit(*echo("sent"))
+    await asyncio.sleep(0.01)
+    busy = []
+    for number in range(4):
+        busy.append(lane.is_busy)
+        if number % 2:
+            lane.submit_rider(rider(GOOD, "ridden"))
+        else:
+            lane.submit(*echo("k"))
+    assert busy == [False, False, False, True]
+    gate.open()
+    await sent
+    await lane.drain()
+    assert not lane.is_busy
