@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from typing import Literal, NoReturn
 
@@ -28,10 +29,12 @@ from mutmut.mutation.trampoline import set_mutant_under_test
 from mutmut.state import state
 
 #: How long a test may take: so many seconds, and so many times what it takes without a mutant.
-PAUSE, TIMES = 8.0, 10.0
+PAUSE, TIMES = 5.0, 10.0
 #: A module is slow if what its tests share takes so many seconds to set up. Then they run after the
 #: others, and only if fewer than so many of the others call what was changed.
 SLOW_START, ENOUGH = 1.0, 20
+#: Of many tests that call what was changed, the quickest are run, which take so long together.
+LONGEST = 20.0
 #: How often the tests may be run until they pass without a mutant.
 ATTEMPTS = 3
 
@@ -92,7 +95,10 @@ def _slow_modules(tests: Sequence[Known]) -> set[str]:
 def _chosen(tests: list[Known], slow: set[str]) -> list[Known]:
     """Of the tests that call a function, those that are worth their time."""
     quick = [test for test in tests if test.module not in slow]
-    return quick if len(quick) >= ENOUGH else tests
+    if len(quick) < ENOUGH:
+        return tests
+    together = accumulate(test.seconds for test in quick)
+    return [test for test, seconds in zip(quick, together, strict=True) if seconds <= LONGEST]
 
 
 def _start_what_is_shared(session: pytest.Session) -> None:
