@@ -262,6 +262,19 @@ def test_a_changed_secret_of_the_store_imports_nothing_twice(
         assert browser(dict) == {}
 
 
+def test_a_store_with_two_secrets_imports_under_the_newest(
+    sessions: SessionKit, session_redis_url: str, signed: dict[str, str], admin: Any
+) -> None:
+    """Looking under the older one leaves nothing there: one session, and one mark."""
+    secrets = ["the new secret of a store", "the old secret of a store"]
+    store = SessionStore.from_url(session_redis_url, secret=secrets, prefix=sessions.prefix)
+    with browsing(store, signed, import_cookies=True) as browser:
+        assert browser(dict) == ADA
+        assert browser(dict) == ADA
+    assert len(hashes(sessions)) == 1
+    assert len(admin.keys(f"{sessions.prefix}:imported:*")) == 1
+
+
 def test_an_outage_during_the_import(signed: dict[str, str], refused_url: str) -> None:
     """503, and the signed cookie is left alone: the import happens later."""
     store = SessionStore.from_url(refused_url)
