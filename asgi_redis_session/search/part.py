@@ -125,6 +125,9 @@ class Part:
         part = copy(self)
         part.stranded = stranded
         part.alias = f"{self.alias}:{{{tag}}}"
+        if self.master is not None:
+            # Replies are proven on a key in a slot that does not move.
+            part.master = self.master._replace(keys=[part.alias.encode()])
         return part
 
     # --- Questions ---

@@ -17,10 +17,11 @@ from asgi_redis_session import Num, SearchUnavailable, SessionStore, SessionUnav
 from asgi_redis_session.devserver import DevServer
 from asgi_redis_session.engine.codec import encode
 
-from ..support.documents import blocks
+from ..support.documents import ROOT, blocks
 from ..support.internals import index_names, with_shadows
 from ..support.search import INDEX, NOTE, SKUS, TENANT, TOTAL, found, put
 from ..support.servers import Cluster, ask, client_of, node_id, plain_client, wait_for
+from ..support.shards import spanning
 
 SESSIONS = 10_000
 TENANTS, PRODUCTS = 20, 500
@@ -368,3 +369,82 @@ async def test_a_new_master_has_no_index_yet(prefix: str) -> None:
                 await store.search.count()
             await store.search.create_index()
             assert await found(store) == handles
+
+
+# --- Redis 8, six masters, least rights ---
+
+
+async def test_nodes_that_answer_for_all(prefix: str) -> None:
+    """
+    Where an index that is made through one node is listed by the others, one is enough for all.
+
+    That is how Redis 8 does it, with a Search that spans the Cluster. Here three nodes with one
+    server behind them do the same.
+    """
+    with spanning() as nodes:
+        async with SessionStore.from_url(nodes.url, prefix=prefix, index=INDEX, timeout=5) as store:
+            sessions = some_sessions(store, 300)
+            seed(nodes.server.url, prefix, sessions)
+            status = await store.search.create_index(backfill=True)
+            assert "{" not in status.name
+            assert ask(nodes.server, "FT._LIST") == [status.name.encode()]
+            async with SessionStore.from_url(
+                nodes.server.url, prefix=prefix, index=INDEX
+            ) as one_node:
+                assert await answers(store) == await answers(one_node)
+            assert sorted(map(bool, nodes.asked)) == [False, False, True]
+            rebuilt = await store.search.create_index(rebuild=True)
+            assert ask(nodes.server, "FT._LIST") == [rebuilt.name.encode()]
+            assert await store.search.revoke(SKUS == "SKU-1") > 0
+            assert await store.search.drop_index() is True
+            with pytest.raises(SearchUnavailable, match="no index yet"):
+                await store.search.status()
+
+
+@pytest.mark.long
+async def test_six_masters_with_100_000_sessions(prefix: str) -> None:
+    """Each answer is that of one node; also while a slot is on its way."""
+    with Cluster(6, search=True) as cluster, DevServer() as alone:
+        stores = [
+            SessionStore.from_url(url, prefix=prefix, index=INDEX, timeout=20)
+            for url in (alone.url, cluster.url)
+        ]
+        async with stores[0] as one_node, stores[1] as spread:
+            sessions = some_sessions(one_node, 100_000)
+            for url, store in ((alone.url, one_node), (cluster.url, spread)):
+                seed(url, prefix, sessions)
+                assert (await store.search.create_index()).documents == 100_000
+            expected = await answers(one_node)
+            assert await answers(spread) == expected
+            key = f"{prefix}:{next(iter(sessions))}"
+            migration = cluster.migrate(key, cluster.others(cluster.owner(key))[0])
+            assert migration.move_keys() > 0
+            assert await answers(spread) == expected
+            migration.finish()
+            ended = [await store.search.revoke(TENANT == "shop-7") for store in stores]
+            assert ended[0] == ended[1] > 0
+            assert await spread.search.count() == await one_node.search.count()
+
+
+async def test_the_documented_rights_are_enough(prefix: str) -> None:
+    """Those of the ACL, of a Cluster and of search; without one of them, the command is named."""
+    text = (ROOT / "docs" / "deployment.md").read_text()
+    (least,) = re.findall(r"ACL SETUSER sessions on .*", text)
+    (line,) = [one for one in text.splitlines() if "[search](search.md)" in one]
+    rights = [*re.findall(r"\+[a-z0-9|._]+", least + line), "+cluster|slots", "+asking"]
+    with Cluster(3, search=True) as cluster:
+        for node in cluster.nodes:
+            ask(node, "ACL", "SETUSER", "app", "on", ">pw", f"~{prefix}:*", "-@all", *rights)
+        url = cluster.url.replace("://", "://app:pw@")
+        async with SessionStore.from_url(url, prefix=prefix, index=INDEX, timeout=5) as store:
+            await store.search.create_index(backfill=True)
+            session = await put(store, "ada", tenant="acme", skus=["a"])
+            assert await found(store, TENANT == "acme") == [session.handle]
+            assert await store.search.count_by("skus", exact=False) == {"a": 1}
+            assert await store.search.revoke(TENANT == "acme") == 1
+            await store.search.create_index(rebuild=True)
+            ask(cluster.nodes[0], "ACL", "SETUSER", "app", "-cluster|nodes")
+            with pytest.raises(SearchUnavailable, match=r"cluster\|nodes"):
+                await store.search.count()
+            ask(cluster.nodes[0], "ACL", "SETUSER", "app", "+cluster|nodes")
+            await store.search.drop_index()
