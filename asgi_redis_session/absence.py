@@ -13,6 +13,7 @@ AbsenceKind = Literal[
     "logged_out",
     "revoked",
     "limit",
+    "expired",
     "unreadable",
     "conflict",
     "unavailable",
@@ -25,6 +26,7 @@ _REASONS: dict[AbsenceKind, str] = {
     "logged_out": "The user has logged out.",
     "revoked": "The session was ended from another device, or by an administrator.",
     "limit": "The user has logged in elsewhere, and had as many sessions as allowed.",
+    "expired": "The session was not used for too long, or its time was over.",
     "unreadable": "What Redis holds under this id can't be read as a session.",
     "conflict": "The browser has sent two different session cookies.",
     "unavailable": "Redis was not available, so the request goes on without its session.",
@@ -38,8 +40,9 @@ class Absence:
 
     *kind*: one word. `"no_cookie"`; `"unknown"` (it expired, ended some time ago, or was never
     ours: which one can't be known); `"replaced"` (by a login or a renewal, which gave the browser
-    a new id); `"logged_out"`; `"revoked"`; `"limit"`; `"unreadable"`; `"conflict"` (two different
-    cookies); `"unavailable"` (Redis is down).
+    a new id); `"logged_out"`; `"revoked"`; `"limit"`; `"expired"` (if `store.reporting_expired()`
+    has noticed it); `"unreadable"`; `"conflict"` (two different cookies); `"unavailable"` (Redis is
+    down).
     *at*: when it ended, by Redis' clock, as an aware UTC datetime; None if that is not known.
     *reason*: what was given to the verb that ended the session, such as `revoke_all(reason=...)`;
     else the same as *kind* in a sentence.

@@ -17,6 +17,7 @@ EventName = Literal[
     "logged_in",
     "renewed",
     "ended",
+    "expired",
     "gone",
     "unknown_id",
     "conflict",
@@ -38,7 +39,8 @@ class SessionEvent:
     """
     Something that happened to a session. It carries handles, never ids or stored values.
 
-    *name*: what happened. `created`, `logged_in`, `renewed`, `ended`; `gone` (a commit found that
+    *name*: what happened. `created`, `logged_in`, `renewed`, `ended`; `expired` (as far as
+    `store.reporting_expired()` notices it); `gone` (a commit found that
     its session had ended); `unknown_id` (a well-formed cookie that Redis does not know);
     `conflict` (two different session cookies in one request); `corrupt` (a session, or something in
     a user's list or the search index, that can't be read); `cross_origin` (a request was refused,

@@ -9,6 +9,7 @@ from .cookie import CookiePolicy
 from .engine import scanning, verbs
 from .engine.endings import end_linked
 from .engine.engine import Engine
+from .engine.expirations import reporting_expired
 from .engine.ids import is_handle
 from .engine.links import link_of
 from .engine.notes import checked_reason
@@ -131,6 +132,26 @@ class OutsideVerbs:
         return await scanning.end_where(
             self._engine, function, keys_per_second, idle_ms, note=note, is_trial=dry_run
         )
+
+    def reporting_expired(self) -> AbstractAsyncContextManager[None]:
+        """
+        Report sessions that expire, for as long as the block runs: the event `expired`.
+
+            async def lifespan(app):
+                async with store.reporting_expired():
+                    yield
+
+        It hears what Redis says of keys that expire, on a connection of its own (on a Cluster, to
+        each master), and emits an event for each session, which has its handle, and no user.
+        `session.absence` then says `"expired"`, for as long as the store remembers ended sessions.
+        Of all processes that do this, one reports a session.
+
+        It is best effort. Redis reports a key when it notices that it has expired, which may be
+        minutes later, and only to those that listen then. What expires while nothing listens is not
+        reported. It needs `notify-keyspace-events Ex` in redis.conf, and more rights
+        (`docs/deployment.md`); what is missing is a line in the log, and nothing else.
+        """
+        return reporting_expired(self._engine)
 
     async def revoke_sid(
         self, issuer: str, *, sid: str | None = None, sub: str | None = None

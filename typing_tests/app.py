@@ -61,6 +61,7 @@ def log(event: SessionEvent) -> None:
             "logged_in",
             "renewed",
             "ended",
+            "expired",
             "gone",
             "unknown_id",
             "conflict",

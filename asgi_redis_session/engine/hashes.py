@@ -69,7 +69,8 @@ class Hashes:
         self._idle_ms = idle_ms
         self._limits = limits
         self._shadows = shadows
-        self._remember_ms = remember_ms
+        #: For how long a tombstone says why a session has ended.
+        self.remember_ms = remember_ms
         self._pushes = pushes
 
     async def create(
@@ -283,7 +284,7 @@ class Hashes:
 
     def _epitaph(self, kind: AbsenceKind, note: str | None) -> tuple[Any, ...]:
         """What a tombstone says, and for how long."""
-        lasts_ms = REPLACED_MS if kind == "replaced" else self._remember_ms
+        lasts_ms = REPLACED_MS if kind == "replaced" else self.remember_ms
         return (kind, lasts_ms) if note is None else (kind, lasts_ms, note)
 
     # --- Arguments ---

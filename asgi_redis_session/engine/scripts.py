@@ -282,6 +282,8 @@ END = _script(Ended, "common.lua", "end.lua")
 BURY = _script(State, "common.lua", "bury.lua")
 ANNOUNCE = _script(State, "common.lua", "announce.lua")
 WATCH = _script(Watched, "common.lua", "watch.lua")
+EXPIRING = _script(State, "common.lua", "expiring.lua")
+EXPIRED = _script(State, "common.lua", "expired.lua")
 ABSENCE = _script(Missing, "absence.lua")
 WRITE_IF_SAME = _script(State, "common.lua", "write_if_same.lua")
 
@@ -321,7 +323,7 @@ DEVICE_SEEN = _script(DeviceSeen, "common.lua", "device_seen.lua")
 SCRIPTS: tuple[Script[Any], ...] = (
     PROVE,
     *(LOAD, COMMIT, SAVE, RENEW, CREATE, LOGIN, INCREMENT, APPEND, SWEEP, SWAP, TAKE_FIELD, END),
-    *(BURY, ABSENCE, WRITE_IF_SAME, ANNOUNCE, WATCH),
+    *(BURY, ABSENCE, WRITE_IF_SAME, ANNOUNCE, WATCH, EXPIRING, EXPIRED),
     *(TAKE_HASH, RESTORE_SAVE, RESTORE_LOGIN, KEEP, PUT_BACK),
     *(RENEW_SEALED, LOGIN_SEALED, TAKE_HASH_SEALED),
     *(IMPORT, READ_ORIGINAL, DROP_KEY),

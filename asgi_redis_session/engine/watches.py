@@ -13,12 +13,15 @@ sessions are looked at in one script.
 
 import asyncio
 import heapq
-from collections.abc import Hashable, Sequence
+import logging
+import secrets
+from collections.abc import Collection, Hashable, Sequence
 from contextvars import Context
 from dataclasses import dataclass, field
 from itertools import count
 
 from ..errors import SessionUnavailable
+from ..records import about
 from ..transport import forks
 from ..transport.client import Client
 from ..transport.failures import KeysApart
@@ -26,6 +29,8 @@ from ..transport.listener import Listener
 from ..transport.route import NodeUnknown
 from . import scripts
 from .keys import channel
+
+logger = logging.getLogger("asgi_redis_session")
 
 #: Seconds between two looks at a session whose end is pushed.
 _MINUTE = 60.0
@@ -169,9 +174,9 @@ class _Rounds:
             self._listeners[master] = Listener(
                 self._client.route.pool(master, protocol=2),
                 self,
-                self._announce,
-                is_sharded=self._client.is_cluster,
+                _OwnMessage(self._client),
                 timeout=self._client.timeout,
+                is_sharded=self._client.is_cluster,
             )
         watched.master = master
         self._listeners[master].add(watched.channel)
@@ -181,11 +186,7 @@ class _Rounds:
         if listener := self._listeners.get(watched.master):
             listener.remove(watched.channel)
 
-    async def _announce(self, name: bytes) -> None:
-        arguments = (int(self._client.is_cluster),)
-        await self._client.call(scripts.ANNOUNCE, (name,), arguments, idempotent=True)
-
-    def on_message(self, name: bytes) -> None:
+    def on_message(self, name: bytes, _data: bytes) -> None:
         """A session has ended, or somebody says so: who waits on it looks."""
         if watched := self._by_channel.get(name):
             _wake(watched)
@@ -205,6 +206,16 @@ class _Rounds:
     def on_moved(self) -> None:
         """Look again who serves what."""
         self._client.route.suspect_topology()
+
+    def on_refused(self, address: str, reason: str) -> None:
+        """Ask Redis instead."""
+        logger.warning(
+            "The ends of sessions can't be pushed by %s (%s). Sockets and streams ask Redis "
+            'instead. See "ACL" in docs/deployment.md, or leave out push=True.',
+            address,
+            reason,
+            extra=about("push_refused", address=address, reason=reason),
+        )
 
     # --- Asking ---
 
@@ -272,6 +283,27 @@ class _Rounds:
             interval = _MINUTE if watched.is_heard else watched.every
             left = (expires_ms - reply.now_ms) / 1000 + _LATE
             self._schedule(watched, min(interval, max(left, _ROUND)))
+
+
+class _OwnMessage:
+    """A message on a channel of its own, published as the end of a session is: a `Proof`."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._channel = b""
+
+    def channel(self, channels: Collection[bytes]) -> bytes:
+        # In the slot of one of the channels, so that it leads to the same server.
+        name, brace, tag = min(channels).partition(b"{")
+        self._channel = b"%b%b:%b%b" % (name, secrets.token_hex(8).encode(), brace, tag)
+        return self._channel
+
+    async def send(self) -> None:
+        arguments = (int(self._client.is_cluster),)
+        await self._client.call(scripts.ANNOUNCE, (self._channel,), arguments, idempotent=True)
+
+    def is_met(self, channel: bytes, _data: bytes) -> bool:
+        return channel == self._channel
 
 
 def _wake(watched: _Watched) -> None:

@@ -7,9 +7,7 @@ accept SUBSCRIBE and deliver nothing.
 """
 
 import asyncio
-import logging
-import secrets
-from collections.abc import Callable, Coroutine
+from collections.abc import Collection
 from contextlib import suppress
 from contextvars import Context
 from typing import Any, Protocol
@@ -20,12 +18,9 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import MovedError, NoPermissionError, RedisError, ResponseError
 
 from ..errors import SessionUnavailable
-from ..records import about
 from .connection import address_of
 from .reasons import reason_of
 from .scripts import pack
-
-logger = logging.getLogger("asgi_redis_session")
 
 #: Seconds between two proofs that messages arrive.
 _PROVE_EVERY = 30.0
@@ -41,7 +36,7 @@ _PLAIN = {b"ssubscribe": b"subscribe", b"sunsubscribe": b"unsubscribe", b"smessa
 class Hearer(Protocol):
     """Who is told what a listener hears. *channel*: as it was added."""
 
-    def on_message(self, channel: bytes) -> None:
+    def on_message(self, channel: bytes, data: bytes) -> None:
         """Something was published."""
 
     def on_heard(self, channel: bytes) -> None:
@@ -53,6 +48,22 @@ class Hearer(Protocol):
     def on_moved(self) -> None:
         """Other servers serve some of the channels."""
 
+    def on_refused(self, address: str, reason: str) -> None:
+        """Nothing can be heard from there; it is tried again. Called once for each listener."""
+
+
+class Proof(Protocol):
+    """A message that the process causes itself, to see whether messages arrive."""
+
+    def channel(self, channels: Collection[bytes]) -> bytes:
+        """Return where it will arrive. *channels*: what is listened to."""
+
+    async def send(self) -> None:
+        """Let it be published. May raise `SessionUnavailable`."""
+
+    def is_met(self, channel: bytes, data: bytes) -> bool:
+        """Whether this is the message."""
+
 
 class _Deaf(Exception):
     """The server has accepted everything, and its messages do not arrive."""
@@ -63,23 +74,22 @@ class Listener:
     One connection, for as long as there are channels to listen to.
 
     *pool*: of connections in RESP2, in which replies and messages come alike. *is_sharded*: whether
-    the channels belong to slots (SSUBSCRIBE; before Redis 7, SUBSCRIBE at any node). *publish*:
-    sends a message to a channel. *timeout*: seconds until it must have arrived. Each channel has a
-    hash tag, in braces.
+    the channels belong to slots (SSUBSCRIBE; before Redis 7, SUBSCRIBE at any node). *timeout*:
+    seconds until the *proof* must have arrived.
     """
 
     def __init__(
         self,
         pool: ConnectionPool,
         hearer: Hearer,
-        publish: Callable[[bytes], Coroutine[Any, Any, object]],
+        proof: Proof,
         *,
-        is_sharded: bool,
         timeout: float,
+        is_sharded: bool = False,
     ) -> None:
         self._pool = pool
         self._hearer = hearer
-        self._publish = publish
+        self._proof = proof
         self._shard = b"S" if is_sharded else b""
         self._timeout = timeout
         self._loop = asyncio.get_running_loop()
@@ -88,7 +98,7 @@ class Listener:
         # What has to be sent: channels to begin (or stop) listening to.
         self._news: dict[bytes, bool] = {}
         self._connection: Any = None
-        # The channel of the listener's own messages.
+        # The channel of the proof.
         self._own = b""
         self._has_own, self._own_came, self._is_proven = asyncio.Event(), asyncio.Event(), False
         self._task: asyncio.Task[None] | None = None
@@ -149,9 +159,7 @@ class Listener:
         if not self._channels:  # removed meanwhile
             return
         self._has_own.clear()
-        # In the slot of one of the channels, so that it leads to the same server.
-        name, brace, tag = min(self._channels).partition(b"{")
-        self._own = b"%b%b:%b%b" % (name, secrets.token_hex(8).encode(), brace, tag)
+        self._own = self._proof.channel(self._channels)
         self._news = dict.fromkeys([self._own, *self._channels], True)
         await self._tell()
         tasks = [self._loop.create_task(work) for work in (self._read(), self._prove())]
@@ -167,7 +175,7 @@ class Listener:
     async def _read(self) -> None:
         while self._channels:
             try:
-                kind, channel, _ = await self._connection.read_response()
+                kind, channel, data = await self._connection.read_response()
             except MovedError as error:
                 for channel in [one for one in self._channels if key_slot(one) == error.slot_id]:
                     self._lose(channel)
@@ -178,17 +186,19 @@ class Listener:
                     raise RedisConnectionError("it has no sharded channels") from error
                 raise
             else:
-                self._take(_PLAIN.get(kind, kind), channel)
+                self._take(_PLAIN.get(kind, kind), channel, data)
 
-    def _take(self, kind: bytes, channel: bytes) -> None:
-        if channel == self._own:
-            if kind == b"unsubscribe":
-                raise RedisConnectionError("the slot of its own channel has moved")
-            (self._own_came if kind == b"message" else self._has_own).set()
+    def _take(self, kind: bytes, channel: bytes, data: bytes) -> None:
+        if channel == self._own and kind == b"unsubscribe":
+            raise RedisConnectionError("the slot of the proof's channel has moved")
+        if channel == self._own and kind == b"subscribe":
+            self._has_own.set()
+        if kind == b"message" and self._proof.is_met(channel, data):
+            self._own_came.set()
         elif channel not in self._channels:
-            return  # it was removed meanwhile
+            return  # it is the proof's, or was removed meanwhile
         elif kind == b"message":
-            self._hearer.on_message(channel)
+            self._hearer.on_message(channel, data)
         elif kind == b"unsubscribe":  # its slot has moved to another server
             self._lose(channel)
         else:
@@ -202,7 +212,7 @@ class Listener:
             await self._has_own.wait()
         while True:
             self._own_came.clear()
-            await self._publish(self._own)
+            await self._proof.send()
             try:
                 async with asyncio.timeout(self._timeout):
                     await self._own_came.wait()
@@ -238,14 +248,8 @@ class Listener:
     def _warn(self, error: Exception) -> None:
         if not self._has_warned:
             self._has_warned = True
-            address, reason = address_of(self._pool).rstrip(","), reason_of(error)
-            logger.warning(
-                "The ends of sessions can't be pushed by %s (%s). Sockets and streams ask Redis "
-                'instead. See "ACL" in docs/deployment.md, or leave out push=True.',
-                address,
-                reason,
-                extra=about("push_refused", address=address, reason=reason),
-            )
+            address = address_of(self._pool).rstrip(",")
+            self._hearer.on_refused(address, reason_of(error))
 
     # --- Sending ---
 

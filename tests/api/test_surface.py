@@ -39,7 +39,7 @@ def test_every_exported_name_is_recorded(module: str) -> None:
 EXPECTED = {
     "SessionStore": (
         "aclose check count drain durability edit end_durability from_url get lifetime limits open "
-        "prefix revoke revoke_sid revoke_where scan search stats users"
+        "prefix reporting_expired revoke revoke_sid revoke_where scan search stats users"
     ),
     "Session": (
         # a mapping

@@ -1,5 +1,6 @@
 """The rights of docs/deployment.md: enough, and each of them needed."""
 
+import asyncio
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -93,6 +94,19 @@ async def test_push_needs_rights() -> None:
                 assert await store.revoke(handle_of(store, session_id))
                 assert (await stream).absence is not None
     assert [event for event in refused if event.name == "unavailable"] == []
+
+
+async def test_expiry_needs_rights() -> None:
+    """With what the document names in addition, it is reported."""
+    seen: list[SessionEvent] = []
+    with acl_server(*rights("`store.reporting_expired()`")) as server:
+        ask(server, "CONFIG", "SET", "notify-keyspace-events", "Ex")
+        async with acl_store(server, on_event=seen.append) as store, store.reporting_expired():
+            while not [event for event in seen if event.name == "expired"]:
+                handle = handle_of(store, await create(store, n=0))
+                ask(server, "PEXPIRE", f"session:{handle}", 1)
+                await asyncio.sleep(0.05)
+    assert [event for event in seen if event.name == "unavailable"] == []
 
 
 async def test_a_pass_over_all_sessions_needs_scan() -> None:

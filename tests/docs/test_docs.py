@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address, ip_network
@@ -55,6 +55,7 @@ from asgi_redis_session.testing import SessionKit
 from ..support.documents import BLOCK, ROOT, blocks
 from ..support.internals import open_session
 from ..support.keyspace import forget, session_keys
+from ..support.servers import plain_client
 from ..support.serving import PATIENCE, serve
 from ..support.sessions import PLAIN
 from ..users import test_oidc as oidc
@@ -79,7 +80,7 @@ BLOCKS = {
     ("docs/encryption.md", "python"): 1,  # tests/encryption
     ("docs/privacy.md", "python"): 2,  # tests/users/test_privacy.py
     ("docs/moving.md", "python"): 4,  # test_moving
-    ("docs/guide.md", "python"): 23,
+    ("docs/guide.md", "python"): 24,
     ("docs/performance.md", "python"): 1,
     ("benchmarks/README.md", "sh"): 2,
     ("docs/recipes.md", "python"): 20,  # tests/examples
@@ -682,6 +683,25 @@ def test_the_guide_ends_what_came_from_a_network(
 
     asyncio.run(use())
     assert capsys.readouterr().out == "2 of 3 sessions come from 203.0.113.0/24.\n"
+
+
+async def test_the_guides_app_reports_what_expires(prefix: str) -> None:
+    """In its lifespan, on a server that reports it."""
+    events: list[Any] = []
+    server = DevServer(options={"notify-keyspace-events": "Ex"}, search=False)
+    with server, plain_client(server.url) as admin:
+        async with SessionStore.from_url(
+            server.url, prefix=prefix, on_event=events.append
+        ) as store:
+            names: dict[str, Any] = {"store": store, "asynccontextmanager": asynccontextmanager}
+            exec(guide("store.reporting_expired("), names)
+            async with names["lifespan"](None), asyncio.timeout(PATIENCE):
+                while not any(event.name == "expired" for event in events):
+                    async with store.open("", cookie=PLAIN) as opened:
+                        opened.session["n"] = 1
+                    for key in session_keys(admin, prefix):
+                        admin.pexpire(key, 1)
+                    await asyncio.sleep(0.05)
 
 
 def test_the_guides_session_works_without_a_framework(session_redis_url: str, prefix: str) -> None:
