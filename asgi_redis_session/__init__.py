@@ -18,6 +18,7 @@ from .errors import (
     SessionValueError,
 )
 from .events import SessionEvent, Stats
+from .header import HeaderPolicy
 from .info import SEALED, SessionInfo
 from .key import Key
 from .middleware import SessionMiddleware
@@ -41,6 +42,7 @@ __all__ = [
     "DurabilityNotReached",
     "Filter",
     "Finding",
+    "HeaderPolicy",
     "IndexStatus",
     "Key",
     "Lifetime",

@@ -88,11 +88,13 @@ class SentCookies(NamedTuple):
 
     *session_id*: None if there is no cookie with the form of an id, or if there are two different
     ones; these are *conflicting* then. *is_former*: the cookie has a name that the policy replaces.
+    *in_header*: it wants to be answered in a header.
     """
 
     session_id: str | None = None
     conflicting: tuple[str, ...] = ()
     is_former: bool = False
+    in_header: bool = False
 
 
 _NOTHING_SENT = SentCookies()

@@ -42,7 +42,7 @@ class SessionEvent:
     *name*: what happened. `created`, `logged_in`, `renewed`, `ended`; `expired` (as far as
     `store.reporting_expired()` notices it); `gone` (a commit found that
     its session had ended); `unknown_id` (a well-formed cookie that Redis does not know);
-    `conflict` (two different session cookies in one request); `corrupt` (a session, or something in
+    `conflict` (two different session ids in one request); `corrupt` (a session, or something in
     a user's list or the search index, that can't be read); `cross_origin` (a request was refused,
     because another site has made the browser send it); `moved` (a session is used from another
     browser or place than it was bound by); `new_device` (a user has logged in from a kind of device

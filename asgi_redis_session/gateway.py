@@ -12,10 +12,12 @@ from typing import Any
 from urllib.parse import quote
 
 from .arguments import refuse_no_bool, refuse_other, shown
+from .carrier import carrier_of, refuse_no_carrier
 from .cookie import CookiePolicy
 from .engine.record import Record
 from .errors import SessionUnavailable
 from .exchange import Receive, Scope, Send
+from .header import HeaderPolicy
 from .store import SessionStore, engine_of
 
 __all__ = ["ForwardAuth"]
@@ -43,7 +45,8 @@ class ForwardAuth:
     client has sent under these names (`docs/gateways.md` has a tested configuration for each
     proxy). While Redis is down it answers 503.
 
-    *cookie*: that of the app which logs users in.
+    *cookie*: that of the app which logs users in. *carrier*: its `HeaderPolicy`, if the app takes
+    ids in a header; with `cookie=None` only there.
     *fields*: what else the proxy passes on, as in `{"X-Session-Plan": "plan"}`: header names, and
     the fields of the session that they hold. Texts are percent-encoded (UTF-8), everything else is
     JSON, percent-encoded as well: no value can add a header.
@@ -63,7 +66,8 @@ class ForwardAuth:
         self,
         store: SessionStore,
         *,
-        cookie: CookiePolicy = CookiePolicy(),  # noqa: B008  (frozen)
+        cookie: CookiePolicy | None = CookiePolicy(),  # noqa: B008  (frozen)
+        carrier: HeaderPolicy | None = None,
         fields: Mapping[str, str] | None = None,
         idle_is_known: bool = False,
         anonymous: bool = False,
@@ -71,7 +75,9 @@ class ForwardAuth:
         uri_header: str = "X-Forwarded-Uri",
     ) -> None:
         refuse_other("ForwardAuth(store)", store, SessionStore, "a SessionStore")
-        refuse_other("ForwardAuth(cookie)", cookie, CookiePolicy, "a CookiePolicy")
+        takes = "a CookiePolicy, or None beside a carrier"
+        refuse_other("ForwardAuth(cookie)", cookie, CookiePolicy | None, takes)
+        refuse_no_carrier("ForwardAuth", cookie, carrier)
         refuse_no_bool("ForwardAuth(idle_is_known)", idle_is_known)
         refuse_no_bool("ForwardAuth(anonymous)", anonymous)
         refuse_other("ForwardAuth(login_url)", login_url, str | None, "a URL or None")
@@ -82,6 +88,7 @@ class ForwardAuth:
             )
         self.store = store
         self._cookie = cookie
+        self._carrier = carrier
         self._fields = _headers_of(fields)
         self._idle_is_known = idle_is_known
         self._anonymous = anonymous
@@ -123,7 +130,7 @@ class ForwardAuth:
         ]
 
     async def _load(self, sent: _Headers) -> Record | None:
-        session_id = self._cookie.read(sent).session_id
+        session_id = carrier_of(self._cookie, self._carrier, sent).read(sent).session_id
         if session_id is None:
             return None
         handles, reader = self._engine.ids.handles(session_id), self._engine.reader

@@ -12,6 +12,7 @@ from litestar.types import Scope
 from .arguments import shown
 from .cookie import CookiePolicy
 from .exchange import ASGIApp, Refresh
+from .header import HeaderPolicy
 from .middleware import SessionMiddleware
 from .session import Session
 from .store import SessionStore
@@ -44,12 +45,13 @@ class SessionPlugin(InitPlugin):
         self,
         *,
         store: SessionStore | str,
-        cookie: CookiePolicy | Callable[[Any], CookiePolicy] = CookiePolicy(),  # noqa: B008
+        cookie: CookiePolicy | Callable[[Any], CookiePolicy] | None = CookiePolicy(),  # noqa: B008
         autoload: bool | Callable[[Any], bool | Awaitable[bool]] = False,
         refresh: Refresh | Callable[[Any], Refresh] = "request",
         unavailable: Literal["fail", "anonymous"] | ASGIApp = "fail",
         dependency: str | None = None,
         key: str = "session",
+        carrier: HeaderPolicy | None = None,
     ) -> None:
         self._options: dict[str, Any] = {
             "cookie": cookie,
@@ -57,6 +59,7 @@ class SessionPlugin(InitPlugin):
             "refresh": refresh,
             "unavailable": unavailable,
             "key": key,
+            "carrier": carrier,
         }
         # Made once here, so that a wrong argument is refused, and a URL makes one store.
         self.store = SessionMiddleware(_nothing, store=store, **self._options).store

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Literal, get_args
 
 from .arguments import is_async, refuse_no_function, shown
-from .carrier import Carrier
+from .carrier import Carrier, carrier_of, refuse_no_carrier
 from .cookie import CookiePolicy, SentCookies
 from .cross_origin import CrossOriginPolicy, policy_of, refusal, refuse
 from .engine import actions
@@ -24,6 +24,7 @@ from .exchange import (
     Send,
     WebSocketExchange,
 )
+from .header import HeaderPolicy
 from .nesting import LAYER, Layer, beside, checked_key, joins
 from .session import Session, state_of
 from .store import SessionStore, engine_of
@@ -62,6 +63,8 @@ class SessionMiddleware:
     session, and with `"login"` it is not fresh any more (`is_fresh`, `require_fresh`).
     *key*: where in the scope the session is. A second middleware with another key, and a cookie
     with another name, gives the app a second session, as in `scope["admin_session"]`.
+    *carrier*: a `HeaderPolicy`, for clients that send the id in a header, such as native apps.
+    With `cookie=None` there is no cookie, and the header alone.
 
     It may wrap the app (`SessionMiddleware(app, …)`) or be added to it (`app.add_middleware(…)`).
     If it is installed twice, the outer one is used; *autoload* of the inner one still loads its
@@ -81,7 +84,7 @@ class SessionMiddleware:
         app: ASGIApp,
         *,
         store: SessionStore | str,
-        cookie: CookiePolicy | Callable[[Scope], CookiePolicy] = CookiePolicy(),  # noqa: B008
+        cookie: CookiePolicy | Callable[[Scope], CookiePolicy] | None = CookiePolicy(),  # noqa: B008
         autoload: bool | Callable[[Scope], bool | Awaitable[bool]] = False,
         refresh: Refresh | Callable[[Scope], Refresh] = "request",
         unavailable: Literal["fail", "anonymous"] | ASGIApp = "fail",
@@ -90,11 +93,13 @@ class SessionMiddleware:
         bind: Callable[[Scope], str] | None = None,
         on_bind_change: Literal["end", "login"] = "end",
         key: str = "session",
+        carrier: HeaderPolicy | None = None,
     ) -> None:
         if not callable(app):
             raise TypeError(f"SessionMiddleware(app) takes an ASGI app, not {shown(app)}.")
         store = text_of(store)
         _refuse_nonsense(store, cookie, autoload, refresh, unavailable)
+        refuse_no_carrier("SessionMiddleware", cookie, carrier)
         self.app = app
         self.store = SessionStore.from_url(store) if isinstance(store, str) else store
         self.key = checked_key("SessionMiddleware(key)", key)
@@ -106,8 +111,10 @@ class SessionMiddleware:
         self.bind = bind
         self._ends_moved = _is_ending(bind, on_bind_change)
         self._engine = engine_of(self.store)
-        # Of all requests; None: the cookie depends on the request, and so does the layer.
-        self._layer = self._layer_with(cookie) if isinstance(cookie, CookiePolicy) else None
+        self.carrier = carrier
+        # Of all requests; None: how the id travels depends on the request.
+        is_fixed = isinstance(cookie, CookiePolicy) and carrier is None
+        self._layer = self._layer_of({}) if is_fixed else None
         self._responder = None if isinstance(unavailable, str) else unavailable
 
     async def __call__(  # noqa: C901  (each function more costs each request a call)
@@ -118,7 +125,7 @@ class SessionMiddleware:
         if kind not in ("http", "websocket"):
             await self._serve_without(scope, receive, send)
             return
-        layer = self._layer or self._layer_with(_ask_cookie(self.cookie, scope))
+        layer = self._layer or self._layer_of(scope)
         if self.cross_origin is not None and self._is_refused(scope, layer.carrier):
             await refuse(scope, receive, send)
             return
@@ -152,8 +159,10 @@ class SessionMiddleware:
         finally:
             state.is_over = True
 
-    def _layer_with(self, cookie: CookiePolicy) -> Layer:
-        return Layer(self.key, self._engine, Carrier(cookie))
+    def _layer_of(self, scope: Scope) -> Layer:
+        cookie = _ask_cookie(self.cookie, scope) if callable(self.cookie) else self.cookie
+        carrier = carrier_of(cookie, self.carrier, scope.get("headers", ()))
+        return Layer(self.key, self._engine, carrier)
 
     async def _serve_inside(self, scope: Scope, receive: Receive, send: Send) -> None:
         session = scope[self.key]
@@ -163,7 +172,8 @@ class SessionMiddleware:
 
     def _is_refused(self, scope: Scope, carrier: Carrier) -> bool:
         policy = self.cross_origin
-        if policy is None or not self._has_cookie(carrier.cookie, scope["headers"]):
+        cookie = carrier.cookie
+        if policy is None or cookie is None or not self._has_cookie(cookie, scope["headers"]):
             return False
         if (why := refusal(policy, scope)) is None:
             return False
@@ -184,7 +194,7 @@ class SessionMiddleware:
         headers = scope.get("headers", ())
         sent = carrier.read(headers)
         if sent.conflicting:
-            self._engine.reports.conflict(carrier.cookie.name)
+            self._engine.reports.conflict(carrier.places)
         return self._make_state(
             self._engine,
             sent.session_id,
@@ -259,7 +269,8 @@ def _refuse_nonsense(
             f"SessionMiddleware(store=...) is a SessionStore or a Redis URL, not "
             f"{type(store).__name__}. Wrap a client: SessionStore(client)."
         )
-    if is_async(cookie) or not (isinstance(cookie, CookiePolicy) or callable(cookie)):
+    is_usable = cookie is None or isinstance(cookie, CookiePolicy) or callable(cookie)
+    if not is_usable or is_async(cookie):
         raise TypeError(
             "SessionMiddleware(cookie=...) is a CookiePolicy, or a plain function of the scope "
             f"that returns one, not {shown(cookie)}. To choose the name, give "

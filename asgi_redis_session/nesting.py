@@ -71,15 +71,16 @@ def joins(scope: Mapping[str, Any], inner: Layer) -> bool:
 
     Raises `RuntimeError` if the two can't be together.
     """
-    name, outer = inner.carrier.cookie.name, None
+    claims, outer = inner.carrier.claims, None
     other: Layer | None = scope.get(LAYER)
     while other is not None:
         if other.key == inner.key:
             outer = outer or other
-        elif other.carrier.cookie.name == name:
+        elif shared := [each for each in claims if each in other.carrier.claims]:
             raise RuntimeError(
-                f"Two SessionMiddleware, with the keys {other.key!r} and {inner.key!r}, have "
-                f"cookies of the same name {name!r}: give each CookiePolicy a name of its own."
+                f"Two SessionMiddleware, with the keys {other.key!r} and {inner.key!r}, both have "
+                f"their ids in {shared[0]}: give each CookiePolicy or HeaderPolicy a name of its "
+                "own."
             )
         other = other.outer
     if outer is None:
@@ -87,13 +88,14 @@ def joins(scope: Mapping[str, Any], inner: Layer) -> bool:
             warn_of_other(scope[inner.key], "outside")
         return False
     if outer.engine is inner.engine:
-        if outer.carrier.cookie == inner.carrier.cookie:
+        ours, others = inner.carrier, outer.carrier
+        if (ours.cookie, ours.header) == (others.cookie, others.header):
             return True
-        if outer.carrier.cookie.name != name:
+        if not {*claims} & {*others.claims}:
             return False
     raise RuntimeError(
         "Two SessionMiddleware, one inside the other, have different stores, or different "
-        f"cookies named {name!r}. Remove the inner one, or give both the same SessionStore and "
+        f"policies for {claims[0]}. Remove the inner one, or give both the same SessionStore and "
         "CookiePolicy. For a mounted app with sessions of its own, give it the same SessionStore "
         "and a cookie with another name, or another key."
     )

@@ -4,12 +4,14 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from .carrier import Carrier, carrier_of
 from .cookie import CookiePolicy
 from .engine import actions
 from .engine.engine import Engine
 from .engine.ids import is_handle
 from .engine.state import SessionState
 from .errors import SessionGone
+from .header import HeaderPolicy
 from .session import Session
 
 __all__ = ["OpenedSession", "edit_session", "open_session"]
@@ -29,24 +31,31 @@ class OpenedSession:
     the `Set-Cookie` header that the browser needs; None if it has the right cookie already.
     *set_cookies*: the same, and the values that make the browser forget the cookies which the
     policy replaces; send each in a header of its own.
+    *set_header*: with `carrier=`, name and value of the header that the client needs instead.
     """
 
     session: Session
     set_cookie: str | None = field(default=None, repr=False)
     set_cookies: Sequence[str] = field(default=(), repr=False)
+    set_header: tuple[str, str] | None = field(default=None, repr=False)
 
 
 @asynccontextmanager
 async def open_session(
-    engine: Engine, cookie_header: str | bytes | None, cookie: CookiePolicy
+    engine: Engine,
+    cookie_header: str | bytes | None,
+    header: str | bytes | None,
+    cookie: CookiePolicy | None,
+    policy: HeaderPolicy | None,
 ) -> AsyncIterator[OpenedSession]:
     """See `SessionStore.open`."""
-    if isinstance(cookie_header, str):
-        cookie_header = cookie_header.encode("latin-1", "replace")
-    headers = [] if cookie_header is None else [(b"cookie", cookie_header)]
-    sent = cookie.read(headers)
+    name = "" if policy is None else policy.name.lower()
+    given = ((b"cookie", cookie_header), (name.encode(), header))
+    headers = [(name, _as_bytes(value)) for name, value in given if value is not None]
+    carrier = carrier_of(cookie, policy, headers)
+    sent = carrier.read(headers)
     if sent.conflicting:
-        engine.reports.conflict(cookie.name)
+        engine.reports.conflict(carrier.places)
     state = SessionState(
         engine, sent.session_id, conflicting=sent.conflicting, is_former=sent.is_former
     )
@@ -62,7 +71,7 @@ async def open_session(
         raise
     finally:
         # What was saved inside the block may have given the session a new id.
-        _note_headers(opened, state, cookie)
+        _note_headers(opened, state, carrier)
 
 
 @asynccontextmanager
@@ -83,9 +92,19 @@ async def edit_session(engine: Engine, handle: str) -> AsyncIterator[Session]:
         raise
 
 
-def _note_headers(opened: OpenedSession, state: SessionState, cookie: CookiePolicy) -> None:
+def _note_headers(opened: OpenedSession, state: SessionState, carrier: Carrier) -> None:
     change = state.pop_cookie_change()
-    if change is not None or state.conflicting:
-        opened.set_cookies = [value.decode("latin-1") for value in cookie.headers_for(change)]
-    if change is not None:
+    if change is None and not state.conflicting:
+        return
+    for name, value in carrier.headers_for(change, None):
+        text = value.decode("latin-1")
+        if name == b"set-cookie":
+            opened.set_cookies = [*opened.set_cookies, text]
+        else:
+            opened.set_header = name.decode(), text
+    if change is not None and opened.set_cookies:
         opened.set_cookie = opened.set_cookies[-1]
+
+
+def _as_bytes(value: str | bytes) -> bytes:
+    return value.encode("latin-1", "replace") if isinstance(value, str) else value

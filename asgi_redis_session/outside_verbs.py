@@ -5,6 +5,7 @@ from contextlib import AbstractAsyncContextManager
 from uuid import UUID
 
 from .arguments import refuse_no_bool, refuse_no_function, refuse_no_integer, refuse_other
+from .carrier import refuse_no_carrier
 from .cookie import CookiePolicy
 from .engine import scanning, verbs
 from .engine.endings import end_linked
@@ -14,6 +15,7 @@ from .engine.ids import is_handle
 from .engine.links import link_of
 from .engine.notes import checked_reason
 from .errors import SessionValueError
+from .header import HeaderPolicy
 from .info import SessionInfo
 from .opened import OpenedSession, edit_session, open_session
 from .options import Duration, milliseconds
@@ -174,7 +176,9 @@ class OutsideVerbs:
         self,
         cookie_header: str | bytes | None,
         *,
-        cookie: CookiePolicy = CookiePolicy(),  # noqa: B008  (frozen)
+        cookie: CookiePolicy | None = CookiePolicy(),  # noqa: B008  (frozen)
+        header: str | bytes | None = None,
+        carrier: HeaderPolicy | None = None,
     ) -> AbstractAsyncContextManager[OpenedSession]:
         """
         Open the session of a `Cookie` header where no middleware does: in another framework, say.
@@ -186,14 +190,17 @@ class OutsideVerbs:
 
         `opened.session` is loaded, and committed at the end of the block; an exception drops what
         is staged. Afterwards, `opened.set_cookie` is the value of the `Set-Cookie` header to send,
-        or None. *cookie*: the name and attributes of the cookie. Raises what `Session.load` and
-        `Session.save` raise.
+        or None. *cookie*: the name and attributes of the cookie; None: there is none.
+        *carrier*: a `HeaderPolicy`, for clients that send the id in a header, and *header* the
+        value of that. `opened.set_header` is then the header to send. Raises what `Session.load`
+        and `Session.save` raise.
         """
-        refuse_other("store.open(cookie)", cookie, CookiePolicy, "a CookiePolicy")
-        refuse_other(
-            "store.open(cookie_header)", cookie_header, str | bytes | None, "a str, bytes or None"
-        )
-        return open_session(self._engine, cookie_header, cookie)
+        takes = "a CookiePolicy, or None beside a carrier"
+        refuse_other("store.open(cookie)", cookie, CookiePolicy | None, takes)
+        for name, value in (("cookie_header", cookie_header), ("header", header)):
+            refuse_other(f"store.open({name})", value, str | bytes | None, "a str, bytes or None")
+        refuse_no_carrier("store.open", cookie, carrier)
+        return open_session(self._engine, cookie_header, header, cookie, carrier)
 
     def edit(self, handle: str) -> AbstractAsyncContextManager[Session]:
         """

@@ -23,6 +23,7 @@ from asgi_redis_session import (
     Durability,
     Filter,
     Finding,
+    HeaderPolicy,
     IndexStatus,
     Lifetime,
     Limits,
@@ -151,6 +152,8 @@ SessionMiddleware(site, store=store, cookie=CookiePolicy(name="sid", max_age="se
 SessionMiddleware(site, store=store, cookie=lambda scope: CookiePolicy(name=scope["scheme"]))
 SessionMiddleware(site, store=store, key="admin_session", cookie=CookiePolicy(name="admin"))
 SessionMiddleware(site, store=store, key=7)  # type: ignore[arg-type]
+SessionMiddleware(site, store=store, cookie=None, carrier=HeaderPolicy(scheme=None, name="X-Id"))
+SessionMiddleware(site, store=store, carrier="Authorization")  # type: ignore[arg-type]
 SessionMiddleware(site, store=store, cookie=lambda scope: "sid")  # type: ignore[arg-type, return-value]
 SessionMiddleware(site, store=store, autoload=loads, refresh="load")
 SessionMiddleware(site, store=store, autoload="yes")  # type: ignore[arg-type]

@@ -1,6 +1,7 @@
 """What is reported of a session that was not found, or can't be read: events, counters, the log."""
 
 import logging
+from collections.abc import Sequence
 
 from ..events import Events
 from ..records import about
@@ -21,17 +22,22 @@ class Reports:
         self._prefix = prefix
         self._has_seen_conflict = False
 
-    def conflict(self, cookie_name: str) -> None:
-        """A request has sent two different ids. Logged once: a misconfiguration has many."""
+    def conflict(self, places: Sequence[str]) -> None:
+        """
+        A request has sent two different ids. Logged once: a misconfiguration has many.
+
+        *places*: where they were looked for, in words.
+        """
         if not self._has_seen_conflict:
             self._has_seen_conflict = True
+            shown = " or ".join(places)
             logger.warning(
-                "A request has sent two different session cookies named %r, so it is anonymous. If "
-                "the cookie's domain or path has changed, give CookiePolicy(replaces=[...]) the "
+                "A request has sent two different session ids in %s, so it is anonymous. If the "
+                "cookie's domain or path has changed, give CookiePolicy(replaces=[...]) the "
                 "policy of before. Else another app on this domain uses the same name. This is "
                 "logged once; the event `conflict` reports each.",
-                cookie_name,
-                extra=about("cookie_conflict", cookie=cookie_name),
+                shown,
+                extra=about("id_conflict", places=shown),
             )
         self._events.emit("conflict")
 

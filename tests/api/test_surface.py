@@ -53,7 +53,9 @@ EXPECTED = {
     ),
     "Users": "count erase export list revoke revoke_all revoke_others",
     "Search": "count count_by create_index drop_index find revoke status sum_by",
-    "SessionMiddleware": "app autoload bind cookie cross_origin key refresh store unavailable",
+    "SessionMiddleware": (
+        "app autoload bind carrier cookie cross_origin key refresh store unavailable"
+    ),
 }
 
 

@@ -20,6 +20,7 @@ from asgi_redis_session import (
     CookiePolicy,
     CrossOriginPolicy,
     Durability,
+    HeaderPolicy,
     Key,
     Lifetime,
     Limits,
@@ -335,6 +336,18 @@ OPTIONS: dict[str, Option] = {
     "SessionMiddleware(cross_origin)": Option(
         "cross_origin", lambda w, v: _served(w, cross_origin=v)
     ),
+    "SessionMiddleware(carrier)": Option("carrier", lambda w, v: _served(w, carrier=v), "None"),
+    "HeaderPolicy(name)": Option(
+        "HeaderPolicy", lambda _, v: HeaderPolicy(name=v), "word yes none 16_times_a star"
+    ),
+    "HeaderPolicy(scheme)": Option(
+        "HeaderPolicy",
+        lambda _, v: HeaderPolicy(name="X", scheme=v),
+        "None word yes none 16_times_a star",
+    ),
+    "HeaderPolicy(response)": Option(
+        "HeaderPolicy", lambda _, v: HeaderPolicy(response=v), "word yes none 16_times_a star"
+    ),
     "SessionMiddleware(key)": Option("key", lambda w, v: _served(w, key=v), KEYS),
     "SessionMiddleware(bind)": Option(
         "bind", lambda w, v: _served(w, bind=v), "None class function"
@@ -403,6 +416,13 @@ OPTIONS: dict[str, Option] = {
         takes=lambda v: type(v) in (str, bytes),
     ),
     "store.open(cookie)": Option("cookie", lambda w, v: w.store.open(None, cookie=v)),
+    "store.open(header)": Option(
+        "header",
+        lambda w, v: w.store.open(None, header=v),
+        "None",
+        takes=lambda v: type(v) in (str, bytes),
+    ),
+    "store.open(carrier)": Option("carrier", lambda w, v: w.store.open(None, carrier=v), "None"),
     "session.fetch": Option("name", lambda w, v: w.session.fetch(v), takes=_is_name),
     "session.increment(name)": Option("name", lambda w, v: w.session.increment(v), takes=_is_name),
     "session.increment(amount)": Option(
@@ -610,6 +630,7 @@ OPTIONS: dict[str, Option] = {
     "Text.contains_any": Option("contains_any|Text", lambda _, v: Text("x").contains_any(v), LISTS),
     "SessionPlugin(store)": Option("store|Redis URL", lambda w, v: SessionPlugin(store=v)),
     "SessionPlugin(cookie)": Option("cookie", _plugged_in("cookie"), "class function"),
+    "SessionPlugin(carrier)": Option("carrier", _plugged_in("carrier"), "None"),
     "SessionPlugin(key)": Option("key", _plugged_in("key"), KEYS),
     "SessionPlugin(autoload)": Option(
         "autoload", _plugged_in("autoload"), "True False", takes=_is_callable
@@ -625,6 +646,7 @@ OPTIONS: dict[str, Option] = {
     ),
     "ForwardAuth(store)": Option("store", lambda _, v: ForwardAuth(v)),
     "ForwardAuth(cookie)": Option("cookie", _asked("cookie")),
+    "ForwardAuth(carrier)": Option("carrier", _asked("carrier"), "None"),
     "ForwardAuth(fields)": Option("fields", _asked("fields"), "None empty_dict"),
     "ForwardAuth(idle_is_known)": Option("idle_is_known", _asked("idle_is_known"), takes=_is_bool),
     "ForwardAuth(anonymous)": Option("anonymous", _asked("anonymous"), takes=_is_bool),
@@ -744,6 +766,7 @@ MADE = {
     *("CheckReport.of", "Filter.text", "SessionAuthBackend.authenticate", "require_user"),
     *("SessionPlugin.on_app_init", "load_session", "CookiePolicy.headers_for"),
     *("CookiePolicy.read", "CookiePolicy.render", "CookiePolicy.values"),
+    *("HeaderPolicy.read", "HeaderPolicy.headers_for"),
     *(f"{kind}.{method}" for kind in ("Tag", "Num", "Text") for method in ("check", "shadow_of")),
 }
 #: How the table calls them, where that is shorter.

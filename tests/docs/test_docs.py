@@ -80,10 +80,10 @@ BLOCKS = {
     ("docs/encryption.md", "python"): 1,  # tests/encryption
     ("docs/privacy.md", "python"): 2,  # tests/users/test_privacy.py
     ("docs/moving.md", "python"): 4,  # test_moving
-    ("docs/guide.md", "python"): 24,
+    ("docs/guide.md", "python"): 26,
     ("docs/performance.md", "python"): 1,
     ("benchmarks/README.md", "sh"): 2,
-    ("docs/recipes.md", "python"): 20,  # tests/examples
+    ("docs/recipes.md", "python"): 21,  # tests/examples
     # tests/deployment
     ("docs/deployment.md", "conf"): 5,
     ("docs/deployment.md", "console"): 1,

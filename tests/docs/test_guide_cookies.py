@@ -6,12 +6,13 @@ from typing import Annotated, Any
 import pytest
 from fastapi import Depends, FastAPI
 from starlette.applications import Starlette
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from asgi_redis_session import CookiePolicy, Session, SessionMiddleware
+from asgi_redis_session import CookiePolicy, HeaderPolicy, Session, SessionMiddleware
 from asgi_redis_session.fastapi import session_dep, user_dep
 from asgi_redis_session.testing import SessionKit
 
@@ -79,3 +80,37 @@ def test_the_guides_app_has_two_sessions(sessions: SessionKit) -> None:
     assert sessions.read(cookies, cookie=admin) == {}
     assert sessions.handle_of(cookies) is not None
     assert len(sessions.keys()) == 2
+
+
+def test_the_guides_app_takes_ids_in_a_header(sessions: SessionKit) -> None:
+    """Also for a page of another origin, which may read the new id and send it."""
+
+    async def login(request: Request) -> JSONResponse:
+        session = await request.scope["session"].load()
+        if session.user_id is None:
+            await session.login("ann")
+        return JSONResponse(session.user_id)
+
+    app = Starlette(routes=[Route("/", login, methods=["POST"])])
+    names: dict[str, Any] = {
+        "app": app,
+        "store": sessions.store,
+        "CORSMiddleware": CORSMiddleware,
+        "HeaderPolicy": HeaderPolicy,
+        "SessionMiddleware": SessionMiddleware,
+    }
+    run_block("carrier=HeaderPolicy()", names)
+    run_block("expose_headers=", names)
+    origin = {"origin": "https://app.example.com"}
+    with TestClient(app, base_url="https://api.example.com") as client:
+        answer = client.post("/", headers={**origin, "authorization": "Bearer new"})
+        assert answer.headers["access-control-expose-headers"] == "Session-Id"
+        mine = {**origin, "authorization": f"Bearer {answer.headers['session-id']}"}
+        assert "session-id" not in client.post("/", headers=mine).headers
+        asked = {
+            "access-control-request-method": "POST",
+            "access-control-request-headers": "authorization",
+        }
+        preflight = client.options("/", headers={**origin, **asked})
+    assert "Authorization" in preflight.headers["access-control-allow-headers"]
+    assert "access-control-allow-credentials" not in preflight.headers

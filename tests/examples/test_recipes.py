@@ -466,6 +466,22 @@ def test_two_sessions_of_one_app_end_by_themselves(database: Database) -> None:
     assert session_keys(database, "admin") == []
 
 
+def test_a_native_app_logs_in_by_a_header(database: Database) -> None:
+    """Its id comes and goes in headers, while a browser has the cookie."""
+    with serve(app_of("native_app")) as url, browser_at(url) as client:
+        new = client.post("/login/ada", headers={"authorization": "Bearer new"})
+        assert not client.cookies
+        mine = {"authorization": f"Bearer {new.headers['session-id']}"}
+        assert client.get("/me", headers=mine).json() == "ada"
+        assert client.post("/logout", headers=mine).headers["session-id"] == ""
+        assert client.get("/me", headers=mine).status_code == 401
+        web = client.post("/login/bob")
+        assert "session-id" not in web.headers
+        assert client.get("/me").json() == "bob"
+        foreign = {"sec-fetch-site": "cross-site"}
+        assert client.post("/logout", headers=foreign).status_code == 403
+
+
 def test_a_session_stays_with_its_tenant(database: Database) -> None:
     """A cookie that was carried to another tenant's host is refused, and visitors get none."""
     with serve(app_of("tenants")) as url, browser_at(url) as browser:

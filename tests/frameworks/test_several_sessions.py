@@ -191,11 +191,11 @@ async def test_a_failure_of_the_inner_one_takes_the_answer(
     [
         (
             {"key": KEY, "cookie": PLAIN},
-            "keys 'session' and 'admin_session', have cookies of the same",
+            "keys 'session' and 'admin_session', both have their",
         ),
         (
             {"key": KEY, "cookie": lambda scope: PLAIN},
-            "of the same name 'session': give each CookiePolicy a name of its own",
+            "ids in the cookie 'session': give each CookiePolicy or HeaderPolicy a name of its own",
         ),
         ({"key": "session", "cookie": ADMIN, "is_other": True}, "different stores"),
         ({"key": KEY, "cookie": ADMIN}, ""),

@@ -65,7 +65,7 @@ def test_different_cookies_of_one_name_are_refused(sessions: SessionKit) -> None
     ours = Middleware(SessionMiddleware, store=sessions.store, cookie=PLAIN)
     for app in (with_admin(drop_in, ours), with_admin(ours, drop_in)):
         with TestClient(app) as client:
-            with pytest.raises(RuntimeError, match="different cookies named 'session'"):
+            with pytest.raises(RuntimeError, match="different policies for the cookie 'session'"):
                 client.get("/admin/")
 
 

@@ -141,7 +141,7 @@ def test_two_middlewares_with_functions(sessions: SessionKit) -> None:
     with TestClient(
         inner(lambda scope: CookiePolicy(name="session", secure=False, path="/admin"))
     ) as client:
-        with pytest.raises(RuntimeError, match="different cookies named 'session'"):
+        with pytest.raises(RuntimeError, match="different policies for the cookie 'session'"):
             client.get("/admin/")
 
 
