@@ -15,7 +15,7 @@ comma := ,
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help install demo demo-imports test check matrix counts debian peers faults mutants bench bench-quick coverage dist clean
+.PHONY: help install demo demo-imports test check matrix counts debian peers faults mutants bench bench-quick coverage dist site clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -66,6 +66,9 @@ bench-quick: $(VENV)/.installed .bench/ready ## the same in about a minute, to l
 mutants: $(VENV)/.installed ## whether the tests notice it when a module is wrong, one change at a time (an hour)
 	@$(VENV)/bin/python .ci/mutants.py $(ARGS) </dev/null
 
+site: $(VENV)/.installed ## build the documentation as a site, into .site; a broken link is an error
+	@NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --quiet --strict </dev/null
+
 coverage: $(VENV)/.installed ## run every test and show what none of them reaches
 	@$(VENV)/bin/coverage erase
 	@$(VENV)/bin/coverage run $(PYTEST)
@@ -81,7 +84,7 @@ dist: $(VENV)/.installed ## build the sdist and the wheel, check both, and try t
 	@.venv-dist/bin/python .ci/try_wheel.py </dev/null
 
 clean: ## remove the virtual environments and everything else that was made here
-	@rm -rf $(VENV) $(DEMO) $(OLDEST) $(OLD_STARLETTE) .venv-python* .servers .venv-bench .venv-bench-old .venv-dist .bench .sources build dist htmlcov .coverage \
+	@rm -rf $(VENV) $(DEMO) $(OLDEST) $(OLD_STARLETTE) .venv-python* .servers .venv-bench .venv-bench-old .venv-dist .bench .sources build dist .site htmlcov .coverage \
 		.coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	@find asgi_redis_session tests examples benchmarks .ci -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
