@@ -116,8 +116,9 @@ class OutsideVerbs:
             await store.revoke_where(lambda info: info.address == "203.0.113.9", dry_run=True)
 
         For an operator, after an incident. It reads all sessions, as `scan` does, and repeats that
-        until a pass finds none, so that a session which gets a new id meanwhile is found. A session
-        that begins meanwhile may be ended, too.
+        until a pass finds none, five times at most, so that a session which gets a new id meanwhile
+        is found; one that gets it during the last pass may be missed, so run it again if that
+        matters. A session that begins meanwhile may be ended, too.
 
         *function*: a plain function of a `SessionInfo`. What it raises is passed on, and sessions
         that it was true for before have ended. *idle_for* and *keys_per_second*: as for `scan`.

@@ -335,6 +335,7 @@ async def outside(header: str | bytes | None) -> str | None:
     assert_type(await store.get("handle"), SessionInfo | None)
     assert_type(await store.revoke("handle"), bool)
     assert_type(await store.users.revoke_all(42, reason="password changed"), int)
+    assert_type(await store.search.revoke(Tag("a") == "b", reason="gone"), int)
     await store.users.revoke_all(42, "password changed")  # type: ignore[call-arg]
     assert_type(await store.count(), int)
     async for info in store.scan(42, idle_for=timedelta(days=30)):

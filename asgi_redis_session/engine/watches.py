@@ -237,6 +237,8 @@ class _Rounds:
         finally:
             self._task = None
             self._agenda.clear()
+            for watched in self._watched.values():  # after an error, none may wait for ever
+                _wake(watched)
 
     def _take_due(self) -> list[_Watched]:
         due, now = [], self._loop.time()

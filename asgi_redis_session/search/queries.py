@@ -25,6 +25,7 @@ from ..arguments import (
 )
 from ..engine.codec import CorruptValue, check_name, encode
 from ..engine.engine import Engine
+from ..engine.notes import checked_reason
 from ..engine.verbs import Ending, end_session
 from ..errors import SearchUnavailable
 from ..info import SessionInfo
@@ -128,25 +129,27 @@ class Search:
         self._index.alias(summand)
         return await self._groups(tag, where, shapes.sums_by(tag, summand, _MOST_ROWS))
 
-    async def revoke(self, where: Filter) -> int:
+    async def revoke(self, where: Filter, *, reason: str | None = None) -> int:
         """
         End all sessions that match. Returns the number of sessions that it ended.
 
         When it returns, every session that matched at the call has ended, even if it got a new id
         meanwhile, and no user's list contains it. A session that begins to match during the call
-        may be ended, too. Raises `DurabilityNotReached` if all have ended, but may come back when
-        Redis fails.
+        may be ended, too. *reason*: `session.absence.reason` of their next requests, as for
+        `store.users.revoke_all`. Raises `DurabilityNotReached` if all have ended, but may come back
+        when Redis fails.
         """
         if not isinstance(where, Filter):
             raise TypeError(
                 f"revoke needs a filter, not {type(where).__name__}. To end all sessions, say so: "
                 'Num("@created") >= 0.'
             )
+        note = checked_reason("store.search.revoke(reason)", reason)
         ended: list[Ending] = []
         client = self._engine.client
         is_settled = not client.is_sharded
         # Repeat until a round finds none, for sessions that got a new id during a round.
-        while (more := await self._revoke_once(where)) or not is_settled:
+        while (more := await self._revoke_once(where, note)) or not is_settled:
             ended += more
             is_settled = not (more and client.is_sharded)
             if not more:
@@ -218,19 +221,20 @@ class Search:
                         yield info
                 start, size = start + size, _BATCH
 
-    async def _revoke_once(self, where: Filter) -> list[Ending]:
+    async def _revoke_once(self, where: Filter, note: str | None) -> list[Ending]:
         endings: list[Ending] = []
         async for handles in self._pages(where):
             for start in range(0, len(handles), _BATCH):
                 batch = handles[start : start + _BATCH]
-                endings += await asyncio.gather(*[self._end(handle) for handle in batch])
+                endings += await asyncio.gather(*[self._end(handle, note) for handle in batch])
         return [ending for ending in endings if ending.existed]
 
-    async def _end(self, handle: str) -> Ending:
+    async def _end(self, handle: str, note: str | None) -> Ending:
         return await end_session(
             self._engine,
             (handle,),
             reason="revoked",
+            note=note,
             concern=self._engine.end_durability,
             own_connection=True,
         )

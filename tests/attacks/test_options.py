@@ -605,6 +605,12 @@ OPTIONS: dict[str, Option] = {
         "number|Num|index", lambda w, v: w.store.search.sum_by("@user", v)
     ),
     "search.revoke(where)": Option("revoke", lambda w, v: w.store.search.revoke(v)),
+    "search.revoke(reason)": Option(
+        "reason",
+        lambda w, v: w.store.search.revoke(Tag("x") == "", reason=v),
+        # What is a reason takes an index.
+        takes=_is_reason,
+    ),
     "search.create_index(rebuild)": Option(
         "rebuild", lambda w, v: w.store.search.create_index(rebuild=v), takes=_is_bool
     ),

@@ -144,6 +144,17 @@ async def test_a_session_that_was_ended_is_not_found(shop: SessionStore, ends: E
 
 
 @pytest.mark.needs_search
+async def test_sessions_end_for_a_reason(shop: SessionStore) -> None:
+    """`session.absence` says it to their next requests."""
+    session = await put(shop, "ada", tenant="acme", total=1)
+    assert await shop.search.revoke(TENANT == "acme", reason="the shop has closed") == 1
+    await shop.drain()
+    absence = (await open_session(shop, id_of(session)).load()).absence
+    assert absence is not None
+    assert (absence.kind, absence.reason) == ("revoked", "the shop has closed")
+
+
+@pytest.mark.needs_search
 async def test_a_session_with_a_new_id_is_found_once(shop: SessionStore) -> None:
     """Renewed, or logged in: the same fields under the new handle, none under the old."""
     session = await put(shop, tenant="acme")
