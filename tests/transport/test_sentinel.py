@@ -117,22 +117,24 @@ async def test_a_master_that_was_demoted_is_left(
     new master.
     """
     session_id = await create(store, n=1)
+    # A script that the old master does not know would be sent again, and to the new one.
+    await until_written(store, session_id)
     old = healthy.master
     new = next(server for server in healthy.servers if server is not old)
     wait_for(lambda: ask(old, "WAIT", 2, 100) == 2)
     session = await open_session(store, session_id).load()
-    session["n"] = 2
+    session["n"] = 3
     # The connection stays, and nobody asks the Sentinels: only the answer tells that it is wrong.
     never_look_for_a_master(monkeypatch)
     await asyncio.sleep(0.6)
-    assert await load(store, session_id) == 1
+    assert await load(store, session_id) == 2
     while any(map(is_looking_for_a_master, lanes_of(store))):
         await asyncio.sleep(0.01)
     healthy.appoint(new)
     with pytest.raises(SessionUnavailable, match=r"READONLY|now a slave|read only replica"):
         await session.save()
     await until_written(store, session_id)
-    assert await load(store, session_id) == 2
+    assert await load(store, session_id) == 3
 
 
 async def test_a_planned_failover_is_followed(healthy: Sentinels, store: SessionStore) -> None:
