@@ -20,7 +20,7 @@ from ..support.deployment import problems
 from ..support.documents import ROOT
 from ..support.internals import open_session
 from ..support.namespaces import Names, unshare
-from ..support.servers import QUICK, SOON_MS, Cluster, Sentinels, ask, wait_for
+from ..support.servers import QUICK, SOON_MS, Cluster, Sentinels, ask, client_of, wait_for
 from ..support.serving import PATIENCE, serve_apart
 from ..support.sessions import create, load, log_in, opened, works
 from ..support.tls import free_port
@@ -64,6 +64,35 @@ async def test_a_service_without_scripts_is_named(prefix: str) -> None:
             assert found == [f"permissions: {sentence}"]
             with pytest.raises(SessionUnavailable, match="unknown command 'EVAL"):
                 await create(store, n=0)
+
+
+async def test_scripts_touch_only_the_keys_that_they_declare(prefix: str) -> None:
+    """Dragonfly refuses others, and a proxy would not know of them: seen by MONITOR."""
+    with DevServer(search=False, binary="stack") as server, client_of(server) as client:
+        async with opened(server.url, prefix, max_sessions_per_user=2) as store:
+
+            async def everything() -> None:
+                await works(store, await create(store, n=0))
+                for _ in range(4):
+                    await log_in(store, "bea", await create(store, n=0), n=1)
+                await store.users.list("bea")
+                await store.users.revoke_all("bea")
+                await store.drain()
+
+            await everything()  # from now on the server knows all scripts: MONITOR shows their keys
+            with client.monitor() as monitor:
+                await everything()
+                ask(server, "ECHO", "the end")
+                declared: list[str] = []
+                touched = 0
+                while (seen := monitor.next_command())["command"] != "ECHO the end":
+                    name, *words = seen["command"].split(" ")
+                    if name.upper() == "EVALSHA":
+                        declared = words[2 : 2 + int(words[1])]
+                    elif seen["client_type"] == "lua" and name.upper() != "TIME":
+                        assert words[0] in declared, seen["command"]
+                        touched += 1
+        assert touched > 50
 
 
 async def test_resp2_only(prefix: str) -> None:
