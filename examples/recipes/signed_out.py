@@ -29,6 +29,7 @@ WHY = {
     "limit": "You were signed out because you signed in elsewhere.",
     "revoked": "You were signed out: {reason}",
     "unknown": "Your session has ended.",
+    "expired": "Your session has ended.",
 }
 
 
