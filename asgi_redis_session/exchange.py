@@ -104,9 +104,10 @@ class Exchange:
         self._is_failing = False  # a 5xx: what is staged must not be written any more
         self._is_replaced = False  # we answered in place of the app; its messages are dropped
 
-    def receive(self) -> Awaitable[Message]:
-        """Receive a message in place of the server's `receive`."""
-        return self._receive()
+    @property
+    def receive(self) -> Receive:
+        """What the app gets in place of the server's `receive`."""
+        return self._receive
 
     def send(self, message: Message) -> Awaitable[None]:
         """Send a message in place of the server's `send`."""
@@ -315,7 +316,11 @@ class WebSocketExchange(Exchange):
             return
         await self._send(message)
 
-    async def receive(self) -> Message:  # noqa: D102  (as in Exchange)
+    @property
+    def receive(self) -> Receive:  # noqa: D102  (as in Exchange)
+        return self._receive_message
+
+    async def _receive_message(self) -> Message:
         message = await self._receive()
         is_open = self._is_started and not self._is_failing
         is_last = message["type"] == "websocket.disconnect"

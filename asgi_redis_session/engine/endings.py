@@ -189,7 +189,7 @@ async def _delete_place(
 
 async def reserve(
     engine: Engine,
-    user_id: str,
+    index: bytes,
     handle: str,
     lifetime_ms: int | None,
     replaced: Sequence[str],
@@ -199,9 +199,8 @@ async def reserve(
     """
     Reserve a place, making room for it if that is allowed; returns the time.
 
-    *is_counted*: whether the user's limit holds for it.
+    *index*: the user's. *is_counted*: whether the user's limit holds for it.
     """
-    index = engine.places.key_of(user_id)
 
     def attempt(when_full: int) -> Awaitable[Reservation]:
         return engine.places.reserve(

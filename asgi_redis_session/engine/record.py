@@ -70,6 +70,8 @@ class Login:
     """A login that has reserved its place in the user's index, and waits for the commit."""
 
     user_id: str
+    #: The key of the user's index.
+    index: bytes
     session_id: str = field(repr=False)
     handle: str
     now_ms: int

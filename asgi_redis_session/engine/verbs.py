@@ -197,11 +197,13 @@ async def reserve_login(
         link = await engine.providers.enter(claims.link, user_id, span.absolute_ms)
         claims = replace(claims, link=link)
     session_id, handle = engine.ids.new()
+    index = engine.places.key_of(user_id)
     now_ms = await reserve(
-        engine, user_id, handle, span.absolute_ms, replaced, is_counted=claims.actor is None
+        engine, index, handle, span.absolute_ms, replaced, is_counted=claims.actor is None
     )
     return Login(
         user_id=user_id,
+        index=index,
         session_id=session_id,
         handle=handle,
         now_ms=now_ms,
@@ -215,7 +217,7 @@ async def reserve_login(
 
 def abandon_login(engine: Engine, login: Login) -> None:
     """Give up a login: its place goes, and what a lost commit of it may have written."""
-    abandon(engine, engine.places.key_of(login.user_id), login.handle)
+    abandon(engine, login.index, login.handle)
 
 
 @of_several_steps
@@ -231,7 +233,7 @@ async def login(
     """
     login = changes.login
     assert login is not None  # noqa: S101  (the caller looks)
-    index, span = engine.places.key_of(login.user_id), changes.span(login.span)
+    index, span = login.index, changes.span(login.span)
     seal = engine.seal(login.session_id, login.handle)
     # 2. The hash: login.lua moves the old session to the new key, create.lua begins without it.
     written: Written[Any] = Written(None)

@@ -21,6 +21,7 @@ pytestmark = pytest.mark.anywhere
 SPAN = Span(1_000, 60_000)
 LOGIN = Login(
     user_id="ann",
+    index=b"prefix:user:ann",
     session_id="the id",
     handle="the handle",
     now_ms=5,

@@ -128,7 +128,9 @@ async def exists(store: SessionStore, handle: str) -> bool:
 
 async def take_place(store: SessionStore, user_id: str, handle: str) -> None:
     """The first step of a login: a place in the user's index."""
-    await endings.reserve(engine_of(store), user_id, handle, None, (), is_counted=True)
+    engine = engine_of(store)
+    index = engine.places.key_of(user_id)
+    await endings.reserve(engine, index, handle, None, (), is_counted=True)
 
 
 async def give_place_back(store: SessionStore, user_id: str, handle: str) -> None:
