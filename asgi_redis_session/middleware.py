@@ -129,7 +129,7 @@ class SessionMiddleware:
         if self.cross_origin is not None and self._is_refused(scope, layer.carrier):
             await refuse(scope, receive, send)
             return
-        if not layer.known.isdisjoint(scope):
+        if LAYER in scope or layer.key in scope:
             if joins(scope, layer):
                 await self._serve_inside(scope, receive, send)
                 return

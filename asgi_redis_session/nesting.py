@@ -39,10 +39,10 @@ class Layer:
     One session middleware, as a request passes through it.
 
     *key*: where in the scope its session is. *carrier*: how the id travels; `marks` are those of
-    it. *outer*: the layer around this one. `known`: what a scope holds only if there may be one.
+    it. *outer*: the layer around this one.
     """
 
-    __slots__ = ("carrier", "engine", "key", "known", "marks", "outer")
+    __slots__ = ("carrier", "engine", "key", "marks", "outer")
 
     def __init__(
         self, key: str, engine: Engine, carrier: Carrier, outer: "Layer | None" = None
@@ -52,7 +52,6 @@ class Layer:
         self.carrier = carrier
         self.marks = carrier.marks
         self.outer = outer
-        self.known = frozenset({key, LAYER})
 
 
 def checked_key(option: str, key: object) -> str:
