@@ -143,12 +143,11 @@ async def _cut_everywhere(world: World, verb: str, stride: int) -> Cutter:
     for offset in range(0, replies + 1, stride):
         await cutter.cut("replies", offset, "close" if offset % 2 else "reset")
     await world.store.drain()
-    lanes = 2 if verb == "login" else 1  # it looks after the user's list on a lane of its own
     async with asyncio.timeout(60):  # until the gate and the server have heard of the last end
-        while world.gate.connections > lanes or world.connections() > lanes + 1:
+        while world.gate.connections > 1 or world.connections() > 2:
             await asyncio.sleep(0.01)
-    assert world.gate.connections == lanes
-    assert world.connections() == lanes + 1  # and the direct store's
+    assert world.gate.connections == 1
+    assert world.connections() == 2  # and the direct store's
     return cutter
 
 

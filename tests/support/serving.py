@@ -14,15 +14,17 @@ from typing import Any
 
 import uvicorn
 
-#: How long (seconds) a client of the tests waits: only for what will never come.
+#: How long (seconds) a client of the tests waits: only for what will never come. A server keeps an
+#: idle connection for as long, because a client on a busy machine may rest for more than 5 s.
 PATIENCE = 100
 
 
 @contextmanager
 def serve(app: Any, **options: Any) -> Iterator[str]:
     """Serve *app* on a free loopback port; yields its URL."""
+    usual = {"lifespan": "auto", "timeout_keep_alive": PATIENCE}
     config = uvicorn.Config(
-        app, host="127.0.0.1", port=0, log_level="critical", **{"lifespan": "auto", **options}
+        app, host="127.0.0.1", port=0, log_level="critical", **{**usual, **options}
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
@@ -59,7 +61,10 @@ def serve_apart(
     with own as listening:
         number = listening.fileno()
         with subprocess.Popen(
-            [*inside, sys.executable, "-m", "uvicorn", app, "--fd", str(number), *options],
+            [
+                *(*inside, sys.executable, "-m", "uvicorn", app, "--fd", str(number)),
+                *("--timeout-keep-alive", str(PATIENCE), *options),
+            ],
             cwd=Path(__file__).parents[2],
             env={**os.environ, **environment},
             stdin=subprocess.DEVNULL,
