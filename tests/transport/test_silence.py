@@ -111,15 +111,16 @@ async def test_who_is_overdue_gives_up_behind_others(gate: Gate, lane: Lane) -> 
     assert await patient == [b"patient", b""]
 
 
-async def test_time_in_which_the_loop_was_blocked_is_not_counted_twice(
-    gate: Gate, lane: Lane
-) -> None:
+async def test_time_in_which_the_loop_was_blocked_is_not_counted_twice(gate: Gate) -> None:
     """Who queues a command afterwards waits as long as ever."""
+    lane = Lane(private_pool(Redis.from_url(gate.url)), timeout=LATE)
     have_been_blocked(lane, 3600)
     await lane.submit(*echo("first"), late())
     gate.hang()
     with pytest.raises(LaneBroken, match="did not answer"):
         await lane.submit(*echo("k"), in_seconds(0.2))
+    gate.open()
+    await lane.aclose()
 
 
 async def test_three_batches_travel_at_once(gate: Gate, lane: Lane, admin: Any) -> None:
