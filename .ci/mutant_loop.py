@@ -1,10 +1,11 @@
 """
 A pytest plugin that runs the collected tests against one mutant after the other.
 
-`mutants.json` names the mutants, `outcomes.json` gets what became of each. pytest collects the
-tests once, and the servers that they share start once. Then a process is forked for each mutant,
-which runs the tests that call the changed function, the quick ones first, until one fails. A test
-has a time limit of its own, because a mutant may wait for ever.
+`mutants.json` names the mutants, and says how long the tests of one may take; `outcomes.json` gets
+what became of each. pytest collects the tests once, and the servers that they share start once.
+Then a process is forked for each mutant, which runs the tests that call the changed function, the
+quick ones first, until one fails. A test has a time limit of its own, because a mutant may wait for
+ever.
 """
 
 import gc
@@ -33,8 +34,6 @@ PAUSE, TIMES = 5.0, 10.0
 #: A module is slow if what its tests share takes so many seconds to set up. Then they run after the
 #: others, and only if fewer than so many of the others call what was changed.
 SLOW_START, ENOUGH = 1.0, 20
-#: Of many tests that call what was changed, the quickest are run, which take so long together.
-LONGEST = 20.0
 #: How often the tests may be run until they pass without a mutant.
 ATTEMPTS = 3
 
@@ -64,13 +63,13 @@ def pytest_runtestloop(session: pytest.Session) -> bool:
     seconds = sum(test.seconds for test in tests)
     print(f"{len(tests)} tests take {seconds:.1f} s without a mutant", flush=True)
     _pass(session, tests)
-    names: list[str] = json.loads(Path("mutants.json").read_text())
+    names, longest = json.loads(Path("mutants.json").read_text())
     outcomes: dict[str, str] = {}
     gc.freeze()
     first: Known | None = None
     for number, name in enumerate(names, 1):
         function = name.rpartition("_")[0]
-        chosen = _chosen([test for test in tests if function in test.calls], slow)
+        chosen = _chosen([test for test in tests if function in test.calls], slow, longest)
         if first in chosen:  # what has killed the mutant before this one is likely to do it again
             chosen.remove(first)
             chosen.insert(0, first)
@@ -92,13 +91,17 @@ def _slow_modules(tests: Sequence[Known]) -> set[str]:
     return {module for module, seconds in starts.items() if seconds > SLOW_START}
 
 
-def _chosen(tests: list[Known], slow: set[str]) -> list[Known]:
-    """Of the tests that call a function, those that are worth their time."""
+def _chosen(tests: list[Known], slow: set[str], longest: float) -> list[Known]:
+    """
+    Of the tests that call a function, those that are worth their time.
+
+    *longest*: of many quick ones, the quickest are taken, for so many seconds together.
+    """
     quick = [test for test in tests if test.module not in slow]
     if len(quick) < ENOUGH:
         return tests
     together = accumulate(test.seconds for test in quick)
-    return [test for test, seconds in zip(quick, together, strict=True) if seconds <= LONGEST]
+    return [test for test, seconds in zip(quick, together, strict=True) if seconds <= longest]
 
 
 def _start_what_is_shared(session: pytest.Session) -> None:

@@ -40,12 +40,13 @@ class Module(NamedTuple):
     Files that have their tests in common.
 
     *least_killed*: of the mutants of each, in percent. *left_out*: tests that a mutant's extra
-    frames disturb.
+    frames disturb. *longest*: the seconds that the tests of one mutant may take, if they are many.
     """
 
     tests: list[str]
     least_killed: dict[str, float]
     left_out: list[str]
+    longest: float
 
 
 class Result(NamedTuple):
@@ -68,7 +69,12 @@ def modules() -> dict[str, Module]:
     """All modules, by name, as `mutants.toml` has them."""
     declared = tomllib.loads((ROOT / ".ci" / "mutants.toml").read_text())
     return {
-        name: Module(one["tests"], one["least_killed"], one.get("left_out", []))
+        name: Module(
+            one["tests"],
+            one["least_killed"],
+            one.get("left_out", []),
+            one.get("longest", 20),
+        )
         for name, one in declared.items()
     }
 
@@ -85,7 +91,8 @@ def run(module: Module) -> dict[str, Result]:
             with chdir(copy):
                 file.write_text(mutate_file_contents(path, _undecorated(file.read_text())).code)
             changes[path] = {f"{imported}.{n}": text for n, text in _changes(file.read_text())}
-        (copy / "mutants.json").write_text(json.dumps([*chain(*changes.values())]))
+        plan = [[*chain(*changes.values())], module.longest]
+        (copy / "mutants.json").write_text(json.dumps(plan))
         left_out = [part for test in module.left_out for part in ("--deselect", test)]
         loop = ["-p", "mutant_loop", "-p", "no:cacheprovider", "-p", "no:random_order", "-q", "-s"]
         done = subprocess.run(
