@@ -34,7 +34,7 @@ PAUSE, TIMES = 5.0, 10.0
 #: A module is slow if what its tests share takes so many seconds to set up. Then they run after the
 #: others, and only if fewer than so many of the others call what was changed.
 SLOW_START, ENOUGH = 1.0, 20
-#: How often the tests may be run until they pass without a mutant.
+#: How often tests may be run until they pass without a mutant.
 ATTEMPTS = 3
 
 Outcome = Literal["killed", "survived", "late"]
@@ -160,11 +160,12 @@ def _try(
     session: pytest.Session, tests: Sequence[Known], mutant: str
 ) -> tuple[Outcome, Known | None]:
     """Run the tests against this mutant; returns also the one that has killed it."""
-    while True:
+    for _ in range(ATTEMPTS):
         outcome, last = _run(session, tests, mutant)
         # On a busy machine a test is late without a mutant, too. Then it doesn't count.
         if outcome != "late" or last is None or _run(session, [last], "")[0] == "survived":
             return outcome, last
+    return "survived", None
 
 
 def _run(

@@ -54,12 +54,14 @@ def rider(text: str, key: str = "k") -> Rider:
 GOOD = "redis.call('SET', KEYS[1], 1, 'PX', 60000) return KEYS"
 
 
-async def test_one_that_succeeds_is_not_mentioned(lane: Lane, failed: Failed, admin: Any) -> None:
+async def test_one_that_succeeds_is_not_mentioned(
+    lane: Lane, failed: Failed, admin: Any, prefix: str
+) -> None:
     """It is done, and counted like any other command."""
-    lane.submit_rider(rider(GOOD, "written"))
+    lane.submit_rider(rider(GOOD, prefix))
     reply = lane.submit(*echo("k", "v"))
     await lane.drain()
-    assert admin.delete("written") == 1
+    assert admin.delete(prefix) == 1
     assert await reply == [b"k", b"v"]
     assert failed == []
     assert (lane.batches, lane.commands) == (2, 3)
@@ -120,18 +122,18 @@ async def test_an_answer_that_can_not_be_its_own(
 
 
 async def test_one_that_waits_outlives_the_connection(
-    gate: Gate, lane: Lane, failed: Failed, admin: Any
+    gate: Gate, lane: Lane, failed: Failed, admin: Any, prefix: str
 ) -> None:
     """What was sent is lost, and says so; what was not is sent on the next connection."""
     gate.hang()
     lost = rider(GOOD, "lost")
     lane.submit_rider(lost)
     await asyncio.sleep(0.01)
-    lane.submit_rider(rider(GOOD, "waits"))
+    lane.submit_rider(rider(GOOD, prefix))
     gate.cut_now()
     gate.open()
     await lane.drain()
-    assert admin.delete("waits") == 1
+    assert admin.delete(prefix) == 1
     ((where, which, error),) = failed
     assert (where, which) == (lane, lost)
     assert "can't be used" in str(error)

