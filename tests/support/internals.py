@@ -179,6 +179,11 @@ def limit_whole_queue(monkeypatch: pytest.MonkeyPatch, commands: int) -> None:
     monkeypatch.setattr(lane, "_LONGEST_QUEUE", commands)
 
 
+def keep_who_is_no_master(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """So long is a server kept that is no master, if a new connection has led to it again."""
+    monkeypatch.setattr(lane, "_KEPT", seconds)
+
+
 def limit_query_time(store: SessionStore, ms: int) -> None:
     """So long may Redis Search take for a query."""
     store.search._admin.timeout_ms = ms

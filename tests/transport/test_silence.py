@@ -14,7 +14,7 @@ from asgi_redis_session.transport.lane import Lane
 from asgi_redis_session.transport.pool import private_pool
 
 from ..support.gate import Gate, gate_to
-from ..support.internals import have_been_blocked, silence_of
+from ..support.internals import have_been_blocked, keep_who_is_no_master, silence_of
 from ..support.servers import ask
 from .test_lane import echo, pack
 
@@ -219,6 +219,18 @@ async def test_a_server_that_takes_no_writes_is_left(
     with pytest.raises(ResponseError, match="mine"):
         await lane.submit(*fails(OTHER), late())
     await lane.submit(*echo("next"), late())
+    assert gate.accepted == 2
+
+
+async def test_a_server_that_is_no_master_is_not_left_again_and_again(
+    gate: Gate, lane: Lane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its name leads to no other yet: what only reads goes on."""
+    keep_who_is_no_master(monkeypatch, LATE)
+    for _ in range(3):
+        with pytest.raises(ResponseError, match="mine"):
+            await lane.submit(*fails(DEMOTED), late())
+        await lane.submit(*echo("next"), late())
     assert gate.accepted == 2
 
 
