@@ -123,6 +123,13 @@ async def test_time_in_which_the_loop_was_blocked_is_not_counted_twice(gate: Gat
     await lane.aclose()
 
 
+async def test_an_idle_lane_looks_once_more_and_rests(lane: Lane) -> None:
+    """It finds nothing to look after, and logs nothing (see the fixture)."""
+    await lane.submit(*echo("k"), late())
+    await asyncio.sleep(0.3)  # it looks every tenth of a second
+    assert await lane.submit(*echo("k", "v"), late()) == [b"k", b"v"]
+
+
 async def test_three_batches_travel_at_once(
     gate: Gate, lane: Lane, admin: Any, prefix: str
 ) -> None:
