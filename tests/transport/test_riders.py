@@ -153,6 +153,7 @@ async def test_a_busy_lane_says_so(gate: Gate, lane: Lane, monkeypatch: pytest.M
         else:
             lane.submit(*echo("k"))
     assert busy == [False, False, False, True]
+    assert lane.queued == 4
     gate.open()
     await sent
     await lane.drain()
