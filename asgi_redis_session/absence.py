@@ -20,7 +20,7 @@ AbsenceKind = Literal[
 ]
 
 _REASONS: dict[AbsenceKind, str] = {
-    "no_cookie": "The browser has sent no session cookie.",
+    "no_cookie": "The request has brought no session id.",
     "unknown": "The session has expired, or ended some time ago, or never existed.",
     "replaced": "The session has a new id, after a login or a renewal.",
     "logged_out": "The user has logged out.",
@@ -28,7 +28,7 @@ _REASONS: dict[AbsenceKind, str] = {
     "limit": "The user has logged in elsewhere, and had as many sessions as allowed.",
     "expired": "The session was not used for too long, or its time was over.",
     "unreadable": "What Redis holds under this id can't be read as a session.",
-    "conflict": "The browser has sent two different session cookies.",
+    "conflict": "The request has brought two different session ids.",
     "unavailable": "Redis was not available, so the request goes on without its session.",
 }
 
@@ -41,7 +41,7 @@ class Absence:
     *kind*: one word. `"no_cookie"`; `"unknown"` (it expired, ended some time ago, or was never
     ours: which one can't be known); `"replaced"` (by a login or a renewal, which gave the browser
     a new id); `"logged_out"`; `"revoked"`; `"limit"`; `"expired"` (if `store.reporting_expired()`
-    has noticed it); `"unreadable"`; `"conflict"` (two different cookies); `"unavailable"` (Redis is
+    has noticed it); `"unreadable"`; `"conflict"` (two different ids); `"unavailable"` (Redis is
     down).
     *at*: when it ended, by Redis' clock, as an aware UTC datetime; None if that is not known.
     *reason*: what was given to the verb that ended the session, such as `revoke_all(reason=...)`;

@@ -3,7 +3,6 @@ An id in a header, for native apps and APIs: how it is read from a request, and 
 the client a new one.
 """
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -48,7 +47,7 @@ class HeaderPolicy:
     response: str = "Session-Id"
     _name: bytes = field(init=False, repr=False, compare=False)
     _response: bytes = field(init=False, repr=False, compare=False)
-    _pattern: re.Pattern[bytes] = field(init=False, repr=False, compare=False)
+    _scheme: bytes | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         for option, name in (("name", self.name), ("response", self.response)):
@@ -72,10 +71,10 @@ class HeaderPolicy:
             raise ValueError(
                 f"HeaderPolicy(scheme={shown(self.scheme)}): give a word such as 'Bearer', or None."
             )
-        scheme = b"" if self.scheme is None else re.escape(self.scheme.encode()) + b" +"
+        scheme = None if self.scheme is None else self.scheme.lower().encode()
         object.__setattr__(self, "_name", self.name.lower().encode())
         object.__setattr__(self, "_response", self.response.encode())
-        object.__setattr__(self, "_pattern", re.compile(rb"[ \t]*(?i:%b)(.*?)[ \t]*" % scheme))
+        object.__setattr__(self, "_scheme", scheme)
 
     def read(self, headers: Iterable[tuple[bytes, bytes]]) -> tuple[bool, set[bytes]]:
         """
@@ -83,13 +82,17 @@ class HeaderPolicy:
 
         It does if it has sent an id, or the word `new`.
         """
-        found = {
-            match[1]
-            for name, value in headers
-            if name == self._name and (match := self._pattern.fullmatch(value)) is not None
-        }
+        found = {self._credentials(value) for name, value in headers if name == self._name}
         ids = {value for value in found if is_id(value)}
         return bool(ids) or _NEW in found, ids
+
+    def _credentials(self, value: bytes) -> bytes:
+        """Return what follows the scheme; empty if it is another one (RFC 9110, section 11.4)."""
+        value = value.strip(b" \t")
+        if self._scheme is None:
+            return value
+        scheme, _, credentials = value.partition(b" ")
+        return credentials.lstrip(b" ") if scheme.lower() == self._scheme else b""
 
     def headers_for(self, change: CookieChange | None) -> list[tuple[bytes, bytes]]:
         """Return the response's header for this change; none if the id stays as it is."""

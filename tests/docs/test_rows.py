@@ -18,7 +18,7 @@ PAGES = {
     "docs/encryption.md": 28,
     "docs/outcomes.md": 38,
     "docs/privacy.md": 12,
-    "docs/security.md": 97,
+    "docs/security.md": 98,
     "docs/verbs.md": 150,
 }
 #: A test by its name, or by its path below tests/ if several have that name.

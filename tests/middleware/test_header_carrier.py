@@ -230,6 +230,19 @@ async def test_the_grammar_of_the_header(
     assert not await is_live(store, session_id)
 
 
+def test_a_long_header_is_read_in_one_pass() -> None:
+    """A megabyte of blanks, in any place: a pattern that tries each of them would never end."""
+    blanks, session_id = b" " * 2**20, b"i" * 43
+    for value, expected in (
+        (b"Bearer" + blanks + session_id + blanks, (True, {session_id})),
+        (b"Bearer " + session_id + blanks + b"x", (False, set())),
+        (b"Bearer" + blanks + b"x", (False, set())),
+        (blanks + b"x" + blanks, (False, set())),
+        (b"Bearer " + b" x" * 2**19, (False, set())),
+    ):
+        assert HeaderPolicy().read([(b"authorization", value)]) == expected
+
+
 async def test_the_guard_concerns_cookies(store: SessionStore) -> None:
     """No page can make a browser send an id in a header unasked; with the cookie it is refused."""
     client, session_id = Client(store, cross_origin="refuse"), await log_in(store, "ann")
