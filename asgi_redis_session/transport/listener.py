@@ -102,7 +102,7 @@ class Listener:
         self._own = b""
         self._has_own, self._own_came, self._is_proven = asyncio.Event(), asyncio.Event(), False
         self._task: asyncio.Task[None] | None = None
-        self._telling: asyncio.Task[None] | None = None
+        self._telling: set[asyncio.Task[None]] = set()
         self._has_warned = False
 
     def add(self, channel: bytes) -> None:
@@ -261,12 +261,16 @@ class Listener:
 
     def _tell_soon(self) -> None:
         if self._connection is not None:
-            self._telling = self._loop.create_task(self._tell())
+            telling = self._loop.create_task(self._tell())
+            self._telling.add(telling)
+            telling.add_done_callback(self._telling.discard)
 
     async def _tell(self) -> None:
         """Send what is new, in one packet."""
-        news, self._news = self._news, {}
+        connection, news, self._news = self._connection, self._news, {}
+        if connection is None:  # it broke since this was scheduled; all are named when it connects
+            return
         verbs = {True: self._shard + b"SUBSCRIBE", False: self._shard + b"UNSUBSCRIBE"}
         packed = [pack(verbs[begins], channel) for channel, begins in news.items()]
         with suppress(OSError, RedisError):  # the reader notices it
-            await self._connection.send_packed_command(b"".join(packed), check_health=False)
+            await connection.send_packed_command(b"".join(packed), check_health=False)
