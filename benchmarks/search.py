@@ -6,6 +6,11 @@ What questions across sessions cost, and what an index does:
 For each number of sessions, on a private Redis with Redis Search: how long questions take beside
 the same by SCAN, how much memory the index needs, what it adds to a commit, how soon a commit is
 found, and how long a backfill takes and holds up others. Medians, all of one run.
+
+    python -m benchmarks.search 10000 100000 --masters 3
+
+The same questions to one node and to a Cluster of three masters, with the same sessions, and while
+a slot of it is moving.
 """
 
 import argparse
@@ -18,13 +23,13 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
-import redis as sync_redis
 from redis.asyncio import Redis
 
 from asgi_redis_session import Num, SessionStore, Tag
 from asgi_redis_session.devserver import DevServer
 from asgi_redis_session.engine.codec import encode
 from tests.support.internals import open_session, with_shadows
+from tests.support.servers import Cluster, plain_client
 
 INDEX = [Tag("tenant"), Tag("skus"), Num("total")]
 TENANTS, PRODUCTS = 50, 5000
@@ -36,7 +41,7 @@ Results = dict[str, dict[str, float]]
 
 def seed(url: str, store: SessionStore, number: int, *, shadows: bool) -> None:
     """Sessions as commits leave them, written faster than by commits."""
-    with sync_redis.Redis.from_url(url) as client:
+    with plain_client(url) as client:
         pipeline, now = client.pipeline(transaction=False), int(time.time() * 1000)
         for done in range(number):
             skus = [f"SKU-{sku}" for sku in random.sample(range(PRODUCTS), 3)]
@@ -87,10 +92,19 @@ async def find_all(store: SessionStore) -> None:
 
 
 async def questions(store: SessionStore, redis: Redis) -> dict[str, float]:
-    search = store.search
-    hits = await search.count(SKU)
+    hits = await store.search.count(SKU)
     assert hits == await scan(redis, store.prefix)
-    asked: dict[str, Callable[[], Awaitable[Any]]] = {
+    spent = {name: await milliseconds(ask) for name, ask in asked_of(store).items()}
+    spent["SCAN for the sku"] = await milliseconds(partial(scan, redis, store.prefix), 3)
+    spent["SCAN / count(sku)"] = spent["SCAN for the sku"] / spent["count(sku)"]
+    spent["SCAN / find(sku), all"] = spent["SCAN for the sku"] / spent["find(sku), all"]
+    return spent
+
+
+def asked_of(store: SessionStore) -> dict[str, Callable[[], Awaitable[Any]]]:
+    """The questions that are timed."""
+    search = store.search
+    return {
         "count(sku)": lambda: search.count(SKU),
         "count(tenant)": lambda: search.count(TENANT),
         "count(tenant, exact=False)": lambda: search.count(TENANT, exact=False),
@@ -99,11 +113,34 @@ async def questions(store: SessionStore, redis: Redis) -> dict[str, float]:
         'count_by("tenant")': lambda: search.count_by("tenant"),
         'count_by("tenant", exact=False)': lambda: search.count_by("tenant", exact=False),
     }
-    spent = {name: await milliseconds(ask) for name, ask in asked.items()}
-    spent["SCAN for the sku"] = await milliseconds(partial(scan, redis, store.prefix), 3)
-    spent["SCAN / count(sku)"] = spent["SCAN for the sku"] / spent["count(sku)"]
-    spent["SCAN / find(sku), all"] = spent["SCAN for the sku"] / spent["find(sku), all"]
+
+
+async def cluster_questions(number: int, masters: int) -> dict[str, dict[str, float]]:
+    """Milliseconds per question: one node, a Cluster, the Cluster while a slot is moving."""
+    spent: dict[str, dict[str, float]] = {}
+    with DevServer() as alone, Cluster(masters, search=True) as cluster:
+        for name, url in (("one node", alone.url), (f"{masters} masters", cluster.url)):
+            async with SessionStore.from_url(url, prefix="session", index=INDEX) as store:
+                random.seed(7)
+                seed(url, store, number, shadows=True)
+                await store.search.create_index()
+                asked = asked_of(store)
+                spent[name] = {what: await milliseconds(ask) for what, ask in asked.items()}
+                if name != "one node":
+                    key = await any_key(store)
+                    migration = cluster.migrate(key, cluster.others(cluster.owner(key))[0])
+                    moving = {what: await milliseconds(ask, 5) for what, ask in asked.items()}
+                    spent["a slot moves"] = moving
+                    migration.finish()
     return spent
+
+
+async def any_key(store: SessionStore) -> str:
+    """The key of one of the sessions."""
+    found = store.search.find()
+    session = await anext(found)
+    await found.aclose()
+    return f"{store.prefix}:{session.handle}"
 
 
 async def commits(redis: Redis, store: SessionStore) -> dict[str, float]:
@@ -202,6 +239,16 @@ def table(measured: dict[int, Results]) -> str:
     return "\n".join(lines)
 
 
+def cluster_table(spent: dict[str, dict[str, float]]) -> str:
+    """Milliseconds per question as a Markdown table, with a column for each place."""
+    lines = [f"| question, ms | {' | '.join(spent)} |", "| --- |" + " ---: |" * len(spent)]
+    lines += [
+        f"| {what} | {' | '.join(_short(one[what]) for one in spent.values())} |"
+        for what in next(iter(spent.values()))
+    ]
+    return "\n".join(lines)
+
+
 def _short(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
@@ -231,7 +278,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.search")
     parser.add_argument("sessions", type=int, nargs="+")
     parser.add_argument("--plot", help="where to draw the questions, as a PNG")
+    parser.add_argument("--masters", type=int, help="compare a Cluster with one node")
     chosen = parser.parse_args()
+    if chosen.masters:
+        for number in chosen.sessions:
+            spent = asyncio.run(cluster_questions(number, chosen.masters))
+            print(f"\n{number:,} sessions\n\n{cluster_table(spent)}")
+        return
     random.seed(7)
     measured = {number: asyncio.run(measure(number)) for number in chosen.sessions}
     print(table(measured))

@@ -199,20 +199,17 @@ class Spread:
 
     def _part(self, look: "_Look") -> Part:
         """The part of a master: the index that it has, or the place of the one that it lacks."""
-        usable: list[str] = []
-        stranded: list[str] = []
-        for name in look.names:
-            tag = self._tag_of(name)
-            (usable if look.serves(tag) else stranded).append(name)
+        usable = [name for name in look.names if look.serves(name) and self._tag_of(name)]
         # There are several only after a slot has come back. That of this declaration is asked.
         usable.sort(key=lambda name: (self._index.fingerprint not in name, name))
-        tag = self._tag_of(usable[0]) if usable else look.place_for_index()
-        return look.server.named_for(tag, stranded=sorted(stranded))
+        tag = (self._tag_of(usable[0]) if usable else None) or look.place_for_index()
+        stranded = sorted(name for name in look.names if not look.serves(name))
+        return look.server.named_for(tag, stranded)
 
-    def _tag_of(self, name: str) -> str:
-        """The hash tag in the name of an index; one without is another deployment's."""
+    def _tag_of(self, name: str) -> str | None:
+        """The hash tag in the name of an index; None if it was not made for a single master."""
         found = self._names.fullmatch(name)
-        return found["tag"] or "" if found else ""
+        return found["tag"] if found else None
 
     async def _is_shared(self, looks: Sequence["_Look"]) -> bool:
         """Whether an index that is made through one master is listed by the others."""
@@ -238,9 +235,9 @@ class _Look(NamedTuple):
     view: View
     names: Sequence[str]
 
-    def serves(self, tag: str) -> bool:
-        """Whether the master serves the slot of this hash tag, which stays where it is."""
-        return self.view.serves(key_slot(tag.encode()))
+    def serves(self, name: str) -> bool:
+        """Whether the master serves the slot of this index, which stays where it is."""
+        return self.view.serves(key_slot(name.encode()))
 
     def place_for_index(self) -> str:
         """A hash tag for an index of this master."""

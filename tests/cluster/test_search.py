@@ -138,6 +138,30 @@ async def test_each_master_has_an_index_of_its_own(
     assert await spread.search.drop_index() is False
 
 
+async def test_an_index_of_a_single_server_is_left_over(
+    spread: SessionStore, searching: Cluster
+) -> None:
+    """One without a hash tag, from before its server joined the Cluster, is not asked, and goes."""
+    name = f"{spread.prefix}:idx:0123456789ab:1"
+    ask(
+        searching.owner(name),
+        "FT.CREATE",
+        name,
+        "PREFIX",
+        1,
+        f"{spread.prefix}:",
+        "SCHEMA",
+        "a",
+        "TAG",
+    )
+    await put(spread, tenant="acme")
+    with pytest.raises(SearchUnavailable, match="no index yet"):
+        await spread.search.count()
+    await spread.search.create_index()
+    assert await spread.search.count() == 1
+    assert name not in await index_names(spread)
+
+
 async def test_another_declaration_is_noticed(spread: SessionStore, searching: Cluster) -> None:
     """By every question, until the index is rebuilt on all masters."""
     await spread.search.create_index()

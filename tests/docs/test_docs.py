@@ -103,7 +103,7 @@ BLOCKS = {
     ("docs/observability.md", "python"): 3,
     ("docs/observability.md", "console"): 2,
     ("docs/search.md", "python"): 4,
-    ("docs/search.md", "sh"): 1,
+    ("docs/search.md", "sh"): 2,
     ("docs/search.md", "text"): 1,  # tests/cluster/test_search.py
 }
 
@@ -808,7 +808,7 @@ def test_searchs_questions_are_answered(
 @pytest.mark.needs_search
 def test_searchs_figures_can_be_measured(tmp_path: Path) -> None:
     """The command that stands beside the figures runs, and prints the rows of the table."""
-    (command,) = blocks("docs/search.md", "sh")
+    command, _ = blocks("docs/search.md", "sh")
     words = shlex.split(command)
     assert words[:3] == ["python", "-m", "benchmarks.search"]
     assert words[3:-1] == ["10000", "100000", "1000000", "--plot"]
@@ -818,6 +818,22 @@ def test_searchs_figures_can_be_measured(tmp_path: Path) -> None:
     published = rows.findall((ROOT / "docs/search.md").read_text())
     assert set(rows.findall(run.stdout)[1:]) <= set(published)
     assert (tmp_path / "search.png").stat().st_size > 10_000
+
+
+@pytest.mark.needs_search
+def test_searchs_figures_of_a_cluster_can_be_measured() -> None:
+    """The command beside them runs, and prints the rows of the table."""
+    _, command = blocks("docs/search.md", "sh")
+    words = shlex.split(command)
+    assert words == ["python", "-m", "benchmarks.search", "10000", "100000", "--masters", "3"]
+    words = [sys.executable, *words[1:3], "500", *words[-2:]]
+    run = subprocess.run(words, cwd=ROOT, check=True, capture_output=True, text=True, timeout=200)
+    table = run.stdout.partition("500 sessions\n\n")[2]
+    head, _, rows = table.partition("\n")
+    page = (ROOT / "docs/search.md").read_text()
+    assert head in page
+    for row in rows.splitlines()[1:]:
+        assert f"\n{row.partition(' | ')[0]} | " in page
 
 
 async def test_the_recipe_against_pauses_works() -> None:
