@@ -251,7 +251,7 @@ async def test_a_backfill_reaches_all_masters(
 
     def progress(step: Any) -> None:
         cursors.append(step.cursor)
-        if interrupted and len(cursors) == 20:
+        if interrupted and len(cursors) == 2:  # three masters take three steps or more
             raise InterruptedError
 
     if interrupted:
