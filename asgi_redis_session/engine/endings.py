@@ -6,7 +6,7 @@ a login that was confirmed in between stays listed, and the next round finds it.
 """
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Collection, Iterable, Sequence
 from typing import NamedTuple
 from uuid import UUID
 
@@ -50,6 +50,18 @@ class Deleted(NamedTuple):
     is_unreadable: bool = False
 
 
+class Ends(NamedTuple):
+    """
+    What has come of ending sessions: how many have ended, and the handles of those that are left.
+
+    *failed*: why a session could not be ended, or that it may come back.
+    """
+
+    number: int
+    unreadable: list[str]
+    failed: dict[str, BaseException]
+
+
 async def end_one(
     engine: Engine, user_id: str | int | UUID, handle: str, note: str | None = None
 ) -> bool:
@@ -59,10 +71,11 @@ async def end_one(
     prune_some_soon(engine, index)
     if not places:
         return False
-    ended, unreadable = await _end_places(engine, index, places, "revoked", note)
-    if unreadable:
+    ends = await _end_places(engine, index, places, "revoked", note)
+    _raise_worst(ends.failed.values())
+    if ends.unreadable:
         raise SessionUnreadable(1)
-    return ended > 0
+    return ends.number > 0
 
 
 async def end_all(
@@ -71,15 +84,19 @@ async def end_all(
     """End the user's sessions, but those of the handles *spared*; returns how many."""
     index, ended, until = engine.places.key_of(user_id), 0, ""
     unreadable: list[str] = []
+    failed: dict[str, BaseException] = {}
     while True:
         # 1. Read a page of places, also those that are only reserved.
-        until, places = await engine.places.until(index, until, PAGE, (*spared, *unreadable))
+        left_out = (*spared, *unreadable, *failed)
+        until, places = await engine.places.until(index, until, PAGE, left_out)
         if not places:
             break
         # 2. Delete their hashes. 3. Give those places back that have not changed.
-        newly, kept = await _end_places(engine, index, places, "revoked", note)
-        ended += newly
-        unreadable += kept
+        ends = await _end_places(engine, index, places, "revoked", note)
+        ended += ends.number
+        unreadable += ends.unreadable
+        failed |= ends.failed
+    _raise_worst(failed.values())
     if unreadable:
         raise SessionUnreadable(len(unreadable))
     return ended
@@ -94,16 +111,11 @@ async def end_everywhere(
     *spared*: handles of sessions that go on.
     """
     acting = link_to_actor(check_user_id(user_id))
-    # 1. Note the end, if they have acted for others, so that no login under way completes.
-    others = await engine.providers.end(acting, if_entered=True)
-    # 2. End the user's own sessions, and those of the others that are tied to them.
-    results = await asyncio.gather(
-        end_all(engine, user_id, *spared, note=note),
-        _end_tied(engine, acting, others, note),
-        return_exceptions=True,
+    ended, errors = await _to_the_end(
+        _end_acting(engine, acting, note), end_all(engine, user_id, *spared, note=note)
     )
-    _raise_worst([result for result in results if isinstance(result, BaseException)])
-    return sum(result for result in results if isinstance(result, int))
+    _raise_worst(errors)
+    return ended
 
 
 async def end_linked(engine: Engine, link: Link) -> int:
@@ -112,25 +124,64 @@ async def end_linked(engine: Engine, link: Link) -> int:
     return await _end_tied(engine, link, await engine.providers.end(link))
 
 
+async def _end_acting(engine: Engine, acting: Link, note: str | None) -> int:
+    """End what `end_linked` would; there is no end to note if they have never acted for others."""
+    users = await engine.providers.end(acting, if_entered=True)
+    return await _end_tied(engine, acting, users, note)
+
+
 async def _end_tied(
     engine: Engine, link: Link, users: Iterable[str], note: str | None = None
 ) -> int:
-    ended = 0
-    for user_id in users:
-        index, until = engine.places.key_of(user_id), ""
-        seen: list[str] = []
-        while True:
-            until, places = await engine.places.until(index, until, PAGE, seen)
-            if not places:
-                break
-            handles = [place.handle for place in places if is_handle(place.handle)]
-            known = await asyncio.gather(*[engine.outside.claims(handle) for handle in handles])
-            for handle, (_, claims) in zip(handles, known, strict=True):
-                # End those that are tied to it.
-                if claims.link is not None and link.ends(claims.link):
-                    ended += await end_one(engine, user_id, handle, note)
-            seen += [place.handle for place in places]
+    ended, errors = await _to_the_end(
+        *[_end_tied_of_user(engine, link, user_id, note) for user_id in users]
+    )
+    _raise_worst(errors)
     return ended
+
+
+async def _end_tied_of_user(engine: Engine, link: Link, user_id: str, note: str | None) -> int:
+    index, total, until = engine.places.key_of(user_id), 0, ""
+    seen: list[str] = []
+    failed: list[BaseException] = []
+    while True:
+        until, places = await engine.places.until(index, until, PAGE, seen)
+        if not places:
+            break
+        handles = [place.handle for place in places]
+        ended, errors = await _to_the_end(
+            *[
+                _end_if_tied(engine, link, user_id, handle, note)
+                for handle in handles
+                if is_handle(handle)
+            ]
+        )
+        total += ended
+        failed += errors
+        seen += handles
+    _raise_worst(failed)
+    return total
+
+
+async def _end_if_tied(
+    engine: Engine, link: Link, user_id: str, handle: str, note: str | None
+) -> bool:
+    _, claims = await engine.outside.claims(handle)
+    if claims.link is None or not link.ends(claims.link):
+        return False
+    return await end_one(engine, user_id, handle, note)
+
+
+async def _to_the_end(*jobs: Awaitable[int]) -> tuple[int, list[BaseException]]:
+    """
+    Run them side by side; returns the sum of what they have ended, and their errors.
+
+    None of them is given up because another one fails: what a node that hangs keeps from ending
+    must not keep the sessions of other nodes alive.
+    """
+    results = await asyncio.gather(*jobs, return_exceptions=True)
+    errors = [result for result in results if isinstance(result, BaseException)]
+    return sum(result for result in results if isinstance(result, int)), errors
 
 
 async def _end_places(
@@ -139,39 +190,35 @@ async def _end_places(
     places: Sequence[Place],
     reason: EndReason,
     note: str | None = None,
-) -> tuple[int, list[str]]:
+) -> Ends:
     """
     End the sessions of these places, then give the places back, each only as it was seen.
 
-    Returns how many have ended, and the handles of those that can't be read: they keep their
-    places. If a session can't be ended, or may come back, its place is kept, too, so that the next
-    try finds it. The error is raised when all the others have ended.
+    If a session can't be ended, or may come back, its place is kept, too, so that the next try
+    finds it.
     """
     results = await asyncio.gather(
         *[_delete_place(engine, place.handle, reason, note) for place in places],
         return_exceptions=True,
     )
-    ended, released = 0, []
-    unreadable: list[str] = []
-    errors: list[BaseException] = []
+    ends, released = Ends(0, [], {}), []
     for place, result in zip(places, results, strict=True):
         if isinstance(result, BaseException):
-            errors.append(result)
+            ends.failed[place.handle] = result
             continue
         user_id, shortfall, is_unreadable = result
-        ended += user_id is not None
+        ends = ends._replace(number=ends.number + (user_id is not None))
         if is_unreadable:
-            unreadable.append(place.handle)
+            ends.unreadable.append(place.handle)
         elif shortfall is None:
             released.append(place)
         else:
-            errors.append(shortfall)
+            ends.failed[place.handle] = shortfall
     await engine.places.release_seen(index, released)
-    _raise_worst(errors)
-    return ended, unreadable
+    return ends
 
 
-def _raise_worst(errors: Sequence[BaseException]) -> None:
+def _raise_worst(errors: Collection[BaseException]) -> None:
     """Raise one of them, if there are any. What can't be ended is worse than what may come back."""
     if errors:
         raise min(errors, key=lambda error: isinstance(error, DurabilityNotReached))
@@ -222,8 +269,9 @@ async def reserve(
             uncounted += [*pruned.unreadable, *pruned.acted]
             reserved = await attempt(int(engine.evicts))
         while reserved.is_granted and reserved.victims:
-            _, unreadable = await _end_places(engine, index, reserved.victims, "limit")
-            uncounted += unreadable
+            ends = await _end_places(engine, index, reserved.victims, "limit")
+            _raise_worst(ends.failed.values())
+            uncounted += ends.unreadable
             # Look again: a victim may have been renewed or confirmed meanwhile.
             reserved = await attempt(2)
     except BaseException:  # cancelled, too: the next try must not find this place reserved

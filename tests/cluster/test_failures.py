@@ -1,16 +1,18 @@
 """A Cluster whose nodes hang, die and take over."""
 
 import asyncio
+import itertools
 import os
 import signal
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from asgi_redis_session import SessionStore, SessionUnavailable
 
-from ..support.internals import handles_of, key_of, lanes_of, open_session
-from ..support.keyspace import index_key
+from ..support.internals import handles_of, key_of, lanes_of, new_id, open_session
+from ..support.keyspace import index_key, link_key, plant
 from ..support.nodes import on
 from ..support.servers import SOON_MS, Cluster, ask, frozen, wait_for
 from ..support.sessions import create, is_live, load, works
@@ -94,26 +96,87 @@ async def test_a_killed_master_is_replaced(prefix: str) -> None:
             assert not [lane for lane in lanes_of(store) if f":{dead.port}," in lane.address]
 
 
+@pytest.mark.parametrize("also_hangs", ["nothing", "what is noted of them as an actor"])
 async def test_revoke_all_ends_what_it_can_reach(
-    healthy: Cluster, store: SessionStore, prefix: str
+    healthy: Cluster, store: SessionStore, prefix: str, also_hangs: str
 ) -> None:
     """With a node hung it says so, and has ended the user's other sessions; then the rest."""
-    index = index_key(prefix, "ann")
-    hung = healthy.others(healthy.owner(index))[0]
-    theirs = await on(healthy, store, hung, user="ann")
-    others = [await on(healthy, store, hung, other=True, user="ann") for _ in range(3)]
+    hung = healthy.owner("any")
+    user = named(
+        lambda name: (
+            healthy.owner(index_key(prefix, name)) is not hung
+            and (healthy.owner(link_key(prefix, "actor", "actor", name)) is hung)
+            is (also_hangs != "nothing")
+        )
+    )
+    theirs = await on(healthy, store, hung, user=user)
+    others = [await on(healthy, store, hung, other=True, user=user) for _ in range(3)]
     async with SessionStore.from_url(healthy.url, prefix=prefix, timeout=1) as hasty:
-        assert await hasty.users.count("ann") >= 4  # it knows the nodes by now
+        assert await hasty.users.count(user) >= 4  # it knows the nodes by now
         with frozen(hung):
             with pytest.raises(SessionUnavailable):
-                await hasty.users.revoke_all("ann")
+                await hasty.users.revoke_all(user)
             assert [await is_live(store, one) for one in others] == [False] * 3
     await asyncio.to_thread(healthy.await_healthy)
     # The hung node may have found the command in its socket when it woke up, and done it.
     was_live = await is_live(store, theirs)
-    assert await store.users.revoke_all("ann") >= was_live
+    assert await store.users.revoke_all(user) >= was_live
     assert not await is_live(store, theirs)
-    assert await store.users.count("ann") == 0
+    assert await store.users.count(user) == 0
+
+
+async def test_revoke_all_goes_on_after_a_page_of_places(
+    healthy: Cluster, store: SessionStore, admin: Any, prefix: str
+) -> None:
+    """Of 600 sessions, those on a hung node can't be ended: all others are, on each page."""
+    hung = healthy.owner("any")
+    user = named(lambda name: healthy.owner(index_key(prefix, name)) is not hung)
+    ids = plant(admin, store, user, 600)
+    others = [one for one in ids if healthy.owner(key_of(store, one)) is not hung]
+    async with SessionStore.from_url(healthy.url, prefix=prefix, timeout=1) as hasty:
+        assert await hasty.users.count(user) == 600  # it knows the nodes by now
+        with frozen(hung):
+            with pytest.raises(SessionUnavailable):
+                await hasty.users.revoke_all(user)
+            assert not any(await asyncio.gather(*[is_live(store, one) for one in others]))
+    await asyncio.to_thread(healthy.await_healthy)
+    await store.users.revoke_all(user)
+    assert await store.users.count(user) == 0
+
+
+async def test_a_hung_list_keeps_no_other_user_of_a_provider_logged_in(
+    healthy: Cluster, store: SessionStore, prefix: str
+) -> None:
+    """Two users have logged in on what a provider ends; the node with one's list hangs."""
+    hung, issuer = healthy.owner("any"), "https://id.example.com"
+    sub = named(lambda name: healthy.owner(link_key(prefix, "sub", issuer, name)) is not hung)
+    ann = named(lambda name: healthy.owner(index_key(prefix, name)) is hung)
+    bob = named(lambda name: healthy.owner(index_key(prefix, name)) is not hung)
+
+    async def log_in_beside(user: str) -> str:
+        while True:
+            session = await open_session(store).load()
+            await session.login(user, issuer=issuer, sub=sub)
+            await session.save()
+            session_id = new_id(session)
+            if healthy.owner(key_of(store, session_id)) is not hung:
+                return session_id
+
+    anns, bobs = await log_in_beside(ann), await log_in_beside(bob)
+    async with SessionStore.from_url(healthy.url, prefix=prefix, timeout=1) as hasty:
+        assert await hasty.users.count(bob) >= 1  # it knows the nodes by now
+        with frozen(hung):
+            with pytest.raises(SessionUnavailable):
+                await hasty.revoke_sid(issuer, sub=sub)
+            assert not await is_live(store, bobs)
+    await asyncio.to_thread(healthy.await_healthy)
+    await store.revoke_sid(issuer, sub=sub)
+    assert not await is_live(store, anns)
+
+
+def named(fits: Callable[[str], bool]) -> str:
+    """The first name whose keys are where a test needs them."""
+    return next(name for number in itertools.count() if fits(name := f"ann-{number}"))
 
 
 async def test_an_older_secret_on_a_hung_node_hinders_nobody(healthy: Cluster, prefix: str) -> None:

@@ -71,6 +71,12 @@ def index_key(prefix: str, user: str | int) -> str:
     return f"{prefix}:user:{digest}"
 
 
+def link_key(prefix: str, kind: str, issuer: str, name: str) -> str:
+    """What is noted of a provider's `sid` or `sub`, or of an `actor` (whose issuer is "actor")."""
+    digest = hashlib.sha256(f"{issuer}\0{name}".encode()).hexdigest()[:32]
+    return f"{prefix}:{kind}:{digest}"
+
+
 def expiry(admin: Any, key: str) -> int:
     """PEXPIRETIME, which Redis has since 7.0."""
     time, ttl = admin.eval("return {redis.call('TIME'), redis.call('PTTL', KEYS[1])}", 1, key)
