@@ -1,6 +1,6 @@
 """Litestar: a plugin that adds the middleware, closes the store, and injects the session."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Literal, TypeAlias, cast
 
 from litestar.config.app import AppConfig
@@ -11,6 +11,7 @@ from litestar.types import Scope
 
 from .arguments import shown
 from .cookie import CookiePolicy
+from .cross_origin import CrossOriginPolicy
 from .exchange import ASGIApp, Refresh
 from .header import HeaderPolicy
 from .middleware import SessionMiddleware
@@ -49,6 +50,10 @@ class SessionPlugin(InitPlugin):
         autoload: bool | Callable[[Any], bool | Awaitable[bool]] = False,
         refresh: Refresh | Callable[[Any], Refresh] = "request",
         unavailable: Literal["fail", "anonymous"] | ASGIApp = "fail",
+        cross_origin: Literal["allow", "refuse"] | CrossOriginPolicy = "allow",
+        trusted_origins: Sequence[str] = (),
+        bind: Callable[[Any], str] | None = None,
+        on_bind_change: Literal["end", "login"] = "end",
         dependency: str | None = None,
         key: str = "session",
         carrier: HeaderPolicy | None = None,
@@ -58,6 +63,10 @@ class SessionPlugin(InitPlugin):
             "autoload": autoload,
             "refresh": refresh,
             "unavailable": unavailable,
+            "cross_origin": cross_origin,
+            "trusted_origins": trusted_origins,
+            "bind": bind,
+            "on_bind_change": on_bind_change,
             "key": key,
             "carrier": carrier,
         }

@@ -645,6 +645,14 @@ OPTIONS: dict[str, Option] = {
     "SessionPlugin(unavailable)": Option(
         "unavailable", _plugged_in("unavailable"), takes=_is_callable
     ),
+    "SessionPlugin(cross_origin)": Option("cross_origin", _plugged_in("cross_origin")),
+    "SessionPlugin(trusted_origins)": Option(
+        "trusted_origins",
+        lambda w, v: SessionPlugin(store=w.store, cross_origin="refuse", trusted_origins=v),
+        "empty_tuple empty_list",
+    ),
+    "SessionPlugin(bind)": Option("bind", _plugged_in("bind"), "None class function"),
+    "SessionPlugin(on_bind_change)": Option("on_bind_change", _plugged_in("on_bind_change")),
     "SessionPlugin(dependency)": Option(
         "dependency",
         _plugged_in("dependency"),

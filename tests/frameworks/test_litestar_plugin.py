@@ -1,5 +1,6 @@
 """Litestar's plugin under a real uvicorn: middleware, lifespan, and the session as a parameter."""
 
+import inspect
 from typing import Any
 
 import httpx
@@ -101,3 +102,37 @@ def test_the_plugin_refuses_wrong_arguments(sessions: SessionKit) -> None:
     """When it is made, in the sentence of the middleware."""
     with pytest.raises(TypeError, match=r"cookie=\.\.\.\) is a CookiePolicy"):
         SessionPlugin(store=sessions.store, cookie="sid")  # type: ignore[arg-type]
+
+
+def test_the_plugin_takes_what_the_middleware_takes() -> None:
+    """Each option of `SessionMiddleware` but the app, with the same default."""
+    ours = inspect.signature(SessionPlugin).parameters
+    for name, parameter in inspect.signature(SessionMiddleware).parameters.items():
+        if name != "app":
+            assert ours[name].default == parameter.default, name
+
+
+def test_the_plugin_refuses_other_sites(sessions: SessionKit) -> None:
+    """A form post that another site's page has sent is answered with 403, and changes nothing."""
+    plugin = SessionPlugin(store=sessions.store, cookie=PLAIN, cross_origin="refuse")
+    cookies = sessions.cookies({"n": 1}, cookie=PLAIN)
+    with serve(Litestar(HANDLERS, plugins=[plugin])) as url:
+        with httpx.Client(base_url=url, cookies=cookies) as client:
+            answer = client.post("/login", headers={"Sec-Fetch-Site": "cross-site"})
+            assert answer.status_code == 403
+            assert client.get("/").json() == {"n": 1, "user": None, "visits": 1}
+
+
+def test_the_plugin_binds_sessions(sessions: SessionKit) -> None:
+    """A session that is used from another browser family ends."""
+    plugin = SessionPlugin(
+        store=sessions.store,
+        cookie=PLAIN,
+        bind=lambda scope: dict(scope["headers"]).get(b"user-agent", b"").decode(),
+    )
+    with serve(Litestar(HANDLERS, plugins=[plugin])) as url, httpx.Client(base_url=url) as client:
+        visits = [
+            client.get("/", headers={"User-Agent": family}).json()["visits"]
+            for family in ("Firefox", "Firefox", "Safari")
+        ]
+        assert visits == [1, 2, 1]
