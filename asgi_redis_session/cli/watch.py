@@ -68,7 +68,7 @@ def watch(
 @asynccontextmanager
 async def _servers(store: SessionStore) -> AsyncIterator[dict[str, Client]]:
     try:
-        servers = await engine_of(store).client.servers()
+        servers = await engine_of(store).client.routes.here.servers()
     except LaneBroken as error:
         raise SessionUnavailable(f"{error}.") from None
     try:

@@ -58,7 +58,7 @@ async def examine(
     if (verdict := judge_counted(engine.events.counted.corrupt)) is not None:
         findings.append(_finding("contents", verdict))
     try:
-        servers = await client.servers()
+        servers = await client.routes.here.servers()
     except LaneBroken as error:
         return CheckReport(findings=(*findings, _unreached("the Redis Cluster", str(error))))
     # A server that does not answer delays the report, but does not hide the others.
@@ -76,7 +76,7 @@ async def count_plain(engine: Engine, sealing: Sealing) -> int:
     Raises `RedisError`, `OSError` or `LaneBroken` for a server that does not answer.
     """
     number = 0
-    for server in await engine.client.servers():
+    for server in await engine.client.routes.here.servers():
         try:
             redis = Redis.from_pool(server.pool)
             number += await contents.count_plain(redis, engine.client.key(""), sealing)

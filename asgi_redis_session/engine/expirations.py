@@ -77,10 +77,12 @@ class _Expirations:
         begin = self._client.key("expiring:")
         if not self._client.is_cluster:
             return {None: begin + b"{0}"}
-        return {master.node: master.keys[0] for master in await self._client.route.masters(begin)}
+        return {
+            master.node: master.keys[0] for master in await self._client.routes.here.masters(begin)
+        }
 
     def _listen(self, master: Hashable, key: bytes) -> None:
-        pool: ConnectionPool = self._client.route.pool(master, protocol=2)
+        pool: ConnectionPool = self._client.routes.here.pool(master, protocol=2)
         listener = self._listeners[master] = Listener(
             pool,
             self,

@@ -165,14 +165,14 @@ class _Rounds:
     def _listen(self, watched: _Watched) -> None:
         """Listen at the server that serves the session now."""
         try:
-            master = self._client.route.master(watched.channel)
+            master = self._client.routes.here.master(watched.channel)
         except NodeUnknown:  # the next look at the session finds out
             return
         if master != watched.master:
             self._stop_listening(watched)
         if master not in self._listeners:
             self._listeners[master] = Listener(
-                self._client.route.pool(master, protocol=2),
+                self._client.routes.here.pool(master, protocol=2),
                 self,
                 _OwnMessage(self._client),
                 timeout=self._client.timeout,
@@ -205,7 +205,7 @@ class _Rounds:
 
     def on_moved(self) -> None:
         """Look again who serves what."""
-        self._client.route.suspect_topology()
+        self._client.routes.here.suspect_topology()
 
     def on_refused(self, address: str, reason: str) -> None:
         """Ask Redis instead."""

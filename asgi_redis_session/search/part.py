@@ -260,7 +260,7 @@ class Part:
 
     async def send(self, *commands: Sequence[Any]) -> list[Any]:
         """Send commands one right behind the other; return the replies, errors among them."""
-        return await self._client.commands(*commands, at=self.master)
+        return await self._client.queries.send(*commands, at=self.master)
 
     async def command(self, *command: Any, allow: str | None = None) -> Any:
         """Send one command. *allow*: text of an error that is ignored; the result is None then."""

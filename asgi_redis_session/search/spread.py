@@ -144,7 +144,7 @@ class Spread:
         loop = asyncio.get_running_loop()
         started = loop.time()
         try:
-            asked = await self._client.run_without_keys(ASK, arguments, at=part.master)
+            asked = await self._client.queries.run(ASK, arguments, at=part.master)
         except ResponseError as error:
             await part.refuse_errors([error])
             raise
@@ -173,7 +173,7 @@ class Spread:
                     raise
 
     async def _survey_once(self, *, to_build: bool = False) -> Known:
-        masters = await self._client.masters()
+        masters = await self._client.queries.masters()
         looks = await side_by_side(self._look(master) for master in masters)
         looks.sort(key=lambda look: look.view.first_slot)
         whole = is_whole(look.names for look in looks)

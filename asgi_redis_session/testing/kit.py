@@ -186,7 +186,7 @@ class SessionKit:
         self._portal.call(self._own.aclose)
         self._portal.call(self.store.aclose)
         # A suite may have one loop for all its tests; it rests now, and would keep a connection.
-        for loop in engine_of(self.store).client.resting_loops():
+        for loop in engine_of(self.store).client.routes.resting_loops():
             loop.run_until_complete(self.store.aclose())
 
     async def _read(self, session_id: str) -> dict[str, Any]:

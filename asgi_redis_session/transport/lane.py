@@ -21,20 +21,20 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from copy import copy
+from functools import partial
 from itertools import count
 from typing import Any, Literal
 
 from redis.asyncio import ConnectionPool
-from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, ResponseError
 
 from ..options import Durability
 from .barrier import Barrier
 from .batch import Batch, Call, Rider
 from .connection import SharedConnection
-from .failures import BarrierNotReached, LaneBroken, LaneClosed, LaneFull, broken_by, is_demotion
-from .parser import NOT_YET
+from .failures import LaneBroken, LaneClosed, LaneFull, broken_by
 from .proof import Proof
+from .replies import Replies
 from .watch import Watch
 
 #: What a lane is for: commands of requests; long lists and their like; search queries; or writes
@@ -49,10 +49,6 @@ _BARRIER_SHARE = 0.9
 _LONGEST_QUEUE = 10_000
 #: If so many wait, the lane is busy: what is sent without waiting for the reply is dropped.
 _BUSY_QUEUE = 5_000
-
-_OUT_OF_STEP = "a reply belongs to another command"
-#: Seconds for which a server that is no master is kept after a new connection has led to it again.
-_KEPT = 0.5
 
 
 class Lane:
@@ -80,7 +76,10 @@ class Lane:
         self._barrier = Barrier(purpose) if isinstance(purpose, Durability) else None
         self._loop = asyncio.get_running_loop()
         self._watch = Watch(timeout, self._look)
-        self._on_failed = on_failed
+        self._on_failed = partial(on_failed, self)
+        self._replies = Replies(
+            self.connection, self._watch, self._on_failed, holds_all=self._barrier is not None
+        )
         self._pending: list[Call] = []
         self._riders: list[Rider] = []
         self._flying: deque[Batch] = deque()
@@ -89,14 +88,9 @@ class Lane:
         self._sender: asyncio.Task[None] | None = None
         # What interrupts the runner if the connection has fallen silent.
         self._reading: asyncio.Timeout | None = None
-        # Instants of the lane's clock: when something arrived; before which no call is overdue.
-        self._heard_at = 0.0
+        # The instant of the lane's clock before which no call is overdue.
         self._earliest = float("inf")
         self._nonces = count()
-        self._must_drop = False
-        self._kept_until = 0.0
-        self.batches = 0
-        self.commands = 0
 
     @property
     def address(self) -> str:
@@ -117,6 +111,16 @@ class Lane:
     def queued(self) -> int:
         """How many commands wait to be sent."""
         return len(self._pending) + len(self._riders)
+
+    @property
+    def batches(self) -> int:
+        """How many batches have been answered."""
+        return self._replies.batches
+
+    @property
+    def commands(self) -> int:
+        """How many commands have been answered."""
+        return self._replies.commands
 
     # --- Callers ---
 
@@ -209,9 +213,11 @@ class Lane:
                 batch = self._next_batch()
                 await self.connection.ready()
                 await self._send(batch)
-            await self._read(self._flying[0])
+            batch = self._flying[0]
+            if (refused := await self._replies.read(batch)) is not None:
+                await self._prove_again(batch, *refused)
             self._flying.popleft()
-            if self._must_drop:
+            if self._replies.is_demoted:
                 raise LaneBroken(f"{self.address} is not the master any more")
 
     def _next_batch(self) -> Batch:
@@ -247,81 +253,6 @@ class Lane:
         finally:
             self._sender = None
 
-    # --- Reading ---
-
-    async def _read(self, batch: Batch) -> None:
-        """Read the replies to a batch. Those of scripts are delivered at once."""
-        poll = self.connection.poll
-        for rider in batch.riders:
-            while (reply := poll()) is NOT_YET:
-                await self._hear()
-            if not rider.fits(reply):
-                self._refuse(rider, reply)
-        for call in batch.calls:
-            if call.has_asking:
-                await self._next_reply()
-            while (reply := poll()) is NOT_YET:
-                await self._hear()
-            if isinstance(reply, RedisConnectionError):  # LOADING, for instance
-                raise reply
-            self._accept(call, reply, batch)
-        if batch.ending is not None:
-            if batch.ending.has_asking:
-                await self._next_reply()
-            await self._end(batch, batch.ending, await self._next_reply())
-        self.batches += 1
-        self.commands += len(batch.calls) + len(batch.riders)
-
-    async def _next_reply(self) -> Any:
-        while (reply := self.connection.poll()) is NOT_YET:
-            await self._hear()
-        return reply
-
-    async def _hear(self) -> None:
-        await self.connection.hear()
-        self._heard_at = self._watch.now()
-
-    def _accept(self, call: Call, reply: Any, batch: Batch) -> None:
-        """Deliver a reply, or hold it until the batch's ending has been answered."""
-        if call.is_plain:
-            batch.held.append((call, reply))
-        elif isinstance(reply, ResponseError):
-            self._distrust(reply)
-            call.answer(reply)
-        elif type(reply) is not list or not reply or reply[0] != call.key:
-            raise LaneBroken(_OUT_OF_STEP)
-        elif self._barrier is not None:
-            batch.held.append((call, reply))
-        else:
-            call.answer(reply)
-
-    def _refuse(self, rider: Rider, reply: Any) -> None:
-        if not isinstance(reply, ResponseError):
-            raise reply if isinstance(reply, RedisConnectionError) else LaneBroken(_OUT_OF_STEP)
-        self._distrust(reply)
-        self._on_failed(self, rider, reply)
-
-    def _distrust(self, refusal: ResponseError) -> None:
-        """Connect again if the server is no master any more: its name may lead to the new one."""
-        if is_demotion(refusal) and self._loop.time() >= self._kept_until:
-            self._must_drop = True
-            self._kept_until = self._loop.time() + _KEPT
-
-    async def _end(self, batch: Batch, ending: Proof | Barrier, answer: Any) -> None:
-        """Deliver the replies that were held until the batch's ending was answered."""
-        if isinstance(ending, Proof):
-            if isinstance(answer, ResponseError):
-                await self._prove_again(batch, ending, answer)
-                return
-            if (now_ms := ending.time_in(answer)) is None:
-                raise LaneBroken(_OUT_OF_STEP)
-            batch.deliver_plain(now_ms)
-            return
-        if (missing := ending.shortfall(answer)) is not None:
-            reason = f"{self.address} {missing}"
-            batch.held = [(call, BarrierNotReached(reply, reason)) for call, reply in batch.held]
-        batch.deliver()
-
     async def _prove_again(self, batch: Batch, proof: Proof, error: ResponseError) -> None:
         """
         Send another proof for the replies that are held, behind what was sent meanwhile: in full,
@@ -351,7 +282,7 @@ class Lane:
             self._fail_overdue(now)
         if self._flying and self._flying[-1].sent_at is not None:
             oldest, newest = self._flying[0].sent_at or now, self._flying[-1].sent_at
-            silence = now - max(self._heard_at, oldest)
+            silence = now - max(self._replies.heard_at, oldest)
             if silence >= self._timeout and self._reading is not None:
                 self._reading.reschedule(self._loop.time())  # the runner gives the connection up
             elif (self._pending or self._riders) and now - newest >= self._watch.period:
@@ -388,12 +319,12 @@ class Lane:
 
     async def _break(self, error: LaneBroken, *, and_pending: bool = False) -> None:
         """Give the connection up, and fail the calls that were sent on it."""
-        self._must_drop = False
+        self._replies.is_demoted = False
         if and_pending:
             self._next_batch()
         broken, self._flying = self._flying, deque()
         for batch in broken:
             batch.fail(error)
             for rider in batch.riders:
-                self._on_failed(self, rider, error)
+                self._on_failed(rider, error)
         await self.connection.drop()

@@ -81,7 +81,7 @@ async def _scan(
 
 async def _servers(client: Client) -> Sequence[Server]:
     try:
-        return await client.servers()
+        return await client.routes.here.servers()
     except LaneBroken as error:
         raise _failed(client, str(error)) from error
 

@@ -25,7 +25,7 @@ from asgi_redis_session.search import queries
 from asgi_redis_session.session import state_of
 from asgi_redis_session.store import engine_of
 from asgi_redis_session.testing import SessionKit
-from asgi_redis_session.transport import connection, lane
+from asgi_redis_session.transport import connection, lane, replies
 from asgi_redis_session.transport.background import Background
 from asgi_redis_session.transport.lane import Lane
 from asgi_redis_session.transport.scripts import Script
@@ -181,7 +181,7 @@ def limit_whole_queue(monkeypatch: pytest.MonkeyPatch, commands: int) -> None:
 
 def keep_who_is_no_master(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
     """So long is a server kept that is no master, if a new connection has led to it again."""
-    monkeypatch.setattr(lane, "_KEPT", seconds)
+    monkeypatch.setattr(replies, "_KEPT", seconds)
 
 
 def limit_query_time(store: SessionStore, ms: int) -> None:
@@ -269,15 +269,15 @@ def around_commands(
     store: SessionStore, around: Callable[[str, Send], Awaitable[Any]]
 ) -> Callable[[], None]:
     """As `around_scripts`, for plain commands: FT.CREATE, SCAN, and the last one of a batch."""
-    sender = engine_of(store).client
-    real = sender.commands
+    sender = engine_of(store).client.queries
+    real = sender.send
 
-    async def commands(*batch: Sequence[Any], **options: Any) -> list[Any]:
+    async def send(*batch: Sequence[Any], **options: Any) -> list[Any]:
         replies: list[Any] = await around(batch[-1][0], lambda: real(*batch, **options))
         return replies
 
-    vars(sender)["commands"] = commands
-    return lambda: vars(sender).update(commands=real)
+    vars(sender)["send"] = send
+    return lambda: vars(sender).update(send=real)
 
 
 def stop_pruning(store: SessionStore) -> None:
@@ -295,13 +295,13 @@ def is_cluster(store: SessionStore) -> bool:
 
 def lanes_of(store: SessionStore) -> Sequence[Lane]:
     """The lanes that the store has in this event loop."""
-    return engine_of(store).client.lanes()
+    return engine_of(store).client.routes.lanes()
 
 
 def requests_lane(store: SessionStore, key: str = "any") -> Lane:
     """The lane on which requests reach this key."""
     client = engine_of(store).client
-    return client._routes[asyncio.get_running_loop()].lane(key.encode(), "requests")
+    return client.routes.here.lane(key.encode(), "requests")
 
 
 def port_of(one: Lane) -> int:
@@ -327,7 +327,7 @@ def connection_of(one: Lane) -> Any:
 
 def silence_of(one: Lane) -> float:
     """For how many seconds, by its own clock, a lane has heard nothing."""
-    return one._watch.now() - one._heard_at
+    return one._watch.now() - one._replies.heard_at
 
 
 def have_been_blocked(one: Lane, seconds: float) -> None:
