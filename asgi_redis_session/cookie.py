@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import Literal, NamedTuple, Self
 
 from .arguments import shown
+from .pages import see
 from .quiet import hiding
 
 __all__ = [
@@ -170,7 +171,7 @@ class CookiePolicy:
         """
         warnings.warn(
             "CookiePolicy.for_development() sends the session cookie over plain HTTP. "
-            "Use CookiePolicy() behind HTTPS in production.",
+            f"Use CookiePolicy() behind HTTPS in production. {see('cookie_over_http')}",
             stacklevel=2,
         )
         return cls(name="session", secure=False)

@@ -26,6 +26,8 @@ from redis import Redis, RedisError
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from .pages import Explained
+
 __all__ = ["DevServer", "DevServerError"]
 
 _START_SECONDS: Final = 10.0
@@ -63,7 +65,7 @@ exec "$@"
 """
 
 
-class DevServerError(RuntimeError):
+class DevServerError(Explained, RuntimeError):
     """No redis-server could be started. The message lists what was tried, and the cure."""
 
 

@@ -17,6 +17,7 @@ Each message says what happened, then what to do. None contains a session id or 
 """
 
 from .absence import Absence
+from .pages import Explained
 
 __all__ = [
     "DurabilityNotReached",
@@ -33,8 +34,12 @@ __all__ = [
 ]
 
 
-class SessionError(Exception):
-    """The base class of every error that this library raises."""
+class SessionError(Explained):
+    """
+    The base class of every error that this library raises.
+
+    A traceback ends with the address of the page that explains the error, as a note.
+    """
 
 
 class SearchUnavailable(SessionError):

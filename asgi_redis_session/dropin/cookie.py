@@ -8,6 +8,7 @@ from typing import Any
 
 from ..arguments import refuse_no_function, refuse_other
 from ..cookie import CookieChange, CookiePolicy, max_age_seconds
+from ..pages import see
 
 __all__ = ["StarletteCookie", "cookie_of"]
 
@@ -77,7 +78,10 @@ class StarletteCookie(CookiePolicy):
         try:
             super()._refuse_insecure(prefix)
         except ValueError as error:  # Starlette accepts it, and some apps only run so in tests
-            warnings.warn(f"{error} Give SessionMiddleware(https_only=True).", stacklevel=5)
+            warnings.warn(
+                f"{error} Give SessionMiddleware(https_only=True). {see('cookie_prefix')}",
+                stacklevel=5,
+            )
 
 
 def cookie_of(

@@ -21,6 +21,7 @@ from ..errors import SessionUnavailable, SessionValueError
 from ..exchange import ASGIApp, Scope
 from ..middleware import SessionMiddleware as _SessionMiddleware
 from ..middleware import text_of
+from ..pages import see
 from ..records import about
 from ..store import SessionStore
 from .cookie import cookie_of
@@ -223,7 +224,8 @@ def _refuse_nonsense(
         warnings.warn(
             f"SessionMiddleware(secret_key=...) has fewer than {_SHORT_SECRET} characters, so it "
             "can be guessed. Make one with "
-            "`python -c 'import secrets; print(secrets.token_urlsafe(32))'`.",
+            "`python -c 'import secrets; print(secrets.token_urlsafe(32))'`. "
+            f"{see('secret_too_short')}",
             stacklevel=3,
         )
     refuse_other("SessionMiddleware(session_cookie)", session_cookie, str, "a name")

@@ -7,6 +7,7 @@ from typing import Any
 from redis.asyncio import Redis, RedisCluster
 
 from ..once import first_time
+from ..pages import see
 from .pool import node_pool, private_pool
 
 
@@ -32,6 +33,6 @@ def warn_once(redis: Redis | RedisCluster) -> None:
         warnings.warn(
             f"TLS to Redis does not protect from somebody who pretends to be Redis: {what}. Give "
             "ssl_ca_certs=... instead. If your hosting service leaves no other way, say "
-            "SessionStore(insecure_tls=True).",
+            f"SessionStore(insecure_tls=True). {see('tls_unchecked')}",
             stacklevel=4,
         )

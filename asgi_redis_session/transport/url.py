@@ -17,6 +17,7 @@ from redis.asyncio.sentinel import Sentinel
 from redis.driver_info import DriverInfo
 from redis.exceptions import RedisError
 
+from ..pages import see
 from .pool import node_pool, private_pool
 
 _NAME = "asgi-redis-session"
@@ -87,7 +88,8 @@ def client_from_url(url: str) -> Redis | RedisCluster:
     if unused:  # redis-py knows these names, so they are no part of a password
         warnings.warn(
             f"SessionStore.from_url: {', '.join(unused)} in the URL has no effect, because the "
-            "store decides that itself. Leave it out; version 1.0 will refuse it.",
+            "store decides that itself. Leave it out; version 1.0 will refuse it. "
+            f"{see('url_option_unused')}",
             FutureWarning,
             stacklevel=3,
         )

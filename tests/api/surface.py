@@ -42,7 +42,7 @@ REACHED = {
 #: Made by the library only, so their constructors may change.
 NOT_CONSTRUCTED = {"Filter", "OpenedSession", "Search", "Session", "Users"}
 #: Written by every class for itself, or of no use to an app.
-_OWN_BUSINESS = {"__init__", "__post_init__", "__reduce__", "__repr__", "__slots__"}
+_OWN_BUSINESS = {"__init__", "__notes__", "__post_init__", "__reduce__", "__repr__", "__slots__"}
 
 _Definition = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef | ast.Assign | ast.AnnAssign
 

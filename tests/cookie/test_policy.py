@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from asgi_redis_session import CookiePolicy
+from asgi_redis_session.pages import see
 
 from ..support.sessions import PLAIN
 
@@ -195,7 +196,7 @@ def test_the_development_policy_works_over_http() -> None:
         assert CookiePolicy.for_development() == PLAIN
     assert str(caught[0].message) == (
         "CookiePolicy.for_development() sends the session cookie over plain HTTP. "
-        "Use CookiePolicy() behind HTTPS in production."
+        f"Use CookiePolicy() behind HTTPS in production. {see('cookie_over_http')}"
     )
 
 

@@ -99,6 +99,7 @@ BLOCKS = {
     ("docs/gateways.md", "lua"): 1,
     ("docs/gateways.md", "yaml"): 3,  # parsed only: said there
     ("docs/cli.md", "console"): 7,  # tests/cli
+    ("docs/errors.md", "console"): 1,  # test_site.py
     # tests/observability
     ("docs/observability.md", "python"): 3,
     ("docs/observability.md", "console"): 2,

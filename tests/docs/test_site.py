@@ -1,0 +1,151 @@
+"""The site is built, and each address that the library prints leads to a section of it."""
+
+import ast
+import logging
+import re
+import subprocess
+import sys
+import tomllib
+import traceback
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from importlib import import_module
+from pathlib import Path
+from pkgutil import walk_packages
+from urllib.parse import urldefrag
+
+import pytest
+import yaml
+
+import asgi_redis_session
+from asgi_redis_session import SearchUnavailable, SessionNotLoaded, SessionStore, SessionUnavailable
+from asgi_redis_session.pages import DOCUMENTATION, Explained, see
+
+from ..support.documents import ROOT, blocks
+from ..support.internals import open_session
+
+pytestmark = pytest.mark.anywhere
+
+PACKAGE = Path(asgi_redis_session.__file__).parent
+PAGE = (ROOT / "docs/errors.md").read_text()
+SECTIONS = dict(re.findall(r"^### `(\w+)`\n(.*?)(?=^##|\Z)", PAGE, re.MULTILINE | re.DOTALL))
+
+
+def _errors(base: type[Explained] = Explained) -> Iterator[str]:
+    """The names of all classes of errors, of all modules."""
+    for each in base.__subclasses__():
+        yield each.__name__
+        yield from _errors(each)
+
+
+def _said() -> Iterator[str]:
+    """The names of log records and warnings, from the calls that make them."""
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in ("about", "see"):
+                if isinstance(node.args[0], ast.Constant):
+                    yield str(node.args[0].value)
+                else:
+                    assert path.name in ("records.py", "pages.py"), f"{path}:{node.lineno}"
+            elif isinstance(node, ast.Call) and ast.unparse(node.func) == "warnings.warn":
+                assert "see(" in ast.unparse(node), f"{path}:{node.lineno} leads nowhere"
+
+
+@pytest.fixture(scope="module")
+def kinds() -> set[str]:
+    """All kinds of messages that the library can print with an address."""
+    for module in walk_packages([str(PACKAGE)], "asgi_redis_session."):
+        if not module.name.endswith("__main__"):
+            import_module(module.name)
+    return {*_errors(), *_said()}
+
+
+class _Anchors(HTMLParser):
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: set[str] = set()
+        self.feed(page)
+
+    def handle_starttag(self, _tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found |= {value for name, value in attrs if name == "id" and value}
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site as `make site` builds it: a broken link is an error."""
+    folder = tmp_path_factory.mktemp("site")
+    (command,) = re.findall(r"^site:.*\n\t@(.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert "$(VENV)/bin/mkdocs build --quiet --strict" in command
+    build = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", folder],
+        cwd=ROOT,
+        env={"NO_MKDOCS_2_WARNING": "1", "PATH": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert build.returncode == 0, build.stdout + build.stderr
+    return folder
+
+
+def test_every_kind_of_message_has_a_section(kinds: set[str]) -> None:
+    """Each error, log record and warning has one, and there is none besides."""
+    assert kinds == set(SECTIONS)
+
+
+@pytest.mark.parametrize("kind", SECTIONS)
+def test_a_section_says_all_that_is_needed(kind: str) -> None:
+    """What it means, why, what to do, and how to check that it is over, in this order."""
+    assert re.findall(r"^- \*\*(.*?)\*\*:\s+\S", SECTIONS[kind], re.MULTILINE) == [
+        "Means",
+        "Why",
+        "Do",
+        "Check",
+    ]
+
+
+def test_every_address_is_in_the_site(kinds: set[str], site: Path) -> None:
+    """Page and section exist there, under the address that is printed."""
+    for kind in kinds:
+        address, section = urldefrag(see(kind).removeprefix("See "))
+        page = site / address.removeprefix(DOCUMENTATION) / "index.html"
+        assert section in _Anchors(page.read_text()).found, kind
+
+
+def test_the_address_of_the_site_is_written_once() -> None:
+    """The package, its metadata and the site agree on it."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["urls"]["Documentation"] == DOCUMENTATION
+    (line,) = re.findall(r"^site_url: .*$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
+    assert yaml.safe_load(line) == {"site_url": DOCUMENTATION}
+
+
+def test_the_page_asks_the_doctor_as_deployment_does() -> None:
+    """tests/deployment runs that command."""
+    assert blocks("docs/errors.md", "console") == blocks("docs/deployment.md", "console")
+
+
+def test_a_traceback_ends_with_the_address() -> None:
+    """The message stays as it is, and an app may add notes of its own."""
+    error = SessionNotLoaded()
+    assert "http" not in str(error)
+    error.add_note("In the handler of /cart.")
+    assert "".join(traceback.format_exception(error)).splitlines()[-2:] == [
+        see("SessionNotLoaded"),
+        "In the handler of /cart.",
+    ]
+    assert "http" not in str(SearchUnavailable("Not yet."))
+
+
+async def test_a_log_line_ends_with_the_address(
+    prefix: str, unused_tcp_port: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It stays one line, and the attributes have no address."""
+    url = f"redis://127.0.0.1:{unused_tcp_port}"
+    async with SessionStore.from_url(url, prefix=prefix, timeout=0.2) as store:
+        with caplog.at_level(logging.WARNING), pytest.raises(SessionUnavailable):
+            await open_session(store, "A" * 43).load()
+    (line,) = caplog.messages
+    assert line.endswith(f". {see('redis_silent')}")
+    assert "\n" not in line
+    assert "http" not in vars(caplog.records[0])["reason"]
