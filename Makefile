@@ -22,8 +22,8 @@ help: ## show this list
 
 install: $(VENV)/.installed ## make .venv with the library, its tools and redis-servers
 
-demo: $(DEMO)/.installed ## run the example shop on a private redis-server
-	@exec $(DEMO)/bin/python -m examples.shop </dev/null
+demo: $(DEMO)/.installed $(if $(SEARCH),$(DEMO)/.search) ## run the demo shop on a private redis-server (SEARCH=1: with Redis Search, 136 MB)
+	@exec $(DEMO)/bin/python -m asgi_redis_session demo $(ARGS) </dev/null
 
 # Whether the small environment of the demo has what every example imports.
 demo-imports: $(DEMO)/.installed
@@ -116,6 +116,10 @@ $(OLD_STARLETTE)/.installed: pyproject.toml
 # The demo needs a tenth of what the tests need.
 $(DEMO)/.installed: pyproject.toml
 	$(call environment,-e '.[demo]')
+	@touch $@
+
+$(DEMO)/.search: $(DEMO)/.installed
+	$(call redis_stack)
 	@touch $@
 
 pip = $(1)/bin/python -m pip install --quiet --no-input --disable-pip-version-check

@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
+import gevent
 from locust import HttpUser, events, task
 
 PRODUCTS = ("tea", "bread", "honey", "pears", "cheese", "jug")
@@ -36,6 +37,16 @@ def add_options(parser: Any) -> None:
     own.add_argument("--page", action="append", default=[], help='for instance "GET /account"')
     own.add_argument("--expect", default="", help="what each page must show: a text with {user}")
     own.add_argument("--logout", default="", help='for instance "POST /logout"')
+    own.add_argument("--stop", action="store_true", help="end at the first failure")
+
+
+@events.init.add_listener  # type: ignore[untyped-decorator]
+def stop_at_failure(environment: Any, **_: Any) -> None:
+    def look(exception: object, **_: Any) -> None:
+        if exception is not None and environment.parsed_options.stop:
+            gevent.spawn(environment.runner.quit)  # it waits for this user, too
+
+    environment.events.request.add_listener(look)
 
 
 class Customer(HttpUser):

@@ -5,7 +5,14 @@ import sys
 __all__ = ["app"]
 
 #: Which extra brings a package that may be missing.
-_EXTRAS = {"rich": "cli", "typer": "cli", "uvicorn": "gateway", "httpx": "bench"}
+_EXTRAS = {
+    "rich": "cli",
+    "typer": "cli",
+    "uvicorn": "gateway",
+    "httpx": "bench",
+    "fastapi": "demo",
+    "jinja2": "demo",
+}
 
 
 def app() -> None:

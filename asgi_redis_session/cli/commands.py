@@ -3,6 +3,7 @@
 import typer
 
 from .bench import bench
+from .demo import demo
 from .examine import doctor, plain
 from .gateway import gateway
 from .seed import seed
@@ -22,6 +23,6 @@ def main() -> None:
     """Server-side sessions in Redis: examine, count, show and end them; answer a proxy."""
 
 
-for command in (doctor, count, show, revoke, watch, seed, bench, plain, gateway):
+for command in (doctor, count, show, revoke, watch, seed, bench, plain, gateway, demo):
     commands.command()(command)
 commands.command("list")(list_)

@@ -4,7 +4,7 @@ How does a page warn before its session ends?
     uvicorn examples.recipes.session_ends:app    uses $REDIS_URL
 
 The page asks how long the session lasts, by a request that does not extend it, and waits until two
-minutes before that: `session_ends.js`. The shop has it, too.
+minutes before that: `session_ends.js`.
 """
 
 import os

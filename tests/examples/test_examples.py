@@ -5,13 +5,10 @@ import importlib
 import json
 import os
 import re
-import signal
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -61,8 +58,8 @@ def database(session_redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterato
 def app_of(name: str) -> Any:
     """The app of this example, made with the environment of this test."""
     sys.modules.pop(f"examples.{name}", None)
-    if name == "dropin":  # its cookie is Starlette's, which warns of nothing
-        return importlib.import_module("examples.dropin").app
+    if name in ("dropin", "shop"):  # their cookies warn of nothing
+        return importlib.import_module(f"examples.{name}").app
     with pytest.warns(UserWarning, match="for_development"):
         return importlib.import_module(f"examples.{name}").app
 
@@ -320,90 +317,6 @@ def test_deleting_the_account_asks_for_the_password_if_the_login_is_old(
     assert not laptop.cookies
     assert phone.get("/").status_code == 401
     assert session_keys(database) == []
-
-
-@pytest.fixture
-def shop() -> Iterator[Start]:
-    """Start `python -m examples.shop`, as `make demo` does; ended with the test at the latest."""
-    started: list[subprocess.Popen[str]] = []
-
-    def start(*arguments: str, **environment: str) -> "subprocess.Popen[str]":
-        inherited = {name: text for name, text in os.environ.items() if name != "REDIS_URL"}
-        process = subprocess.Popen(
-            [sys.executable, "-m", "examples.shop", *arguments],
-            cwd=ROOT,
-            env=inherited | environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        started.append(process)
-        return process
-
-    yield start
-    for process in started:
-        with process:
-            process.kill()
-
-
-def announced(process: "subprocess.Popen[str]") -> tuple[str, str]:
-    """The URL of the shop, and where its Redis is, from the one line that it prints."""
-    assert process.stdout
-    line = process.stdout.readline()
-    found = re.fullmatch(
-        r"Shop on (http://127\.0\.0\.1:\d+) \(Redis at (\S+)\); stop with Ctrl-C\n", line
-    )
-    assert found, line or process.communicate()
-    return found[1], found[2]
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_the_shop_brings_its_redis_and_takes_it_along(shop: Start, number: signal.Signals) -> None:
-    """One line says where it is; a signal ends it with status 0, and its redis-server as well."""
-    process = shop("--port", "0")
-    url, place = announced(process)
-    with httpx.Client(base_url=url) as browser:
-        browser.post("/login", data={"name": "Ann"})
-        assert browser.get("/api/session").json() == {"user": "Ann"}
-    with redis.Redis.from_url(f"redis://{place}") as client:
-        pid = client.info("server")["process_id"]
-        assert len(client.keys("shop:user:*")) == 1
-        assert len(session_keys(client, "shop")) == 2
-    process.send_signal(number)
-    assert process.communicate() == ("", "")
-    assert process.returncode == 0
-    with pytest.raises(ProcessLookupError):
-        os.kill(pid, 0)
-
-
-def test_the_shop_takes_another_port_if_8000_is_taken(
-    shop: Start,
-) -> None:
-    """It says which, and nothing of the password of the Redis that it was given."""
-    with ExitStack() as stack:
-        for _ in range(100):
-            # Somebody else may have it, which will do if it isn't another test, about to end.
-            with suppress(OSError):
-                stack.enter_context(socket.create_server(("127.0.0.1", 8000)))
-                break
-            time.sleep(0.1)
-        url, place = announced(shop(REDIS_URL="redis://:hush@127.0.0.1:1/0"))
-        assert not url.endswith(":8000")
-        assert place == "127.0.0.1:1"
-        assert httpx.get(url).status_code == 200
-
-
-def test_the_shop_does_not_replace_a_port_that_was_asked_for(
-    shop: Start,
-) -> None:
-    """If it is taken, one line says so."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        process = shop("--port", str(taken.getsockname()[1]))
-        out, error = process.communicate()
-    assert (process.returncode, out) == (1, "")
-    assert "already in use" in error
-    assert error.count("\n") == 1
 
 
 def recall(carts: int, url: str | None = None) -> "subprocess.CompletedProcess[str]":

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,8 +21,7 @@ def url(session_redis_url: str, prefix: str, monkeypatch: pytest.MonkeyPatch) ->
     """The shop on a Redis of the tests'."""
     monkeypatch.setenv("REDIS_URL", session_redis_url)
     monkeypatch.setenv("SESSION_PREFIX", prefix)
-    with pytest.warns(UserWarning, match="for_development"):
-        shop = importlib.reload(importlib.import_module("examples.shop"))
+    shop = importlib.reload(importlib.import_module("examples.shop"))
     with serve(shop.app) as url:
         yield url
 
@@ -52,12 +52,13 @@ def test_a_wrong_cart_is_noticed(url: str, monkeypatch: pytest.MonkeyPatch) -> N
 
     login = Session.login
 
-    async def forgetful_login(self: Session, user_id: str) -> None:
-        await login(self, user_id)
-        self.pop("cart", None)
+    async def forgetful_login(self: Session, user_id: str, **options: Any) -> None:
+        await login(self, user_id, **options)
+        for field in [name for name in self if name.startswith("cart:")]:
+            del self[field]
 
     monkeypatch.setattr(Session, "login", forgetful_login)
-    done = run_locust(url, "-u", "2", "-t", "3s", "--think", "0.05")
+    done = run_locust(url, "-u", "2", "-t", "100s", "--think", "0.05", "--stop")
     assert done.returncode == 1
     assert "the customer expects" in done.stdout + done.stderr
 
@@ -87,6 +88,7 @@ def test_an_app_of_ones_own_is_named_by_its_requests(url: str) -> None:
 
 def test_a_page_of_somebody_else_is_noticed(url: str) -> None:
     """A page that does not show what its user expects is a failure."""
-    done = run_locust(url, *OWN_APP, "--page", "GET /api/session", "--expect", "not {user}")
+    page = ("--page", "GET /api/session", "--expect", "not {user}")
+    done = run_locust(url, *OWN_APP, *page, "-t", "100s", "--stop")
     assert done.returncode == 1
     assert "does not show what this user expects" in done.stdout + done.stderr
