@@ -95,6 +95,8 @@ def run(module: Module) -> dict[str, Result]:
         (copy / "mutants.json").write_text(json.dumps(plan))
         left_out = [part for test in module.left_out for part in ("--deselect", test)]
         loop = ["-p", "mutant_loop", "-p", "no:cacheprovider", "-p", "no:random_order", "-q", "-s"]
+        # For any other traceback, pytest parses the file of all mutants: that takes seconds.
+        loop += ["--tb=native"]
         done = subprocess.run(
             [sys.executable, "-m", "pytest", *loop, *module.tests, *left_out],
             cwd=copy,
