@@ -121,6 +121,25 @@ async def test_verbs_revoke_all_inside_a_move(
 
 
 @pytest.mark.parametrize("verb", [_renew, _log_in])
+async def test_verbs_a_hash_that_vanishes_before_it_is_kept(
+    store: SessionStore, admin: Any, prefix: str, verb: Verb
+) -> None:
+    """Its place is confirmed, but its few seconds are over: the session is gone, not kept."""
+    session = await open_session(store, await log_in(store, "ann")).load()
+    await verb(session)
+    reached, go_on = Steps(store).pause_before("keep")
+    saving = asyncio.create_task(session.save())
+    await reached.wait()
+    (handle,) = look(admin, prefix).users
+    admin.delete(f"{prefix}:{handle}")
+    go_on.set()
+    with pytest.raises(SessionGone):
+        await saving
+    assert cookie_change(session) is None
+    assert look(admin, prefix).users == {}
+
+
+@pytest.mark.parametrize("verb", [_renew, _log_in])
 @pytest.mark.parametrize("user", ["", "ann"])
 async def test_verbs_a_move_to_a_full_node(
     healthy: Cluster, store: SessionStore, prefix: str, user: str, verb: Verb

@@ -93,6 +93,29 @@ async def test_the_same_value_is_never_the_same_bytes(sealed: SessionStore, held
     assert len({raws["a"], raws["b"], held(session_id)["a"]}) == 3
 
 
+@pytest.mark.parametrize("verb", ["create", "save", "renew", "log in"])
+async def test_a_second_commit_of_a_request_encrypts(
+    sealed: SessionStore, held: Held, verb: str
+) -> None:
+    """Whatever the first one was, and if that has given the session another id, by that one."""
+    session_id = None if verb == "create" else await create(sealed, a="old")
+    session = await open_session(sealed, session_id).load()
+    if verb == "renew":
+        session.renew()
+    elif verb == "log in":
+        await session.login("ann")
+    session["a"] = "new"
+    await session.save()
+    session_id = session_id if verb == "save" else new_id(session)
+    assert session_id is not None
+    session["b"] = "second"
+    await session.save()
+    raws = held(session_id)
+    assert raws.keys() == {"a", "b"}
+    assert all(is_sealed(raw) for raw in raws.values())
+    assert dict(await open_session(sealed, session_id).load()) == {"a": "new", "b": "second"}
+
+
 async def test_what_has_not_changed_is_not_written(sealed: SessionStore, held: Held) -> None:
     """Values are compared as they are, not as they are encrypted."""
     session_id = await create(sealed, a=[1], b=2)

@@ -11,7 +11,7 @@ from asgi_redis_session import Lifetime, SessionGone, SessionStore
 from asgi_redis_session.testing import SessionKit
 
 from ..support.gate import gate_to
-from ..support.internals import handle_of, key_of, lanes_of, open_session
+from ..support.internals import be_open_for_long, handle_of, key_of, lanes_of, open_session
 from ..support.serving import PATIENCE
 from ..support.sessions import create
 
@@ -197,6 +197,22 @@ async def test_a_commit_that_removes_is_a_save(store: SessionStore, kit: Session
         await session.save()
     assert commands.scripts == ["commit", "save"]
     assert dict(await open_session(store, session_id).load()) == {"n": 2}
+
+
+async def test_each_commit_over_a_socket_extends(store: SessionStore, admin: Any) -> None:
+    """The load was long ago: what it has extended may be over soon."""
+    session_id = await create(store, n=1, other="x")
+    session = open_session(store, session_id)
+    be_open_for_long(session)
+    await session.load()
+    await store.drain()
+    key = key_of(store, session_id)
+    for number in range(3):
+        admin.pexpire(key, MINUTE)
+        session["n"] = number
+        session.pop("other", None)
+        await session.save()
+        assert admin.pttl(key) > 29 * MINUTE
 
 
 @pytest.mark.parametrize("verb", ["still_valid", "load", "save"])

@@ -75,6 +75,11 @@ def start_response(session: Session) -> None:
     state_of(session).seal()
 
 
+def be_open_for_long(session: Session) -> None:
+    """It is the session of a WebSocket: each of its commands extends the TTL."""
+    state_of(session).extend_with_every_command()
+
+
 def discard(session: Session) -> None:
     """The request has failed: what it has staged is dropped."""
     state_of(session).discard()

@@ -97,6 +97,8 @@ async def test_each_write_of_a_verb_has_its_concern(
     ) as strict:
         session = await open_session(strict, session_id).load()
         await verb(session)
+        with pytest.raises(DurabilityNotReached):
+            await create(strict, n=0)  # not the first commit that is counted
         admin.config_resetstat()
         commits = strict.stats.commits
         with pytest.raises(DurabilityNotReached):

@@ -64,6 +64,23 @@ async def test_login_gives_a_new_id_and_keeps_what_is_the_users(
     assert [(e.name, e.handle) for e in events[:1]] == [("logged_in", session.handle)]
 
 
+async def test_login_on_a_session_that_has_ended_shows_nothing_of_it(
+    store: SessionStore, admin: Any, prefix: str
+) -> None:
+    """Another request has ended it since the load: the login holds what it writes itself."""
+    session = await open_session(store, await create(store, cart=["sku"])).load()
+    await store.revoke(str(session.handle))
+    await session.login("ann")
+    session["mine"] = 1
+    assert dict(session) == {"cart": ["sku"], "mine": 1}
+    await session.save()
+    assert dict(session) == {"mine": 1}
+    session["more"] = 2
+    await session.save()
+    assert dict(await open_session(store, new_id(session)).load()) == {"mine": 1, "more": 2}
+    assert list(look(admin, prefix).users) == [session.handle]
+
+
 async def test_login_over_another_users_session_ends_it(
     store: SessionStore, admin: Any, prefix: str
 ) -> None:
