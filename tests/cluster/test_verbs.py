@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from asgi_redis_session import (
 from ..support.internals import cookie_change, discard, key_of, load_scripts, new_id, open_session
 from ..support.keyspace import index_key, look
 from ..support.nodes import on
-from ..support.servers import Cluster, ask
+from ..support.servers import Cluster, ask, frozen
 from ..support.sessions import create, is_live, log_in
 from ..support.steps import Steps
 
@@ -207,6 +208,30 @@ async def test_verbs_each_step_of_a_move_has_its_concern(
             await session.save()
         assert _waits(healthy) - before == waits
         assert await is_live(store, new_id(session))
+
+
+@pytest.mark.parametrize("short", ["take_hash", "save", "confirm", "keep"])
+async def test_verbs_one_step_that_falls_short_is_told(
+    store: SessionStore, healthy: Cluster, short: str
+) -> None:
+    """Whichever it is: replicas that hang while one step waits for them have the others."""
+    replicas = [healthy.replica_of(master) for master in healthy.others()]
+    session = await open_session(store, await log_in(store, "ann")).load()
+    session.renew()
+    steps = Steps(store)
+
+    async def on_step(name: str, _: int, send: Any) -> Any:
+        with ExitStack() as hanging:
+            for replica in replicas if name == short else ():
+                hanging.enter_context(frozen(replica))
+            return await send()
+
+    steps.on_step = on_step
+    with pytest.raises(DurabilityNotReached):
+        await session.save(durability=Durability(replicas=1, timeout=0.5))
+    assert short in steps.names
+    steps.stop()
+    assert await is_live(store, new_id(session))
 
 
 def _waits(cluster: Cluster) -> int:
