@@ -4,8 +4,8 @@ A pytest plugin that runs the collected tests against one mutant after the other
 `mutants.json` names the mutants, and says how long the tests of one may take; `outcomes.json` gets
 what became of each. pytest collects the tests once, and the servers that they share start once.
 Then a process is forked for each mutant, which runs the tests that call the changed function, the
-quick ones first, until one fails. A test has a time limit of its own, because a mutant may wait for
-ever.
+quickest of each module first, until one fails. A test has a time limit of its own, because a mutant
+may wait for ever.
 """
 
 import gc
@@ -15,10 +15,12 @@ import select
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import accumulate
+from operator import itemgetter
 from pathlib import Path
 from typing import Literal, NoReturn
 
@@ -95,13 +97,24 @@ def _chosen(tests: list[Known], slow: set[str], longest: float) -> list[Known]:
     """
     Of the tests that call a function, those that are worth their time.
 
-    *longest*: of many quick ones, the quickest are taken, for so many seconds together.
+    *longest*: many quick ones are taken for so many seconds together, some of each module.
     """
     quick = [test for test in tests if test.module not in slow]
     if len(quick) < ENOUGH:
         return tests
+    quick = _in_turn(quick)
     together = accumulate(test.seconds for test in quick)
     return [test for test, seconds in zip(quick, together, strict=True) if seconds <= longest]
+
+
+def _in_turn(tests: list[Known]) -> list[Known]:
+    """The first test of each module, then the second of each, and so on."""
+    seen: Counter[str] = Counter()
+    turns = []
+    for test in tests:
+        turns.append((seen[test.module], test))
+        seen[test.module] += 1
+    return [test for _, test in sorted(turns, key=itemgetter(0))]
 
 
 def _start_what_is_shared(session: pytest.Session) -> None:
