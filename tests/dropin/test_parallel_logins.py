@@ -194,10 +194,17 @@ def test_a_login_whose_session_has_ended_meanwhile_begins_another(
     def end() -> None:
         sessions.revoke(ended.rpartition(":")[2])
 
+    held: list[Any] = []
+
+    def log_in_and_hold(session: Any) -> None:
+        held.append(session)
+        log_in(session)
+
     commits = store.stats.commits
     with browsing(store, before) as browser:
-        response = browser.respond(around(log_in, end))
+        response = browser.respond(around(log_in_and_hold, end))
         assert response.status_code == 200
+        assert dict(held[0]) == {"user": "eve"}  # a background task of the request sees it
         assert dict(browser.client.cookies) != before
         assert browser(dict) == {"user": "eve"}
     (begun,) = hashes(sessions)
