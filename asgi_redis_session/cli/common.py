@@ -56,6 +56,11 @@ def print_json(shown: Mapping[str, Any]) -> None:
     typer.echo(json.dumps(shown, ensure_ascii=True, default=_plain))
 
 
+def print_number(name: str, number: int, sentence: str, *, as_json: bool) -> None:
+    """Print a number: as an object with this one name, or in a sentence that it begins."""
+    print_json({name: number}) if as_json else typer.echo(f"{number} {sentence}")
+
+
 def described(info: SessionInfo, *, with_fields: bool) -> dict[str, Any]:
     """Return what a session shows of itself, by name; without its fields if they are not asked."""
     left_out = {"current"} if with_fields else {"current", "fields"}

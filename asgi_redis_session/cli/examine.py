@@ -10,7 +10,7 @@ from rich.table import Table
 from ..doctor import CheckReport, count_plain
 from ..options import Durability
 from ..store import SessionStore, engine_of
-from .common import AsJson, Prefix, Redis, print_json, with_store
+from .common import AsJson, Prefix, Redis, print_json, print_number, with_store
 
 _COLOURS = {"ok": "green", "advice": "yellow", "problem": "red", "unseen": "blue"}
 
@@ -50,6 +50,7 @@ def plain(
     keep: Annotated[
         list[str] | None, typer.Option(help="a field that is not encrypted: of plain= or index=")
     ] = None,
+    as_json: AsJson = False,  # noqa: FBT002
 ) -> None:
     """
     Count the sessions whose values are not encrypted yet, as encryption=True needs it.
@@ -57,7 +58,8 @@ def plain(
     It reads all of them. The exit status is 1 if any is left.
     """
     number = with_store(redis, prefix, _count_plain, encryption="read", plain=keep or ())
-    typer.echo(f"{number} sessions hold values that are not encrypted.")
+    sentence = "sessions hold values that are not encrypted."
+    print_number("not_encrypted", number, sentence, as_json=as_json)
     raise typer.Exit(1 if number else 0)
 
 

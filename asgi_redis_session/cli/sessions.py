@@ -8,7 +8,17 @@ import typer
 
 from ..info import SEALED, SessionInfo
 from ..store import SessionStore
-from .common import AsJson, Prefix, Redis, Where, described, print_json, printable, with_store
+from .common import (
+    AsJson,
+    Prefix,
+    Redis,
+    Where,
+    described,
+    print_json,
+    print_number,
+    printable,
+    with_store,
+)
 
 _User = Annotated[str | None, typer.Option(help="a user id")]
 _IdleFor = Annotated[float | None, typer.Option(help="seconds without use, at least")]
@@ -97,6 +107,7 @@ def revoke(  # noqa: PLR0917  (typer calls it with keywords)
     reason: Annotated[str | None, typer.Option(help="for absence.reason")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only count")] = False,  # noqa: FBT002
     yes: Annotated[bool, typer.Option("--yes", help="don't ask")] = False,  # noqa: FBT002
+    as_json: AsJson = False,  # noqa: FBT002
 ) -> None:
     """End one session by its handle, or those that all of the options are true for."""
     chosen = _Chosen(handle, user, Where(where), idle_for)
@@ -104,13 +115,13 @@ def revoke(  # noqa: PLR0917  (typer calls it with keywords)
     if dry_run or not (yes or handle is not None):
         number = with_store(redis, prefix, chosen.count)
         if dry_run:
-            typer.echo(f"{number} sessions would end.")
+            print_number("would_end", number, "sessions would end.", as_json=as_json)
             chosen.where.warn()
             return
         if number > 1:
-            typer.confirm(f"End {number} sessions?", abort=True)
+            typer.confirm(f"End {number} sessions?", abort=True, err=True)
     number = with_store(redis, prefix, lambda store: chosen.end(store, reason))
-    typer.echo(f"{number} sessions have ended.")
+    print_number("ended", number, "sessions have ended.", as_json=as_json)
     chosen.where.warn()
 
 

@@ -1,10 +1,28 @@
 """Wrong arguments, and servers that are away: a sentence each, and an exit status."""
 
 import pytest
+import typer
+
+from asgi_redis_session.cli.commands import commands
 
 from .common import run
 
 pytestmark = pytest.mark.anywhere
+
+
+#: What speaks to an app, or is a server itself, and so has another address or prints nothing.
+OTHERS = {"bench": {"--json"}, "gateway": {"--redis", "--prefix"}}
+
+
+def test_all_commands_take_the_same_options() -> None:
+    """Which Redis, which prefix, and output for other programs."""
+    found = typer.main.get_group(commands).commands
+    assert found.keys() >= {
+        "doctor", "list", "show", "revoke", "count", "watch", "seed", "bench", "plain", "gateway"
+    }  # fmt: skip
+    for name, command in found.items():
+        options = {option for parameter in command.params for option in parameter.opts}
+        assert options >= OTHERS.get(name, {"--redis", "--prefix", "--json"}), name
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from ..support.documents import blocks
 from ..support.internals import handle_of
 from ..support.serving import serve
 from ..support.sessions import log_in
-from .common import run
+from .common import run, run_apart
 
 pytestmark = pytest.mark.anywhere
 
@@ -37,5 +37,7 @@ async def test_the_page_runs() -> None:
                 "5": "1",
             }.items():
                 words = [real if word == written else word for word in words]
-            done = run(*words, answers="y\n")
+            # One in a process of its own, by its name: starting one takes a second of CPU.
+            start = run_apart if words[0] == "doctor" else run
+            done = start(*words, answers="y\n")
             assert done.returncode == 0, (line, done.stdout, done.stderr)

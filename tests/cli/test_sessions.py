@@ -1,5 +1,7 @@
 """Sessions are counted, listed, shown and ended from the command line, by their handles."""
 
+import json
+
 import pytest
 
 from asgi_redis_session import SessionStore
@@ -71,12 +73,15 @@ async def test_revoke(store: SessionStore, at: tuple[str, ...]) -> None:
     for answer in ("n\n", ""):
         refused = run("revoke", "--user", "ann", *at, answers=answer)
         assert refused.returncode == 1
-        assert "End 2 sessions?" in refused.stdout
+        assert "End 2 sessions?" in refused.stderr  # its results are for other programs
+        assert refused.stdout.strip() == ""
     assert await is_live(store, two)
+    assert objects("revoke", "--user", "ann", "--dry-run", *at) == [{"would_end": 2}]
     done = run("revoke", "--user", "ann", "--reason", "moved out", *at, answers="y\n")
     assert done.stdout.endswith("2 sessions have ended.\n")
     assert not await is_live(store, three)
     assert run("revoke", "--where", "plan=gold", *at).stdout == "0 sessions have ended.\n"
+    assert objects("revoke", "--where", "plan=gold", *at) == [{"ended": 0}]
     await log_in(store, "eve", plan="trial")
     done = run("revoke", "--where", "plan=trial", "--yes", *at)
     assert done.stdout == "2 sessions have ended.\n"
@@ -97,13 +102,20 @@ async def test_an_encrypted_value_is_not_compared(
 
 
 async def test_seed_makes_sessions(store: SessionStore, at: tuple[str, ...]) -> None:
-    """With users and carts, and each with a TTL."""
+    """With users, devices and carts; a bar shows how far it is."""
     done = run("seed", "40", "--users", "5", "--anonymous", "50", *at)
     assert (done.returncode, done.stdout) == (0, "40 sessions were created.\n")
+    assert "100%" in done.stderr
     assert await store.count(keys_per_second=None) == 40
     infos = [info async for info in store.scan(keys_per_second=None)]
+    devices = {info.label for info in infos if info.user_id is not None}
+    browsers = ("Firefox on Windows", "Firefox on Linux", "Firefox Mobile on Android")
+    assert devices <= {*browsers, "Safari on Mac OS X"}
+    assert all((info.address is None) == (info.user_id is None) for info in infos)
     users = {info.user_id for info in infos} - {None}
     assert users <= {f"user-{number}" for number in range(5)}
     assert {"tenant", "cart"} <= infos[0].fields.keys()
     listed = sum([await store.users.count(user) for user in users if user is not None])
     assert listed == sum(info.user_id is not None for info in infos)
+    assert json.loads(run("seed", "1", "--json", *at).stdout) == {"created": 1}
+    assert await store.count(keys_per_second=None) == 41
