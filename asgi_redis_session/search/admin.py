@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from ..engine.engine import Engine
 from ..errors import SearchUnavailable
 from ..records import about
+from ..transport.observing import answered
 from .backfill import Backfill, Filler
 from .filters import Filter
 from .index import Index
@@ -38,7 +39,7 @@ class IndexAdmin:
     """One store's index. Every method raises `SearchUnavailable`."""
 
     def __init__(self, engine: Engine, index: Index) -> None:
-        client = engine.client
+        self._client = client = engine.client
         self._index = index
         self._part = Part(client, index)
         self._spread = Spread(client, index, self._part) if client.is_cluster else None
@@ -49,7 +50,8 @@ class IndexAdmin:
         """Ask what this shape makes of the sessions that match."""
         self._refuse_nothing()
         question = Question(*self._index.query(where), self.timeout_ms, shape)
-        return await (self._spread or self._part).ask(question)
+        asked = (self._spread or self._part).ask(question)
+        return await answered(self._client.observers, "search", self._client.key("idx"), asked)
 
     async def status(self) -> IndexStatus:
         """The state of the index."""

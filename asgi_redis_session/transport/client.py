@@ -68,6 +68,7 @@ class Client:
         self._retries = Retries(timeout, self._outages)
         #: Sends a command and waits for its reply; with all observers around it.
         self._ask = self._send
+        self.observers: list[Observer] = []
         forks.in_child(self, Client.abandon)
 
     def key(self, name: str) -> bytes:
@@ -271,4 +272,5 @@ class Client:
 
     def observe(self, observer: Observer) -> None:
         """Put an observer around every command from now on, but those that nothing waits for."""
+        self.observers.append(observer)
         self._ask = partial(observed, observer, self._ask)

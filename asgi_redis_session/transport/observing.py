@@ -6,10 +6,13 @@ Without one, nothing is called: the client sends its commands as if this did not
 
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, TypeVar
 
-#: Takes the name of a step ("load", "save") and its first key. What it returns is entered when the
-#: step is asked for, and left with its reply, or with the error that is raised in its place.
+R = TypeVar("R")
+
+#: Takes the name of a step ("load", "save") and its first key; a question of `store.search` is a
+#: step too, called "search". What it returns is entered when the step is asked for, and left with
+#: its reply, or with the error that is raised in its place.
 Observer = Callable[[str, bytes], AbstractContextManager[Any]]
 
 
@@ -24,3 +27,11 @@ async def observed(
     """Send a command by *ask*, with an observer around it."""
     with observer(command.name, keys[0]):
         return await ask(command, keys, *arguments, idempotent=idempotent)
+
+
+async def answered(observers: Sequence[Observer], step: str, key: bytes, asked: Awaitable[R]) -> R:
+    """Wait for an answer that takes several commands, with all observers around it."""
+    if not observers:
+        return await asked
+    with observers[-1](step, key):
+        return await answered(observers[:-1], step, key, asked)

@@ -10,11 +10,12 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.applications import Starlette
 
-from asgi_redis_session import Durability, SessionStore, SessionUnavailable
+from asgi_redis_session import Durability, SearchUnavailable, SessionStore, SessionUnavailable
 from asgi_redis_session.events import Stats
 from asgi_redis_session.metrics import PrometheusApp
 
 from ..support.internals import handle_of, open_session
+from ..support.search import TENANT, indexed
 from ..support.sessions import create, log_in
 
 Samples = dict[tuple[str, ...], float]
@@ -74,6 +75,23 @@ async def test_it_counts_what_the_store_does(store: SessionStore) -> None:
     assert {"load", "place_reserve", "end"} <= counted.keys()
     assert all(labels[0] != "asgi_redis_session_command_seconds_sum" or value > 0
                for labels, value in samples.items())  # fmt: skip
+
+
+@pytest.mark.on_cluster
+@pytest.mark.needs_search
+async def test_a_question_of_search_is_measured(session_redis_url: str, prefix: str) -> None:
+    """Once, whatever it takes; one without an answer has failed."""
+    async with indexed(session_redis_url, prefix, timeout=20) as store:
+        app = PrometheusApp(store)
+        await create(store, tenant="acme")
+        assert await store.search.count() == 1
+        assert await store.search.count_by("tenant") == {"acme": 1}
+        assert len([info async for info in store.search.find(TENANT == "acme")]) == 1
+        assert seconds(await scraped(app), store)["search"] == 3
+        await store.search.drop_index()
+        with pytest.raises(SearchUnavailable):
+            await store.search.count()
+        assert seconds(await scraped(app), store, "failed") == {"search": 1}
 
 
 @pytest.mark.on_cluster

@@ -14,6 +14,7 @@ from asgi_redis_session import SessionStore, SessionUnavailable
 from asgi_redis_session.otel import instrument
 
 from ..support.internals import handle_of, open_session
+from ..support.search import TENANT, indexed
 from ..support.sessions import create
 
 
@@ -86,6 +87,21 @@ async def test_metrics(store: SessionStore, telemetry: Telemetry) -> None:
     durations = metrics["asgi_redis_session.command.duration"]
     assert {point.attributes["db.operation.name"] for point in durations} >= {"create", "load"}
     assert {point.attributes["outcome"] for point in durations} == {"ok"}
+
+
+@pytest.mark.on_cluster
+@pytest.mark.needs_search
+async def test_a_question_of_search_is_a_span(
+    session_redis_url: str, prefix: str, telemetry: Telemetry
+) -> None:
+    """One, whatever it takes; it concerns no single session."""
+    async with indexed(session_redis_url, prefix, timeout=20) as store:
+        telemetry.watch(store)
+        assert await store.search.count(TENANT == "palladium") == 0
+        (span,) = telemetry.exporter.get_finished_spans()
+    assert span.name == "session search"
+    assert span.attributes == {"db.system.name": "redis", "db.operation.name": "search"}
+    assert "palladium" not in span.to_json()
 
 
 async def test_a_failure_is_an_error_of_its_span(

@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
 
-from asgi_redis_session import SessionMiddleware, SessionStore
+from asgi_redis_session import Num, SessionMiddleware, SessionStore
 from asgi_redis_session.devserver import DevServer
 from asgi_redis_session.metrics import PrometheusApp
 from asgi_redis_session.starlette import load_session
@@ -110,6 +110,10 @@ def prometheus(target: str, folder: Path) -> Iterator[Prometheus]:
 async def _use(request: Request) -> PlainTextResponse:
     """Every verb that the dashboard shows."""
     session = await load_session(request)
+    if request.url.path == "/search":
+        search = request.app.state.store.search
+        await search.create_index()
+        return PlainTextResponse(str(await search.count()))
     session["n"] = session.get("n", 0) + 1
     if request.url.path == "/login":
         await session.login("ann")
@@ -121,10 +125,11 @@ async def _use(request: Request) -> PlainTextResponse:
 @pytest.fixture
 def app(tmp_path: Path) -> Iterator[tuple[str, DevServer]]:
     """The URL of an app with metrics, and its Redis."""
-    with DevServer(search=False) as redis:
-        store = SessionStore.from_url(redis.url, timeout=2)
+    with DevServer() as redis:
+        store = SessionStore.from_url(redis.url, timeout=2, index=[Num("n")])
         routes = [Route("/{path}", _use), Mount("/metrics", PrometheusApp(store))]
         starlette = Starlette(routes=[routes[1], routes[0]])
+        starlette.state.store = store
         starlette.add_middleware(SessionMiddleware, store=store, cookie=PLAIN)
         with serve(starlette) as url:
             yield url, redis
@@ -150,7 +155,7 @@ def test_every_panel_shows_something_and_alerts_fire(
     with prometheus(url, tmp_path) as server, httpx.Client(timeout=PATIENCE) as browser:
 
         def visit() -> None:
-            for path in ("/visit", "/login", "/visit", "/logout"):
+            for path in ("/visit", "/login", "/visit", "/search", "/logout"):
                 browser.get(f"{url}{path}")
             httpx.get(f"{url}/visit", headers=UNKNOWN, timeout=PATIENCE)
 
