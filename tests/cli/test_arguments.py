@@ -11,7 +11,7 @@ pytestmark = pytest.mark.anywhere
 
 
 #: What speaks to an app, or is a server itself, and so has another address or prints nothing.
-OTHERS = {"bench": {"--json"}, "gateway": {"--redis", "--prefix"}}
+OTHERS = {"bench": {"--json"}, "gateway": {"--redis", "--prefix"}, "demo": {"--redis"}}
 
 
 def test_all_commands_take_the_same_options() -> None:
