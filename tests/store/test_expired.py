@@ -13,7 +13,7 @@ from asgi_redis_session import SessionEvent, SessionStore
 from asgi_redis_session.testing import SessionKit
 
 from ..support.gate import gates_to
-from ..support.internals import handle_of, open_session, servers_of
+from ..support.internals import Send, around_scripts, handle_of, open_session, servers_of
 from ..support.sessions import create, log_in, opened
 
 pytestmark = pytest.mark.on_cluster
@@ -167,3 +167,37 @@ async def test_a_server_that_reports_nothing_is_a_line_in_the_log(
                 await until(lambda: "are not reported" in caplog.text)
                 assert SETTING in caplog.text
                 await create(store, n=1)
+
+
+@pytest.mark.one_node
+async def test_out_of_memory_nothing_is_reported(
+    store: SessionStore, prefix: str, admin: Any, events: list[SessionEvent], reporting: None
+) -> None:
+    """No process can note it, so none may report it; what expires later is reported."""
+    asked: list[str] = []
+
+    async def around(name: str, send: Send) -> Any:
+        reply = await send()
+        asked.append(name)
+        return reply
+
+    stop = around_scripts(store, around)
+    session_id = await create(store, n=1)
+    admin.config_set("maxmemory", 1)
+    try:
+        admin.pexpire(f"{prefix}:{handle_of(store, session_id)}", 1)
+        await until(lambda: "expired" in asked)
+        await store.drain()
+    finally:
+        admin.config_set("maxmemory", 0)
+        stop()
+    assert not expired(events)
+    absence = (await open_session(store, session_id).load()).absence
+    assert absence is not None
+    assert absence.kind == "unknown"
+    handles = set()
+    while not expired(events):  # the connection may be a new one
+        handles.add(handle := handle_of(store, await create(store, n=2)))
+        admin.pexpire(f"{prefix}:{handle}", 1)
+        await asyncio.sleep(0.02)
+    assert expired(events).keys() <= handles
