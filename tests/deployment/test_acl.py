@@ -203,7 +203,7 @@ def rights(purpose: str) -> list[str]:
 
 async def test_durability_has_rights_of_its_own() -> None:
     """With them writes wait; without, the doctor names them, and a write may be lost."""
-    level = Durability(fsync=True, timeout=0.2)
+    level = Durability(fsync=True, timeout=20)
     with acl_server() as server:
         ask(server, "CONFIG SET", "appendonly", "yes")
         async with acl_store(server, durability=level) as store:
@@ -222,7 +222,7 @@ async def test_a_cluster_has_rights_of_its_own(prefix: str) -> None:
         for node in cluster.nodes:
             ask(node, *[rule for rule in ACL if rule != "+rename"], *more)
         url = cluster.url.replace("://", "://sessions:a-long-password@")
-        async with SessionStore.from_url(url) as store:
+        async with SessionStore.from_url(url, timeout=20) as store:
             session_id = await create(store, n=0)
             key = f"session:{handle_of(store, session_id)}"
             migration = cluster.migrate(key, cluster.others(cluster.owner(key))[0])

@@ -31,7 +31,10 @@ def conf(number: int) -> dict[str, str]:
 
 
 def documented(number: int, replace: dict[str, str], **options: Any) -> SessionStore:
-    """The store of a block, at the addresses of the test."""
+    """
+    The store of a block, at the addresses of the test. Its timeout is one that a busy machine does
+    not reach, unless the block or *options* name another.
+    """
     code = STORES[number]
     for old, new in replace.items():
         assert old in code, old
@@ -47,7 +50,7 @@ def documented(number: int, replace: dict[str, str], **options: Any) -> SessionS
         (),
         {
             "from_url": staticmethod(
-                lambda url, **more: SessionStore.from_url(url, **more, **options)
+                lambda url, **more: SessionStore.from_url(url, **{"timeout": 20} | more | options)
             )
         },
     )
