@@ -4,7 +4,6 @@ import base64
 import importlib
 import os
 import re
-import signal
 import socket
 import subprocess
 import sys
@@ -21,7 +20,7 @@ import pytest
 from asgi_redis_session.demo.goods import PRODUCTS
 
 from ..support.keyspace import session_keys
-from ..support.serving import PATIENCE, serve
+from ..support.serving import PATIENCE, serve, stop
 
 pytestmark = pytest.mark.anywhere
 
@@ -61,8 +60,7 @@ class Instance:
         )
 
     def stop(self) -> int:
-        self._process.send_signal(signal.SIGTERM)
-        return self._process.wait(PATIENCE)
+        return stop(self._process)
 
     def close(self) -> None:
         self._process.kill()

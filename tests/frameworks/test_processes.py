@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from ..support.documents import ROOT
-from ..support.serving import PATIENCE
+from ..support.serving import PATIENCE, stop
 
 pytestmark = pytest.mark.one_node
 
@@ -61,8 +61,7 @@ def served(tmp_path: Path, url: str, prefix: str, server: str, *options: str) ->
             try:
                 yield Served("http://127.0.0.1:{1}".format(*listener.getsockname()), process, log)
             finally:
-                process.terminate()
-                process.wait(PATIENCE)
+                stop(process)
 
 
 @pytest.mark.parametrize("meanwhile", ["nothing", "connections end"])

@@ -2,7 +2,6 @@
 
 import os
 import re
-import signal
 import socket
 import subprocess
 import sys
@@ -19,7 +18,7 @@ from websockets.sync.client import connect
 
 from ..support.documents import ROOT
 from ..support.servers import wait_for
-from ..support.serving import PATIENCE
+from ..support.serving import PATIENCE, stop
 
 pytestmark = pytest.mark.on_cluster
 
@@ -63,8 +62,7 @@ class Running(NamedTuple):
 
     def stop(self) -> None:
         """Ask the server to end, and wait until it has."""
-        self.process.send_signal(signal.SIGTERM)
-        self.process.wait(PATIENCE)
+        stop(self.process)
 
 
 @contextmanager
@@ -88,6 +86,7 @@ def running(
             stdout=output,
             stderr=output,
             pass_fds=[] if command[0] == "granian" else [number],
+            process_group=0,  # so that its workers end with it
         ) as process:
             served = Running(f"http://127.0.0.1:{port}", process, notes, log)
             try:

@@ -2,7 +2,6 @@
 
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import time
@@ -14,6 +13,7 @@ import httpx
 import pytest
 
 from ..support.documents import blocks
+from ..support.serving import stop
 
 #: How each proxy is started with a configuration, in a folder.
 COMMANDS: dict[str, Callable[[Path, Path], list[str]]] = {
@@ -77,5 +77,4 @@ def proxy(name: str, folder: Path, ports: dict[str, int]) -> Iterator[str]:
                 time.sleep(0.05)
         yield url
     finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(60)
+        stop(process)

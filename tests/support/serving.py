@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,23 @@ def serve(app: Any, **options: Any) -> Iterator[str]:
         assert not thread.is_alive(), "uvicorn did not stop"
 
 
+def stop(process: "subprocess.Popen[Any]") -> int:
+    """
+    Ask a server to end, and wait until it has; returns its exit code.
+
+    One that does not is killed, with all of its process group if it leads one, and the test fails:
+    to wait for it would hang the whole run.
+    """
+    process.send_signal(signal.SIGTERM)
+    try:
+        return process.wait(PATIENCE)
+    except subprocess.TimeoutExpired:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.kill()
+        raise
+
+
 @contextmanager
 def serve_apart(
     app: str,
@@ -74,5 +91,4 @@ def serve_apart(
             try:
                 yield "http://127.0.0.1:{1}".format(*listening.getsockname())
             finally:
-                process.send_signal(signal.SIGTERM)
-                process.wait(PATIENCE)
+                stop(process)

@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from ..support.documents import ROOT
-from ..support.serving import PATIENCE
+from ..support.serving import PATIENCE, stop
 
 #: The last commit of version 0.1. It stays as it is: its processes must be able to run beside ours.
 VERSION_0_1 = "164707626663077d56b89025277dcac663c1840c"
@@ -74,8 +74,7 @@ def process(tree: Path, url: str, prefix: str, log: Path) -> Iterator[str]:
             try:
                 yield "http://127.0.0.1:{1}".format(*listener.getsockname())
             finally:
-                running.terminate()
-                running.wait(PATIENCE)
+                stop(running)
 
 
 @pytest.fixture(scope="module")
