@@ -75,7 +75,7 @@ def connected() -> int:
 
 async def ended() -> None:
     """Return when the system has given the connection up."""
-    deadline = time.monotonic() + 80
+    deadline = time.monotonic() + 150
     while connected():
         assert time.monotonic() < deadline, _table()
         await asyncio.sleep(0.05)
@@ -110,5 +110,5 @@ def _run(*command: str) -> None:
 
 
 if __name__ == "__main__":
-    faulthandler.dump_traceback_later(90, exit=True)
+    faulthandler.dump_traceback_later(180, exit=True)
     asyncio.run(main())
