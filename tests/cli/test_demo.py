@@ -18,7 +18,7 @@ import redis
 
 from ..support.keyspace import session_keys
 from ..support.serving import PATIENCE
-from .common import run
+from .common import run_apart
 
 pytestmark = pytest.mark.anywhere
 
@@ -153,7 +153,7 @@ def test_without_the_extra_it_names_it(package: str) -> None:
 
 def test_a_url_that_is_none_is_a_sentence() -> None:
     """Exit status 2."""
-    done = run("demo", "--redis", "nonsense[/]", "--port", "0")
+    done = run_apart("demo", "--redis", "nonsense[/]", "--port", "0")  # it handles signals
     assert done.returncode == 2
     assert "Redis URL" in " ".join(done.stderr.replace("│", " ").split())
     assert "Traceback" not in done.stderr
