@@ -8,8 +8,9 @@ DEMO := .venv-demo
 OLDEST := .venv-oldest
 OLD_STARLETTE := .venv-starlette049
 # Tests run in so many processes, each with servers of its own; 0: in this one, as with plain pytest.
+# The order of the files is that of tests/conftest.py, not that of their number of tests.
 WORKERS ?= 3
-PYTEST := -m pytest -n $(WORKERS) --dist loadfile $(ARGS) </dev/null
+PYTEST := -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS) </dev/null
 SHELL := /bin/sh
 comma := ,
 .DEFAULT_GOAL := help
@@ -40,8 +41,8 @@ check: $(VENV)/.installed ## lint, format, types, import layers
 	@$(VENV)/bin/pyright --pythonpath $(VENV)/bin/python </dev/null
 	@$(VENV)/bin/lint-imports </dev/null
 
-matrix: $(VENV)/.installed ## run the tests on old and new servers, clients, protocols and Pythons (ROWS=all: on all of them)
-	@WORKERS="$(WORKERS)" ARGS="$(ARGS)" $(VENV)/bin/python .ci/matrix.py $(ROWS) </dev/null
+matrix: $(VENV)/.installed ## run what depends on them on old and new servers, clients, protocols and Pythons (ROWS=all: everything)
+	@WORKERS="$(WORKERS)" ARGS="$(ARGS)" WHOLE="$(WHOLE)" $(VENV)/bin/python .ci/matrix.py $(ROWS) </dev/null
 
 peers: $(VENV)/.installed ## what of the tests of Starlette, starsessions and fastapi-redis-sdk passes here
 	@$(VENV)/bin/python -m tests.peers </dev/null

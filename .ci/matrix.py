@@ -4,9 +4,11 @@ The tests on other servers, clients, protocols and Pythons: the rows of `matrix.
     make matrix
     make matrix ROWS="redis62 cluster"
     make matrix ROWS=all
+    make matrix ROWS=redis62 WHOLE=1
 
-Without ROWS, all but the nightly ones run. At the end there is one line for each row. Exits with 1
-if a test failed, or if a row that was named can't run here.
+Without ROWS, all but the nightly ones run. Those run the tests that send commands and read replies;
+with WHOLE=1, and with ROWS=all, they run all tests that need a server. At the end there is one line
+for each row. Exits with 1 if a test failed, or if a row that was named can't run here.
 """
 
 import os
@@ -30,7 +32,23 @@ OF_STARLETTE = (
     "frameworks/test_closing_when_revoked.py",
     "middleware/test_stragglers.py",
 )
-SIDE_BY_SIDE = ("-n", os.environ.get("WORKERS", "3"), "--dist", "loadfile")
+#: What sends commands, and reads replies: all that another server or protocol can change. The other
+#: folders go through these modules, with HTTP around them, and `make test` has run them.
+COMMANDS = (
+    "api",
+    "deployment",
+    "encryption",
+    "engine",
+    "search",
+    "session",
+    "store",
+    "transport",
+    "users",
+)
+SIDE_BY_SIDE = (
+    *("-n", os.environ.get("WORKERS", "3")),
+    *("--dist", "loadfile", "--no-loadscope-reorder"),
+)
 ON_A_SERVER = (
     "-m",
     "not long and not anywhere",
@@ -55,7 +73,10 @@ SELECTIONS = {
         *("-W", "ignore::pytest.PytestUnraisableExceptionWarning"),
     ),
     "random": ("-p", "no:xdist", "--random-order", *ON_A_SERVER),
+    "examples": (*SIDE_BY_SIDE, "-m", "not long and hypothesis"),
 }
+#: Those that are cut down to COMMANDS with each change.
+ON_COMMANDS = ("on_server", "on_cluster")
 
 
 class CannotRunError(Exception):
@@ -77,18 +98,22 @@ class Row:
     tests: str = "on_server"
     nightly: bool = False
 
-    def run(self, arguments: list[str]) -> tuple[str, bool]:
+    def run(self, arguments: list[str], *, whole: bool) -> tuple[str, bool]:
         """Run the tests; returns what came of them, and whether all have passed."""
+        folders = () if whole or self.nightly or self.tests not in ON_COMMANDS else COMMANDS
+        selected = (*SELECTIONS[self.tests], *(f"tests/{folder}" for folder in folders))
         made = subprocess.run(["make", f"{self.environment}/.installed"], cwd=ROOT, check=False)
         if made.returncode:
             raise CannotRunError(f"{self.environment} could not be made")
         versions = self.versions()
         asked = {"SESSION_TEST_PROTOCOL": str(self.protocol)}
+        if self.tests == "examples":
+            asked["SESSION_TEST_EXAMPLES"] = "all"
         if self.binary:
             asked["SESSION_TEST_SERVER"] = self.binary
         began, last = time.monotonic(), ""
         with subprocess.Popen(
-            [self.python, "-m", "pytest", "-q", *SELECTIONS[self.tests], *arguments],
+            [self.python, "-m", "pytest", "-q", *selected, *arguments],
             cwd=ROOT,
             env={**os.environ, **asked},
             stdin=subprocess.DEVNULL,
@@ -174,10 +199,11 @@ def main(names: list[str]) -> int:
     else:
         chosen = [rows[name] for name in names]
     lines, is_good = [], True
+    whole = names == ["all"] or bool(os.environ.get("WHOLE"))
     for row in chosen:
         print(f"== {row.name}: {row.says}", flush=True)
         try:
-            outcome, has_passed = row.run(os.environ.get("ARGS", "").split())
+            outcome, has_passed = row.run(os.environ.get("ARGS", "").split(), whole=whole)
         except CannotRunError as reason:
             outcome, has_passed = f"NOT RUN: {reason}", row.name not in names
         lines.append(f"{row.name:13}{row.says:45}{outcome}")

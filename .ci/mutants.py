@@ -101,7 +101,7 @@ def run(module: Module) -> dict[str, Result]:
             [sys.executable, "-m", "pytest", *loop, *module.tests, *left_out],
             cwd=copy,
             check=False,
-            env={**os.environ, "PYTHONPATH": str(copy / ".ci")},
+            env={**os.environ, "PYTHONPATH": str(copy / ".ci"), "SESSION_TEST_EXAMPLES": "all"},
             stdin=subprocess.DEVNULL,
         )
         if done.returncode:

@@ -47,8 +47,22 @@ def ports() -> Iterator[None]:
         devserver._PORTS = whole  # type: ignore[misc]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """On a Cluster, leave out what belongs to one server; they show among the skipped."""
+#: Folders whose tests start servers and processes. Side by side, their files begin first: one that
+#: takes a minute would else run alone at the end, while the other processes have nothing to do.
+LONGEST = (
+    *("attacks", "cluster", "faults", "docs", "examples", "gateways", "frameworks", "browser"),
+    *("deployment", "cli", "testing", "observability", "benchmarks", "versions", "middleware"),
+)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """
+    Side by side, begin with the longest files. On a Cluster, leave out what belongs to one server;
+    it shows among the skipped.
+    """
+    if hasattr(config, "workerinput"):
+        ranks = {folder: rank for rank, folder in enumerate(LONGEST)}
+        items.sort(key=lambda item: ranks.get(item.path.parent.name, len(ranks)))
     if os.environ.get("SESSION_TEST_SERVER") == "cluster":
         for item in items:
             if mark := item.get_closest_marker("one_node"):

@@ -20,19 +20,24 @@ class Cases:
 
 @pytest.fixture
 def cases(request: pytest.FixtureRequest) -> Iterator[Cases]:
-    """Counts what a test has tried. A figure in the table that is not the run's is an error."""
+    """
+    Counts what a test has tried. A figure in the table that is not the run's is an error.
+
+    "more than 14,000" stands where each new option adds cases: then the figure is the least.
+    """
     cases = Cases()
     yield cases
-    assert cases.number == _documented(request.node.originalname)
+    is_least, number = _documented(request.node.originalname)
+    assert cases.number > number if is_least else cases.number == number
 
 
-def _documented(test: str) -> int:
+def _documented(test: str) -> tuple[bool, int]:
     (row,) = [
         line for line in _attacks().splitlines() if line.startswith("|") and f"`{test}`" in line
     ]
-    number = re.fullmatch(r"[\d,]+", row.split("|")[2].strip())
+    number = re.fullmatch(r"(more than )?([\d,]+)", row.split("|")[2].strip())
     assert number is not None, row
-    return int(number[0].replace(",", ""))
+    return number[1] is not None, int(number[2].replace(",", ""))
 
 
 def _attacks() -> str:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from asgi_redis_session import Session, SessionError, SessionEvent, SessionStore
 from asgi_redis_session.testing import SessionKit
 
+from ..support.examples import examples
 from ..support.internals import cookie_change, handle_of, open_session, start_response
 from ..support.page import Page
 from .conftest import cookie, names_of
@@ -122,7 +123,7 @@ STEPS: list[Step] = [
 
 
 @settings(
-    max_examples=150,
+    max_examples=examples(150),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

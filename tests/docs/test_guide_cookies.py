@@ -16,15 +16,9 @@ from asgi_redis_session import CookiePolicy, HeaderPolicy, Session, SessionMiddl
 from asgi_redis_session.fastapi import session_dep, user_dep
 from asgi_redis_session.testing import SessionKit
 
-from ..support.documents import blocks
+from ..support.documents import guide
 
 pytestmark = pytest.mark.anywhere
-
-
-def run_block(text: str, names: dict[str, Any]) -> None:
-    """Run the one block of the guide that contains this text."""
-    (block,) = [block for block in blocks("docs/guide.md", "python") if text in block]
-    exec(block, names)
 
 
 def test_the_guides_cookie_follows_the_scheme(sessions: SessionKit) -> None:
@@ -36,8 +30,8 @@ def test_the_guides_cookie_follows_the_scheme(sessions: SessionKit) -> None:
         return JSONResponse(session["n"])
 
     app = Starlette(routes=[Route("/", write)])
-    run_block(
-        "def cookie(scope)",
+    exec(
+        guide("def cookie(scope)"),
         {
             "app": app,
             "store": sessions.store,
@@ -57,8 +51,8 @@ def test_the_guides_cookie_follows_the_scheme(sessions: SessionKit) -> None:
 def test_the_guides_app_has_two_sessions(sessions: SessionKit) -> None:
     """Leaving the admin area leaves the other session."""
     app = FastAPI()
-    run_block(
-        'key="admin_session"',
+    exec(
+        guide('key="admin_session"'),
         {
             "app": app,
             "store": sessions.store,
@@ -99,8 +93,8 @@ def test_the_guides_app_takes_ids_in_a_header(sessions: SessionKit) -> None:
         "HeaderPolicy": HeaderPolicy,
         "SessionMiddleware": SessionMiddleware,
     }
-    run_block("carrier=HeaderPolicy()", names)
-    run_block("expose_headers=", names)
+    exec(guide("carrier=HeaderPolicy()"), names)
+    exec(guide("expose_headers="), names)
     origin = {"origin": "https://app.example.com"}
     with TestClient(app, base_url="https://api.example.com") as client:
         answer = client.post("/", headers={**origin, "authorization": "Bearer new"})

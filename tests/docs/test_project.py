@@ -54,11 +54,11 @@ def test_every_target_that_is_run_exists(target: str) -> None:
     subprocess.run(["make", "-n", target], cwd=ROOT, check=True, capture_output=True, timeout=200)
 
 
-@pytest.mark.parametrize(("workflow", "nightly"), [("ci.yml", False), ("nightly.yml", True)])
-def test_every_row_of_the_matrix_is_run_on_github(workflow: str, nightly: bool) -> None:
-    """A row that is added to .ci/matrix.toml is added to a workflow too."""
+@pytest.mark.parametrize(("workflow", "all_rows"), [("ci.yml", False), ("nightly.yml", True)])
+def test_every_row_of_the_matrix_is_run_on_github(workflow: str, all_rows: bool) -> None:
+    """The nightly workflow has each row of .ci/matrix.toml; that for each change those for it."""
     declared = tomllib.loads((ROOT / ".ci/matrix.toml").read_text())
-    rows = [name for name, row in declared.items() if row.get("nightly", False) is nightly]
+    rows = [name for name, row in declared.items() if all_rows or not row.get("nightly", False)]
     assert WORKFLOWS[workflow]["jobs"]["servers"]["strategy"]["matrix"]["row"] == rows
 
 

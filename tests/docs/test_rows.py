@@ -12,15 +12,14 @@ from ..support.documents import ROOT
 
 pytestmark = pytest.mark.anywhere
 
-#: How many rows and "Tests:" lines each page has: a table that is no longer read shows here.
-PAGES = {
-    "SECURITY.md": 9,
-    "docs/encryption.md": 28,
-    "docs/outcomes.md": 38,
-    "docs/privacy.md": 12,
-    "docs/security.md": 98,
-    "docs/verbs.md": 150,
-}
+PAGES = (
+    "SECURITY.md",
+    "docs/encryption.md",
+    "docs/outcomes.md",
+    "docs/privacy.md",
+    "docs/security.md",
+    "docs/verbs.md",
+)
 #: A test by its name, or by its path below tests/ if several have that name.
 NAMED = re.compile(r"`(?:([\w/]+\.py)::)?(test_\w+)`")
 
@@ -64,8 +63,13 @@ def defined() -> dict[str, list[str]]:
 
 
 def test_every_row_is_read() -> None:
-    """As many as there are, and of every section of verbs.md at least one."""
-    assert {page: sum(page == of for of, _ in ROWS) for page in PAGES} == PAGES
+    """Every line that looks like one, and of every section of verbs.md at least one."""
+    for page in PAGES:
+        lines = (ROOT / page).read_text().splitlines()
+        tables = [line for line in lines if line.startswith("|")]
+        heads = 2 * sum(set(line) <= set("| -") for line in tables)
+        tests = sum(line.startswith("**Tests:**") for line in lines)
+        assert sum(page == of for of, _ in ROWS) == len(tables) - heads + tests > 0, page
     sections = re.findall(r"^## (.+)$", (ROOT / "docs/verbs.md").read_text(), re.MULTILINE)
     assert {row.section for page, row in ROWS if page == "docs/verbs.md"} == set(sections)
 

@@ -25,6 +25,7 @@ from asgi_redis_session.engine.codec import (
     to_base,
 )
 
+from ..support.examples import examples
 from ..support.refused import Colour, Point, Text, Word, accepted, refused, ring
 from ..support.values import NASTY_TEXTS, is_helpful, names, nested, same, texts, values
 
@@ -36,7 +37,7 @@ relaxed = settings(
 )
 
 
-@settings(relaxed, max_examples=1_000)
+@settings(relaxed, max_examples=examples(1_000))
 @given(values)
 @example(-0.0)
 @example([-0.0, 0.0, 0, False, "", None, [], {}])
@@ -54,21 +55,21 @@ def test_nasty_texts_come_back(text: str) -> None:
         assert same(decode(encode(value)), value)
 
 
-@settings(relaxed, max_examples=300)
+@settings(relaxed, max_examples=examples(300))
 @given(texts)
 def test_text_is_stored_as_it_is_or_with_one_quote_before_it(text: str) -> None:
     """`redis-cli` shows text as it is: what is stored is raw UTF-8, quoted only where needed."""
     assert encode(text) in (text.encode(), b"'" + text.encode())
 
 
-@settings(relaxed, max_examples=1_000)
+@settings(relaxed, max_examples=examples(1_000))
 @given(values, values)
 def test_two_values_never_share_their_bytes(left: Any, right: Any) -> None:
     """The encoding is unambiguous: equal bytes mean the same value of the same type."""
     assert (encode(left) == encode(right)) is same(left, right)
 
 
-@settings(relaxed, max_examples=1_000)
+@settings(relaxed, max_examples=examples(1_000))
 @given(values)
 def test_text_never_collides_with_another_type(value: Any) -> None:
     """Text that reads exactly like the bytes of another value is stored differently."""
@@ -292,7 +293,7 @@ def decodes_or_refuses(raw: bytes) -> None:
     assert same(decode(again), value)
 
 
-@settings(relaxed, max_examples=2_000)
+@settings(relaxed, max_examples=examples(2_000))
 @given(st.binary(max_size=60))
 @example(b"[" * 100_000)
 @example(b'{"a":' * 100_000)
@@ -338,7 +339,7 @@ JSON_PIECES = [
 ]
 
 
-@settings(relaxed, max_examples=1_500)
+@settings(relaxed, max_examples=examples(1_500))
 @given(st.lists(st.sampled_from(JSON_PIECES), max_size=15).map(b"".join))
 def test_heaps_of_json_pieces_are_decoded_or_corrupt(raw: bytes) -> None:
     """Almost-JSON never raises anything but `CorruptValue`."""
@@ -365,7 +366,7 @@ def mutated(draw: st.DrawFn) -> bytes:
     return bytes(raw)
 
 
-@settings(relaxed, max_examples=1_500)
+@settings(relaxed, max_examples=examples(1_500))
 @given(mutated())
 def test_damaged_encodings_are_decoded_or_corrupt(raw: bytes) -> None:
     """A field that was damaged in Redis is another value or corrupt, never an unknown error."""
@@ -392,7 +393,7 @@ _sound = st.tuples(names.map(str.encode), values.map(encode))
 _doubtful = st.tuples(st.binary(max_size=3), st.one_of(st.binary(max_size=8), mutated()))
 
 
-@settings(relaxed, max_examples=600)
+@settings(relaxed, max_examples=examples(600))
 @given(
     st.one_of(
         st.lists(st.one_of(_sound, st.tuples(_metadata, st.binary(max_size=8)))),
@@ -427,7 +428,7 @@ def test_a_field_without_a_name_is_not_ours() -> None:
         StoredHash({b"user": b"ada", b"": b"x"})
 
 
-@settings(relaxed, max_examples=300)
+@settings(relaxed, max_examples=examples(300))
 @given(st.dictionaries(names, values, max_size=6))
 def test_a_hash_of_ours_comes_back_whole(fields: dict[str, Any]) -> None:
     """Fields and metadata come apart again, in the order in which Redis lists them."""
@@ -459,7 +460,7 @@ def test_a_str_subclass_is_a_name() -> None:
     assert same(check_name(Word.YES), "yes")
 
 
-@settings(relaxed, max_examples=300)
+@settings(relaxed, max_examples=examples(300))
 @given(names)
 def test_every_other_name_is_allowed(name: str) -> None:
     """Blanks, colons, NUL, quotes and emoji are fine in a name."""

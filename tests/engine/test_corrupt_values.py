@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from asgi_redis_session import Session, SessionEvent, SessionStore
 from asgi_redis_session.engine.codec import decode
 
+from ..support.examples import examples
 from ..support.internals import open_session
 from ..support.page import Page
 from ..support.values import same
@@ -47,7 +48,7 @@ _ours = st.sampled_from([b"@created", b"@deadline", b"@idle", b"@auth", b"@seen"
 
 
 @settings(
-    max_examples=300,
+    max_examples=examples(300),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )

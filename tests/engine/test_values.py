@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from asgi_redis_session import SessionEvent, SessionValueError
 
+from ..support.examples import examples
 from ..support.keyspace import session_keys
 from ..support.page import Page
 from ..support.refused import REFUSED, Level, Word, accepted, refused
@@ -18,7 +19,7 @@ from ..support.values import containers, is_helpful, names, nested, same, values
 
 in_one_loop = settings(
     deadline=None,
-    max_examples=200,
+    max_examples=examples(200),
     suppress_health_check=[
         HealthCheck.function_scoped_fixture,
         HealthCheck.too_slow,

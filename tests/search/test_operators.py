@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from asgi_redis_session import SessionStore, Tag
 from asgi_redis_session.search.filters import Filter
 
+from ..support.examples import examples
 from ..support.search import HOSTILE, NOTE, TOTAL, found, indexed, put
 from ..support.values import NASTY_TEXTS, floats, same
 
@@ -188,7 +189,7 @@ def test_every_operator_finds_what_a_walk_finds(
                 await store.revoke(str(handle))
         assert await found(store) == []
 
-    @settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=examples(120), deadline=None, suppress_health_check=list(HealthCheck))
     @given(st.lists(_sessions, max_size=6), st.lists(cases, min_size=1, max_size=6))
     def run(sessions: list[Fields], asked: list[Case]) -> None:
         runner.run(check(store, sessions, asked))

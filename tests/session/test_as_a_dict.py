@@ -22,6 +22,7 @@ from hypothesis.stateful import (
 from asgi_redis_session import SessionStore
 from asgi_redis_session.engine.codec import decode
 
+from ..support.examples import examples
 from ..support.internals import cookie_change, open_session
 from ..support.keyspace import session_keys
 from ..support.values import same, small_values
@@ -300,7 +301,7 @@ def test_a_session_is_as_good_as_a_dict(session_redis_url: str, admin: redis.Red
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=250,
+            max_examples=examples(250),
             stateful_step_count=40,
             deadline=None,
             suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],

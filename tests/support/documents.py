@@ -12,3 +12,9 @@ BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 def blocks(document: str, language: str) -> list[str]:
     text = (ROOT / document).read_text()
     return [body for kind, body in BLOCK.findall(text) if kind == language]
+
+
+def guide(text: str) -> str:
+    """The one block of the guide that contains this text."""
+    (block,) = [block for block in blocks("docs/guide.md", "python") if text in block]
+    return block
