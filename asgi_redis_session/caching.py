@@ -43,7 +43,7 @@ _PATH_LENGTH = 200
 
 class Marks:
     """
-    What caches must know of responses that have used their session.
+    The marks that tell caches that a response depends on its session.
 
     *names*: the request's headers that were looked at for it.
     """

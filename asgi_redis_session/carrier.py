@@ -118,7 +118,7 @@ def carrier_of(
     """Return the carrier of a request with these headers."""
     if header is not None:
         return _EitherCarrier(cookie, header, headers)
-    assert cookie is not None  # noqa: S101  (whoever takes both options refuses that)
+    assert cookie is not None  # noqa: S101  (the callers refuse that)
     return Carrier(cookie)
 
 

@@ -70,7 +70,9 @@ def _is_domain(text: str) -> bool:
 @hiding("session_id")
 class CookieChange(NamedTuple):
     """
-    A change of the browser's cookie: the id to send from now on, or None to forget it.
+    The id that the client must send from now on, or None if it must forget the one that it has.
+
+    A cookie carries it, or a header (`HeaderPolicy`).
 
     *is_new*: whether the session has just begun, or has just got this id. *persistent*: whether the
     cookie outlives the browser; None: as the policy says.
@@ -85,7 +87,7 @@ class CookieChange(NamedTuple):
 @hiding("session_id", "conflicting")
 class SentCookies(NamedTuple):
     """
-    What a request says of its session.
+    The ids that a request carries, in its cookies or in a header.
 
     *session_id*: None if there is no cookie with the form of an id, or if there are two different
     ones; these are *conflicting* then. *is_former*: the cookie has a name that the policy replaces.

@@ -1,4 +1,4 @@
-"""Whether the browser will send a cookie back to where it came from; if not, one warning."""
+"""Whether the browser will send the cookie back; if not, one warning that says why."""
 
 import logging
 from collections.abc import Mapping

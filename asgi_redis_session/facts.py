@@ -1,4 +1,4 @@
-"""What a session knows of itself: who is logged in, since when, until when, or why it is absent."""
+"""What an app can ask a session: who is logged in, since when, until when, or why it is absent."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta

@@ -1,4 +1,4 @@
-"""What a session does with single fields at once, without a load or a commit of the whole."""
+"""Verbs that read or write a single field at once, without loading or saving the whole session."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar, overload

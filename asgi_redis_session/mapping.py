@@ -1,4 +1,4 @@
-"""The session as a mapping: what it can do because a dict can."""
+"""The session as a mapping: everything that it has in common with a dict."""
 
 import logging
 from collections.abc import Iterator, MutableMapping

@@ -181,7 +181,7 @@ class SessionMiddleware:
         return True
 
     def _has_cookie(self, cookie: CookiePolicy, headers: Any) -> bool:
-        """Whether a request could act as somebody."""
+        """Whether the request carries an id, even if it names no session any more."""
         return cookie.read(headers) != _NO_COOKIE
 
     async def _wants_load(self, scope: Scope) -> bool:

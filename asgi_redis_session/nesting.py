@@ -1,5 +1,5 @@
 """
-Several session middlewares around one app: whose sessions are used, and which can't be together.
+Several session middlewares around one app: which of them is used, and which must not be combined.
 
 Each of ours notes itself in the scope, under the key of its session. So an inner one finds those
 outside of it.

@@ -1,4 +1,4 @@
-"""What is said only once in a process, so that a misconfiguration does not fill the log."""
+"""Warnings that are given once in a process, so that a misconfiguration does not fill the log."""
 
 from collections import defaultdict
 

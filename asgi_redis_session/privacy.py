@@ -1,4 +1,4 @@
-"""What a person may ask for: a copy of the data that their sessions hold, and its erasure."""
+"""What a user may ask for: a copy of the data in their sessions, and its erasure."""
 
 import asyncio
 from dataclasses import fields

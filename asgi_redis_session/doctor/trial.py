@@ -1,8 +1,8 @@
 """
 Trying what the store does: a session is written, read, changed and ended.
 
-It goes the way of all sessions, so it meets what they would meet: full memory, a write concern that
-is not reached, a server that refuses writes.
+It uses the same code as a request, so it fails where a request would: full memory, a write concern
+that is not reached, a server that refuses writes.
 """
 
 from collections.abc import Iterator

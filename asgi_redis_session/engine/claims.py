@@ -1,5 +1,5 @@
 """
-What an app says of a login, beside who logs in: how the user has proven it, for instance.
+What an app records of a login beside the user: by which methods they have proven who they are.
 
 The hash of the session holds it in `@claims`: the time of that login, then JSON. A process of
 version 0.1 knows nothing of it, and leaves it when a user logs in anew; the time tells that it is

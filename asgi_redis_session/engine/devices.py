@@ -31,7 +31,7 @@ class Devices:
         self._lasts_ms = lasts_ms
 
     def are_noted(self, login: Login) -> bool:
-        """Whether this login is to be noted: nobody else's device becomes the user's."""
+        """Whether this login is noted. That of an actor is not: the device is the actor's."""
         return self._lasts_ms is not None and login.claims.actor is None
 
     async def note(self, login: Login) -> None:

@@ -52,7 +52,7 @@ class Deleted(NamedTuple):
 
 class Ends(NamedTuple):
     """
-    What has come of ending sessions: how many have ended, and the handles of those that are left.
+    The result of ending several sessions: how many have ended, and the handles of the others.
 
     *failed*: why a session could not be ended, or that it may come back.
     """

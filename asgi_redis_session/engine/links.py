@@ -1,4 +1,4 @@
-"""What else ends a session: that of an identity provider (OpenID Connect), or who acts in it."""
+"""What a session ends with: one of an identity provider (OpenID Connect), or the user who acts."""
 
 import hashlib
 
@@ -67,6 +67,6 @@ def link_of(what: str, issuer: object, sid: object, sub: object) -> Link | None:
 
 
 def digest_of(issuer: object, value: object) -> str:
-    """Return what stands in Redis for a name that somebody else has given. *issuer*: who."""
+    """Return the digest that Redis holds of a name. *issuer*: who gave it, or what it names."""
     text = f"{issuer}\0{value}".encode(errors="surrogatepass")
     return hashlib.sha256(text).hexdigest()[:32]

@@ -55,7 +55,7 @@ class Place(NamedTuple):
 
 
 class Reservation(NamedTuple):
-    """What an attempt to reserve a place has given."""
+    """The result of an attempt to reserve a place."""
 
     is_granted: bool
     now_ms: int

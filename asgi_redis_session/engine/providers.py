@@ -1,5 +1,5 @@
 """
-What else our sessions end with: sessions of identity providers (OpenID Connect), and who acts.
+Sessions of identity providers (OpenID Connect) and users who act: ours end when they do.
 
 What a provider calls a session (`sid`) and its user (`sub`) are keys of their own, and so is a user
 who acts for others (`actor`). Each lists our users who have logged in on it, and notes when it has

@@ -1,4 +1,4 @@
-"""What is reported of a session that was not found, or can't be read: events, counters, the log."""
+"""Events, counters and log lines about sessions that were not found, or can't be read."""
 
 import logging
 from collections.abc import Sequence

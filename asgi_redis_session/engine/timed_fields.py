@@ -1,4 +1,4 @@
-"""The fields of a session of which some have a TTL. No session without such fields comes here."""
+"""The fields of a session, if some of them have a TTL. All other sessions use `fields` alone."""
 
 from collections.abc import Callable, Mapping
 from time import monotonic

@@ -45,7 +45,8 @@ _LATE = 0.02
 @dataclass(eq=False, slots=True)
 class _Watched:
     """
-    A session that somebody waits on. *every*: how often Redis is asked while nothing is heard.
+    A session that a socket or stream waits on. *every*: how often Redis is asked while its channel
+    is not listened to.
 
     *due*: when Redis is asked next, by the clock of the event loop. *master*: where its channel is
     listened to.
@@ -99,7 +100,7 @@ class Watches:
             await rounds.aclose()
 
     def _abandon(self) -> None:
-        """In a forked child: nobody waits here."""
+        """In a forked child: forget the waiters, which are the parent's."""
         self._rounds = {}
 
 
@@ -187,7 +188,7 @@ class _Rounds:
             listener.remove(watched.channel)
 
     def on_message(self, name: bytes, _data: bytes) -> None:
-        """A session has ended, or somebody says so: who waits on it looks."""
+        """A message says that a session has ended: its waiters ask Redis whether it has."""
         if watched := self._by_channel.get(name):
             _wake(watched)
 

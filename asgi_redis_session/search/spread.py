@@ -247,7 +247,7 @@ class _Look(NamedTuple):
 
 
 class Said(NamedTuple):
-    """What a master has answered, and how it saw itself at that moment."""
+    """The answer of a master, and its own view of its slots at that moment."""
 
     part: Part
     view: View

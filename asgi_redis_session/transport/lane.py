@@ -172,7 +172,7 @@ class Lane:
         while self._runner is not None:
             await asyncio.wait((self._runner,), timeout=self._watch.period)
             if self.connection.raw is None and all(call.reply.done() for call in self._calls()):
-                break  # still connecting, and everybody has given up
+                break  # still connecting, and every caller has given up
 
     async def aclose(self) -> None:
         """Drain, then close the connection. The next `submit` opens a new one."""
