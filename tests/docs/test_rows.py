@@ -95,6 +95,18 @@ def test_every_test_that_a_row_names_exists() -> None:
     assert wrong == []
 
 
+def test_the_code_that_security_md_names_exists() -> None:
+    """Each name is defined in the file that is named behind it."""
+    text = (ROOT / "SECURITY.md").read_text()
+    _, _, table = text.partition("## What keeps one user's data from another")
+    named = re.findall(r"((?:`[\w.]+`,? )+)in `([\w/]+\.py)`", table.partition("\n## ")[0])
+    assert len(named) > 8
+    for names, path in named:
+        code = (ROOT / "asgi_redis_session" / path).read_text()
+        for name in re.findall(r"\w+", names):
+            assert re.search(rf"\b(?:def|class) {name}\b", code), (name, path)
+
+
 def test_every_test_of_a_verb_is_named_by_a_row() -> None:
     """What is shown of a verb is documented."""
     named = {name for _, row in ROWS for _, name in NAMED.findall(row.tests)}
