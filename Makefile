@@ -16,7 +16,7 @@ comma := ,
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help install demo demo-imports test check matrix counts debian peers faults mutants bench bench-quick coverage dist site clean
+.PHONY: help install demo demo-imports test screenshots check matrix counts debian peers faults mutants bench bench-quick coverage dist site clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,11 @@ demo-imports: $(DEMO)/.installed
 
 test: $(VENV)/.installed ## run every test
 	@$(VENV)/bin/python $(PYTEST)
+
+screenshots: $(VENV)/.installed ## look at the demo in a real browser, and refresh the pictures of README.md
+	@rm -rf .screenshots && mkdir .screenshots
+	@SCREENSHOTS=.screenshots $(VENV)/bin/python -m pytest -q tests/browser/test_shop.py -k pages </dev/null
+	@$(VENV)/bin/python .ci/pictures.py .screenshots docs shop-light devices-dark
 
 check: $(VENV)/.installed ## lint, format, types, import layers
 	@$(VENV)/bin/ruff check . </dev/null
@@ -83,7 +88,7 @@ dist: $(VENV)/.installed ## build the sdist and the wheel, and try the quick sta
 	@$(PYTHON) .ci/try_dist.py dist/* </dev/null
 
 clean: ## remove the virtual environments and everything else that was made here
-	@rm -rf $(VENV) $(DEMO) $(OLDEST) $(OLD_STARLETTE) .venv-python* .servers .venv-bench .venv-bench-old .bench .sources build dist .site htmlcov .coverage \
+	@rm -rf $(VENV) $(DEMO) $(OLDEST) $(OLD_STARLETTE) .venv-python* .servers .venv-bench .venv-bench-old .bench .sources build dist .site htmlcov .screenshots .coverage \
 		.coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	@find asgi_redis_session tests examples benchmarks .ci -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 

@@ -12,10 +12,10 @@ __all__ = ["Inside", "look_inside"]
 #: What the metadata of a hash means. The app never sees these fields.
 _MEANINGS = {
     "@v": "version of the layout",
-    "@created": "when it began (ms)",
+    "@created": "when it began",
     "@seen": "when it was last written",
     "@deadline": "when it ends at the latest",
-    "@idle": "how long it lives unused (ms)",
+    "@idle": "idle time in ms",
     "@auth": "when the user signed in",
     "@user": "who is signed in",
     "@agent": "the browser at sign-in",

@@ -2,13 +2,14 @@
 
 import base64
 import importlib
+import json
 import os
 import re
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 from itertools import chain
 from pathlib import Path
 from typing import Any, Self
@@ -16,8 +17,11 @@ from typing import Any, Self
 import anyio
 import httpx
 import pytest
+import redis
 
-from asgi_redis_session.demo.goods import PRODUCTS
+from asgi_redis_session.demo.app import make_app
+from asgi_redis_session.demo.goods import BRANCHES, PRODUCTS
+from asgi_redis_session.devserver import DevServer
 
 from ..support.keyspace import session_keys
 from ..support.serving import PATIENCE, serve, stop
@@ -34,6 +38,9 @@ MINUTE = 60_000
 
 
 NOBODY = {"user": None}
+
+
+PARTS = {"redis", "rates", "figures"}  # of the operator's page
 
 
 Step = tuple[str, dict[str, str]]  # where to post which form
@@ -338,3 +345,94 @@ def test_https_makes_the_cookie_a_host_cookie(https: None, url: str) -> None:
     answer = httpx.post(url + "/login", data={"name": "Ann"}, timeout=PATIENCE)
     attributes = r"__Host-session=[\w-]{43}; Path=/; Secure; HttpOnly; SameSite=Lax"
     assert re.fullmatch(attributes, answer.headers["set-cookie"])
+
+
+@pytest.fixture(params=["search", "no search"])
+def counted(request: pytest.FixtureRequest, prefix: str) -> Iterator[tuple[str, Any]]:
+    """The shop on a Redis with Search, or without; and a client of that Redis."""
+    has_search = request.param == "search"
+    if has_search and not request.getfixturevalue("has_search"):
+        pytest.skip("this Redis has no Search")
+    with ExitStack() as stack:
+        if has_search:
+            redis_url, client = (request.getfixturevalue(n) for n in ("session_redis_url", "admin"))
+        else:
+            redis_url = stack.enter_context(DevServer(search=False)).url
+            client = stack.enter_context(redis.Redis.from_url(redis_url))
+        yield stack.enter_context(serve(make_app(redis_url, prefix=prefix))), client
+
+
+def test_the_operator_counts_and_recalls(counted: tuple[str, Any], prefix: str) -> None:
+    """With Search or by reading all sessions: the same figures, and it says which way."""
+    url, client = counted
+    with httpx.Client(base_url=url, follow_redirects=True, timeout=PATIENCE) as operator:
+        operator.get("/operator")
+        page = operator.post("/operator/fill").text
+        hashes = [
+            client.hgetall(key) for key in session_keys(client, prefix) if b":user:" not in key
+        ]
+        assert f"<strong>{len(hashes)}</strong> session" in page
+        for branch, name in BRANCHES.items():
+            number = sum(stored[b"branch"].decode() == branch for stored in hashes)
+            assert f'<th scope="row">{name}</th><td>{number}</td>' in page
+        with_tea = sum(b"cart:tea" in stored for stored in hashes)
+        assert f'<th scope="row">Green tea</th><td>{with_tea}</td>' in page
+        has_search = "Counted by Redis Search" in page
+        assert has_search is not ("this Redis has no Search" in page)
+
+        asked = operator.get("/operator/recall", params={"sku": "tea"}).text
+        assert f"End {with_tea} sessions" in asked
+        page = operator.post("/operator/recall", data={"sku": "tea"}).text
+        assert '<th scope="row">Green tea</th><td>0</td>' in page
+        assert f"<strong>{len(hashes) - with_tea}</strong> session" in page
+
+        (handle, *_) = re.findall(r"/operator/end/([0-9a-f]{32})", page)
+        assert client.exists(f"{prefix}:{handle}")
+        operator.post(f"/operator/end/{handle}")
+        assert not client.exists(f"{prefix}:{handle}")
+        assert operator.get("/operator/recall", params={"sku": "gold"}).status_code == 404
+
+
+def test_another_sites_form_is_refused(url: str) -> None:
+    """The shop's forms have no tokens: the browser says where a request comes from."""
+    with httpx.Client(base_url=url, timeout=PATIENCE) as browser:
+        browser.post("/login", data={"name": "Ann"})
+        elsewhere = {"sec-fetch-site": "cross-site"}
+        assert browser.post("/logout", headers=elsewhere).status_code == 403
+        assert browser.get("/api/session").json()["user"] == "Ann"
+
+
+def test_a_page_that_is_open_keeps_no_session_alive(url: str, admin: Any, prefix: str) -> None:
+    """What it asks by itself extends nothing; whoever has no session is not followed."""
+    with httpx.Client(base_url=url, timeout=PATIENCE) as browser:
+        assert browser.get("/live/shop").status_code == 204
+        browser.post("/cart/tea", data={"by": "1"})
+        (key,) = session_keys(admin, prefix)
+        admin.expire(key, 100)
+        with browser.stream("GET", "/live/operator") as live:
+            lines = live.iter_lines()
+            (first, _, second) = next(lines), next(lines), next(lines)
+        assert json.loads(first.removeprefix("data: "))["parts"].keys() == PARTS
+        assert json.loads(second.removeprefix("data: "))["parts"].keys() < PARTS
+        assert browser.get("/session/left").json()["seconds"] <= 100
+        assert admin.ttl(key) <= 100
+        assert browser.get("/session/stay").json()["seconds"] > 100
+
+
+def test_only_ones_own_devices_can_be_ended(url: str) -> None:
+    """A handle in a form is worth nothing to another user; ending the others spares this one."""
+    with ExitStack() as stack:
+        laptop, phone, bob = [
+            stack.enter_context(httpx.Client(base_url=url, timeout=PATIENCE)) for _ in range(3)
+        ]
+        for browser, name in ((laptop, "Ann"), (phone, "Ann"), (bob, "Bob")):
+            browser.post("/login", data={"name": name})
+        (handle,) = re.findall("/devices/([0-9a-f]{32})/end", laptop.get("/devices").text)
+        assert bob.post(f"/devices/{handle}/end").status_code == 303
+        assert phone.get("/api/session").json() == {"user": "Ann"}
+        laptop.post("/devices/end-others")
+        assert laptop.get("/api/session").json() == {"user": "Ann"}
+        gone = phone.get("/devices")
+        assert (gone.status_code, phone.get("/api/session").json()) == (401, NOBODY)
+        assert "Ann ended all other devices" in gone.text
+        assert phone.post("/devices/end-all").headers["location"] == "/login"
