@@ -103,6 +103,13 @@ BLOCKS = {
     ("docs/gateways.md", "yaml"): 3,  # parsed only: said there
     ("docs/cli.md", "console"): 7,  # tests/cli
     ("docs/errors.md", "console"): 1,  # test_site.py
+    # test_first_steps.py
+    ("docs/quickstart.md", "sh"): 2,
+    ("docs/quickstart.md", "console"): 1,
+    ("docs/quickstart.md", "python"): 4,
+    ("docs/tutorial.md", "sh"): 4,
+    ("docs/tutorial.md", "console"): 7,
+    ("docs/tutorial.md", "python"): 8,
     # tests/observability
     ("docs/observability.md", "python"): 3,
     ("docs/observability.md", "console"): 2,

@@ -65,6 +65,7 @@ def serve_apart(
     app: str,
     *options: str,
     environment: Mapping[str, str],
+    folder: Path = Path(__file__).parents[2],
     listener: socket.socket | None = None,
     inside: Sequence[str] = (),
 ) -> Iterator[str]:
@@ -72,7 +73,8 @@ def serve_apart(
     Serve the app of this name by `uvicorn`, with these options; yields its URL.
 
     *listener*: a socket that stays open, so that another app can take over without refusing
-    anybody; else one for this app alone. *inside*: what the command begins with.
+    anybody; else one for this app alone. *inside*: what the command begins with. *folder*: where
+    the module of the app is.
     """
     own = socket.create_server(("127.0.0.1", 0)) if listener is None else nullcontext(listener)
     with own as listening:
@@ -82,7 +84,7 @@ def serve_apart(
                 *(*inside, sys.executable, "-m", "uvicorn", app, "--fd", str(number)),
                 *("--timeout-keep-alive", str(PATIENCE), *options),
             ],
-            cwd=Path(__file__).parents[2],
+            cwd=folder,
             env={**os.environ, **environment},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
