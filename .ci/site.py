@@ -13,6 +13,8 @@ from typing import Any
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parents[1]
+#: Every page loads the index of the search, so what few search for is not in it.
+NOT_SEARCHED = ("changelog.md", "contributing.md")
 REPOSITORY = "https://github.com/asgi-redis-session/asgi-redis-session/blob/main"
 #: Pages that are files outside of docs/.
 PAGES = {
@@ -48,6 +50,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Let links lead to pages where there is one, and to the repository elsewhere."""
     source = next((name for name, at in PAGES.items() if at == page.file.src_uri), None)
     folder = ROOT if source else (ROOT / "docs" / page.file.src_uri).parent
+    page.meta["search"] = {"exclude": page.file.src_uri in NOT_SEARCHED}
 
     def led(match: re.Match[str]) -> str:
         target, _, anchor = match[1].removeprefix(f"{REPOSITORY}/").partition("#")

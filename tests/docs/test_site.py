@@ -1,6 +1,7 @@
 """The site is built, and each address that the library prints leads to a section of it."""
 
 import ast
+import gzip
 import logging
 import re
 import subprocess
@@ -111,6 +112,38 @@ def test_every_address_is_in_the_site(kinds: set[str], site: Path) -> None:
         address, section = urldefrag(see(kind).removeprefix("See "))
         page = site / address.removeprefix(DOCUMENTATION) / "index.html"
         assert section in _Anchors(page.read_text()).found, kind
+
+
+class _Loaded(HTMLParser):
+    """What a browser loads with a page."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        if tag == "link" and given.get("rel") == "stylesheet":
+            self.found.append(str(given["href"]))
+        self.found += [str(given[name]) for name in ("src", "data") if given.get(name)]
+        assert given.get("data-md-component") != "source", "it asks GitHub"
+
+
+def test_pages_load_nothing_from_elsewhere(site: Path) -> None:
+    """Who reads the site is known to nobody else, and a page works wherever the site does."""
+    for page in site.rglob("*.html"):
+        assert not [each for each in _Loaded(page.read_text()).found if "//" in each], page
+
+
+def test_the_start_page_is_light(site: Path) -> None:
+    """Compressed, as servers send it: 120 kB without the index of the search."""
+    start = site / "index.html"
+    files = [start, *(site / name for name in _Loaded(start.read_text()).found)]
+    assert len(files) > 3
+    assert sum(len(gzip.compress(path.read_bytes())) for path in files) < 120_000
+    index = (site / "search/search_index.json").read_bytes()
+    assert len(gzip.compress(index)) < 200_000
 
 
 def test_the_address_of_the_site_is_written_once() -> None:
