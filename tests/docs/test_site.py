@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from importlib import import_module
+from itertools import pairwise
 from pathlib import Path
 from pkgutil import walk_packages
 from urllib.parse import urldefrag
@@ -144,6 +145,22 @@ def test_the_start_page_is_light(site: Path) -> None:
     assert sum(len(gzip.compress(path.read_bytes())) for path in files) < 120_000
     index = (site / "search/search_index.json").read_bytes()
     assert len(gzip.compress(index)) < 200_000
+
+
+def test_the_picture_of_the_house_is_true() -> None:
+    """Its rows name layers in the order in which import-linter checks them."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    house = project["tool"]["importlinter"]["contracts"][0]["layers"]
+    layer = {name: at for at, row in enumerate(house) for name in re.findall(r"\w+", row)}
+    picture = (ROOT / "docs/house.svg").read_text()
+    named = re.findall(r'y="(\d+)">([a-z]+/|[a-z/]+(?: · [a-z/]+)+)<', picture)
+    rows = [
+        [layer[name] for name in re.findall(r"\w+", row)]
+        for _, row in sorted(named, key=lambda found: int(found[0]))
+    ]
+    assert len(rows) == 8
+    for above, below in pairwise(rows):
+        assert max(above) < min(below)
 
 
 def test_the_address_of_the_site_is_written_once() -> None:
