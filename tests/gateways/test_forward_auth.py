@@ -17,6 +17,7 @@ from asgi_redis_session import CookiePolicy, Lifetime, SessionStore
 from asgi_redis_session.gateway import ForwardAuth
 from asgi_redis_session.testing import SessionKit
 
+from ..cli.common import run
 from ..support.documents import blocks
 from ..support.internals import handle_of
 from ..support.serving import PATIENCE, serve
@@ -282,15 +283,6 @@ def test_the_command(sessions: SessionKit, tmp_path: Path) -> None:
 )
 def test_wrong_arguments_of_the_command(arguments: list[str], says: str) -> None:
     """Exit status 2 and what is wrong, without a traceback."""
-    command = [
-        sys.executable,
-        "-m",
-        "asgi_redis_session",
-        "gateway",
-        "--redis",
-        "redis://localhost",
-    ]
-    run = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
-    assert run.returncode == 2
-    assert "Traceback" not in run.stderr
-    assert says in " ".join(run.stderr.replace("│", " ").split())
+    done = run("gateway", "--redis", "redis://localhost", *arguments)
+    assert done.returncode == 2
+    assert says in " ".join(done.stderr.replace("│", " ").split())
