@@ -65,7 +65,7 @@ def blocks(language: str) -> list[str]:
 
 def try_readme(archive: Path, folder: Path, environment: Mapping[str, str]) -> None:
     """Run the commands of the quick start, in their order, on free ports."""
-    (commands,) = blocks("sh")
+    commands = "".join(blocks("sh"))
     (code,) = blocks("python")
     curl = blocks("console")[0].splitlines()[0].removeprefix("$ ")
     redis, web = str(free_port()), str(free_port())

@@ -76,7 +76,7 @@ NOT_COUNTED = {
     ("docs/recipes.md", "python"),  # tests/examples/test_recipes.py
 }
 BLOCKS = {
-    ("README.md", "sh"): 2,
+    ("README.md", "sh"): 3,
     ("README.md", "python"): 1,
     ("README.md", "console"): 2,
     ("CONTRIBUTING.md", "sh"): 1,
