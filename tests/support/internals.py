@@ -197,7 +197,13 @@ def limit_query_time(store: SessionStore, ms: int) -> None:
 def limit_pages(monkeypatch: pytest.MonkeyPatch, *, first: int, others: int) -> None:
     """So many sessions are in the first page of a search, and in each that follows."""
     monkeypatch.setattr(queries, "_FIRST_PAGE", first)
-    monkeypatch.setattr(queries, "_PAGE", others)
+    for page in ("_PAGE", "_CLUSTER_PAGE"):
+        monkeypatch.setattr(queries, page, others)
+
+
+def limit_pages_of_places(monkeypatch: pytest.MonkeyPatch, places: int) -> None:
+    """So many places of a user are read at once when the user's sessions are ended."""
+    monkeypatch.setattr(endings, "PAGE", places)
 
 
 def limit_rows(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
