@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from asgi_redis_session import SessionGone, SessionStore, SessionUnavailable
+from asgi_redis_session import SessionEvent, SessionGone, SessionStore, SessionUnavailable
 
 from ..support.internals import Send, cookie_change, handle_of, handles_of, new_id, open_session
 from ..support.keyspace import age_place, expiry, index_key, look, plant
@@ -19,9 +19,12 @@ FIREFOX = "Mozilla/5.0 (Windows NT 10.0; Win64; x64; rv:128.0) Gecko/20100101 Fi
 
 
 async def test_a_retried_login_leaves_no_unlisted_session(
-    store: SessionStore, admin: Any, prefix: str
+    store: SessionStore, admin: Any, prefix: str, events: list[SessionEvent]
 ) -> None:
-    """`save()` fails after the hash was written, and is tried again: no live session unlisted."""
+    """
+    `save()` fails after the hash was written, and is tried again: no live session unlisted, and
+    the events say that the login has failed.
+    """
     steps, failed = Steps(store), 0
     for session_id in (None, await create(store, n=1), await log_in(store, "ann")):
         for lost in ("login", "create", "confirm"):
@@ -40,8 +43,12 @@ async def test_a_retried_login_leaves_no_unlisted_session(
                 await session.save()
             except SessionUnavailable:
                 failed += 1
+                events.clear()
                 with pytest.raises(SessionGone):
                     await session.save()
+                ended, gone = events
+                assert (ended.name, ended.user_id, ended.reason) == ("ended", "ann", "login_failed")
+                assert (gone.name, gone.user_id, gone.handle) == ("gone", "ann", ended.handle)
             await store.drain()
             assert look(admin, prefix).unlisted(prefix) == []
     # Without a session there is nothing to move; after the first failure the others are gone.
