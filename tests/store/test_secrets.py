@@ -32,6 +32,9 @@ async def test_older_secrets_are_still_read(
     after = SessionStore.from_url(session_redis_url, prefix=prefix, secret=new)
     newest = SessionStore.from_url(session_redis_url, prefix=prefix, secret=new[0])
     async with before, after, newest:
+        ended = await create(before, n=1)
+        await open_session(after, ended).logout()
+        assert not await open_session(before, ended).still_valid()
         session_id = await create(before, n=1)
         assert await open_session(after, session_id).increment("n") == 2
         assert await open_session(after, session_id).fetch("n") == {"n": 2}
