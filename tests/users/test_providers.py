@@ -7,7 +7,7 @@ import pytest
 from asgi_redis_session import Session, SessionGone, SessionStore, SessionValueError
 from asgi_redis_session.testing import SessionKit
 
-from ..support.internals import Send, new_id, open_session
+from ..support.internals import Send, cookie_change, new_id, open_session
 from ..support.sessions import create, is_live, log_in, opened
 from ..support.steps import Steps
 
@@ -207,6 +207,30 @@ async def test_an_end_between_any_two_steps(  # noqa: PLR0917
                 # What was tied to it would be ended now.
                 assert await other.revoke_sid(issuer, sub="u-1") == 0, number
     assert number > 5
+
+
+@pytest.mark.parametrize("verb", [_fresh, _over_anonymous, _over_own, _renewal])
+async def test_who_was_logged_out_at_the_provider_meanwhile_is_told(
+    store: SessionStore, session_redis_url: str, prefix: str, verb: Any
+) -> None:
+    """Even if all other steps were done: no browser gets the id of a session that is over."""
+    session = await verb(store, LINK)
+    steps = Steps(store)
+
+    async def on_step(name: str, _: int, send: Send) -> Any:
+        if name == "confirm":
+            async with opened(session_redis_url, prefix) as other:
+                reply = await send()
+                await other.revoke_sid(ISSUER, sid="s-1")
+                return reply
+        return await send()
+
+    steps.on_step = on_step
+    with pytest.raises(SessionGone):
+        await session.save()
+    steps.stop()
+    assert cookie_change(session) is None
+    assert await store.users.count("ann") == 0
 
 
 async def test_nothing_is_kept_for_ever(sessions: SessionKit, admin: Any) -> None:
