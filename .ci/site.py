@@ -16,6 +16,8 @@ ROOT = Path(__file__).parents[1]
 #: Every page loads the index of the search, so what few search for is not in it.
 NOT_SEARCHED = ("changelog.md", "contributing.md")
 REPOSITORY = "https://github.com/asgi-redis-session/asgi-redis-session/blob/main"
+#: The README names its pictures so, because PyPI shows it alone.
+PICTURES = "https://github.com/asgi-redis-session/asgi-redis-session/raw/main"
 #: Pages that are files outside of docs/.
 PAGES = {
     "README.md": "index.md",
@@ -53,14 +55,15 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     page.meta["search"] = {"exclude": page.file.src_uri in NOT_SEARCHED}
 
     def led(match: re.Match[str]) -> str:
-        target, _, anchor = match[1].removeprefix(f"{REPOSITORY}/").partition("#")
-        start = ROOT if match[1].startswith(REPOSITORY) else folder
+        base, target, anchor = match[1] or "", match[2], match[3] or ""
+        start = ROOT if base else folder
         path = (start / target).resolve()
         if not target or not path.is_relative_to(ROOT) or not path.exists():
             return match[0]
-        return f"]({_page_of(path, page.file.src_uri)}{'#' if anchor else ''}{anchor})"
+        return f"]({_page_of(path, page.file.src_uri)}{anchor})"
 
-    return re.sub(rf"\]\(((?:{re.escape(REPOSITORY)}/|(?!\w+:))[^)\s]+)\)", led, markdown)
+    bases = "|".join(re.escape(f"{base}/") for base in (REPOSITORY, PICTURES))
+    return re.sub(rf"\]\(({bases})?(?!\w+:)([^)\s#]*)(#[^)\s]+)?\)", led, markdown)
 
 
 def _page_of(path: Path, source: str) -> str:
