@@ -117,9 +117,9 @@ $(OLD_STARLETTE)/.installed: pyproject.toml
 		pytest-asyncio pytest-timeout pytest-xdist trustme websockets)
 	@touch $@
 
-# The demo needs a tenth of what the tests need.
+# The demo needs a tenth of what the tests need. Python compiles what it imports, which is a third of that.
 $(DEMO)/.installed: pyproject.toml
-	$(call environment,-e '.[demo]')
+	$(call environment,--no-compile -e '.[demo]')
 	@touch $@
 
 $(DEMO)/.search: $(DEMO)/.installed
