@@ -68,7 +68,8 @@ SELECTIONS = {
         # Old test tools leave event loops open.
         *("-W", "ignore::pytest.PytestUnraisableExceptionWarning"),
     ),
-    "random": ("-p", "no:xdist", "--random-order", *ON_A_SERVER),
+    # Verbose enough to show the seed, by which an order can be repeated.
+    "random": ("-v", "-p", "no:xdist", "--random-order", *ON_A_SERVER),
     "examples": (*SIDE_BY_SIDE, "-m", "not long and hypothesis"),
 }
 #: Those that are cut down to COMMANDS with each change.
