@@ -39,15 +39,14 @@ class _Move(NamedTuple):
     """
     A move of a session.
 
-    *handle*, *seal*: of its new id. *user_id*: who logs in. *has_place*: the new key lives for a
-    short while, until its place is confirmed.
+    *handle*: of its new id. *user_id*: who logs in. *has_place*: the new key lives for a short
+    while, until its place is confirmed.
     """
 
     engine: Engine
     record: Record
     form: _Form
     handle: str
-    seal: Seal | None
     concern: Durability | None
     has_place: bool
     user_id: str = ""
@@ -70,7 +69,7 @@ async def move_renewed(
     """Move a session to the key of its new id, which has this *handle* and *seal*."""
     has_place = record.metadata.user_id is not None
     return await _move(
-        _Move(engine, record, _RENEWAL, handle, seal, concern, has_place),
+        _Move(engine, record, _RENEWAL, handle, concern, has_place),
         changes,
         lambda changes: engine.hashes.save_args(record, changes, seal, extend=extend),
     )
@@ -90,7 +89,7 @@ async def move_logged_in(
     assert login is not None  # noqa: S101  (verbs.login asks for it)
     had_claims = record.metadata.claims is not None
     return await _move(
-        _Move(engine, record, _LOGIN, login.handle, seal, concern, True, login.user_id),  # noqa: FBT003
+        _Move(engine, record, _LOGIN, login.handle, concern, True, login.user_id),  # noqa: FBT003
         changes,
         lambda changes: engine.hashes.login_args(changes, span, seal, had_claims=had_claims),
     )

@@ -232,6 +232,7 @@ async def test_a_value_that_was_swapped_meanwhile(
     """It is not encrypted again under the new key, which would make it right."""
     session_id = await create(sealed, a="mine", b="other")
     session = await open_session(sealed, session_id).load()
+    old = session.handle
     await move(session)
     session["c"] = 1
 
@@ -245,7 +246,9 @@ async def test_a_value_that_was_swapped_meanwhile(
     else:
         await session.save()
         assert dict(await open_session(sealed, new_id(session)).load()) == {"c": 1}
-    assert "corrupt" in [event.name for event in events]
+    [corrupt] = [event for event in events if event.name == "corrupt"]
+    assert corrupt.handle == old
+    assert corrupt.detail == "an encrypted field was not written under this handle and name"
     assert look(admin, prefix).unlisted(prefix) == []
 
 

@@ -21,6 +21,7 @@ from ..support.internals import (
     handle_of,
     id_of,
     key_of,
+    new_id,
     open_session,
     start_response,
 )
@@ -233,6 +234,18 @@ async def test_set_lifetime_shortens_one_session(store: SessionStore, admin: Any
     admin.pexpire(key, 1000)
     await open_session(store, session_id).load()
     await store.drain()
+    assert MINUTE < admin.pttl(key) <= 5 * MINUTE
+
+
+async def test_set_lifetime_goes_along_with_a_renewal(store: SessionStore, admin: Any) -> None:
+    """One commit gives the session its new id, and its shorter life."""
+    session = await open_session(store, await create(store, n=1)).load()
+    session.renew()
+    session.set_lifetime(idle=timedelta(minutes=5), absolute=timedelta(hours=1))
+    await session.save()
+    key = key_of(store, new_id(session))
+    assert admin.hget(key, "@idle") == b"%d" % (5 * MINUTE)
+    assert int(admin.hget(key, "@deadline")) - int(admin.hget(key, "@created")) == HOUR
     assert MINUTE < admin.pttl(key) <= 5 * MINUTE
 
 
