@@ -272,7 +272,7 @@ def test_a_store_with_two_secrets_imports_under_the_newest(
         assert browser(dict) == ADA
         assert browser(dict) == ADA
     assert len(hashes(sessions)) == 1
-    assert len(admin.keys(f"{sessions.prefix}:imported:*")) == 1
+    assert len(list(admin.scan_iter(f"{sessions.prefix}:imported:*"))) == 1
 
 
 def test_an_outage_during_the_import(signed: dict[str, str], refused_url: str) -> None:
