@@ -6,7 +6,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Asked", "Recorder", "Request"]
+__all__ = ["Asked", "Recorder", "Recording", "Request"]
 
 _SESSIONS, _REQUESTS = 1000, 4
 #: What Redis calls the steps that are no scripts.
@@ -50,7 +50,7 @@ class Request:
 
 class Recorder:
     """
-    ASGI middleware around the sessions' own: it keeps the last requests of each session.
+    Keeps the last requests of each session, from around the sessions' own middleware.
 
     It knows those that this process has answered. *quiet*: paths that are not recorded.
     """

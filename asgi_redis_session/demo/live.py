@@ -97,7 +97,7 @@ async def _devices(shop: Shop, session: Session) -> Parts:
 
 async def _operator(shop: Shop, _session: Session) -> Parts:
     """The rates, each second; the figures as often as counting them is cheap."""
-    figures, left = await shop.operator.figures(), 0.0
+    left = 0.0
     while True:
         if left <= 0:
             figures = await shop.operator.figures()

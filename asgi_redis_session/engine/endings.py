@@ -6,7 +6,7 @@ a login that was confirmed in between stays listed, and the next round finds it.
 """
 
 import asyncio
-from collections.abc import Awaitable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Collection, Sequence
 from typing import NamedTuple
 from uuid import UUID
 
@@ -112,27 +112,23 @@ async def end_everywhere(
     """
     acting = link_to_actor(check_user_id(user_id))
     ended, errors = await _to_the_end(
-        _end_acting(engine, acting, note), end_all(engine, user_id, *spared, note=note)
+        end_linked(engine, acting, note=note, if_entered=True),
+        end_all(engine, user_id, *spared, note=note),
     )
     _raise_worst(errors)
     return ended
 
 
-async def end_linked(engine: Engine, link: Link) -> int:
-    """End the sessions that are tied to what an identity provider has ended; returns how many."""
-    # 1. Note the end, so that no login under way completes. 2. Look at the sessions of its users.
-    return await _end_tied(engine, link, await engine.providers.end(link))
-
-
-async def _end_acting(engine: Engine, acting: Link, note: str | None) -> int:
-    """End what `end_linked` would; there is no end to note if they have never acted for others."""
-    users = await engine.providers.end(acting, if_entered=True)
-    return await _end_tied(engine, acting, users, note)
-
-
-async def _end_tied(
-    engine: Engine, link: Link, users: Iterable[str], note: str | None = None
+async def end_linked(
+    engine: Engine, link: Link, *, note: str | None = None, if_entered: bool = False
 ) -> int:
+    """
+    End the sessions that are tied to what has ended: an identity provider's session, or an actor's.
+
+    Returns how many. *if_entered*: there is nothing to end if no login has entered its keys.
+    """
+    # 1. Note the end, so that no login under way completes. 2. Look at the sessions of its users.
+    users = await engine.providers.end(link, if_entered=if_entered)
     ended, errors = await _to_the_end(
         *[_end_tied_of_user(engine, link, user_id, note) for user_id in users]
     )
@@ -201,21 +197,23 @@ async def _end_places(
         *[_delete_place(engine, place.handle, reason, note) for place in places],
         return_exceptions=True,
     )
-    ends, released = Ends(0, [], {}), []
+    number, released = 0, []
+    unreadable: list[str] = []
+    failed: dict[str, BaseException] = {}
     for place, result in zip(places, results, strict=True):
         if isinstance(result, BaseException):
-            ends.failed[place.handle] = result
+            failed[place.handle] = result
             continue
         user_id, shortfall, is_unreadable = result
-        ends = ends._replace(number=ends.number + (user_id is not None))
+        number += user_id is not None
         if is_unreadable:
-            ends.unreadable.append(place.handle)
+            unreadable.append(place.handle)
         elif shortfall is None:
             released.append(place)
         else:
-            ends.failed[place.handle] = shortfall
+            failed[place.handle] = shortfall
     await engine.places.release_seen(index, released)
-    return ends
+    return Ends(number, unreadable, failed)
 
 
 def _raise_worst(errors: Collection[BaseException]) -> None:

@@ -5,7 +5,7 @@ Without one, nothing is called: the client sends its commands as if this did not
 """
 
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any, TypeVar
 
 R = TypeVar("R")
@@ -31,7 +31,7 @@ async def observed(
 
 async def answered(observers: Sequence[Observer], step: str, key: bytes, asked: Awaitable[R]) -> R:
     """Wait for an answer that takes several commands, with all observers around it."""
-    if not observers:
+    with ExitStack() as around:
+        for observer in reversed(observers):  # the last one outermost, as around a command
+            around.enter_context(observer(step, key))
         return await asked
-    with observers[-1](step, key):
-        return await answered(observers[:-1], step, key, asked)
