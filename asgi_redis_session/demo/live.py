@@ -2,12 +2,12 @@
 
 import json
 from collections.abc import AsyncGenerator
-from contextlib import suppress
 from typing import Any, Literal
 
 import anyio
 from fastapi import APIRouter, Response
 from fastapi.responses import StreamingResponse
+from redis import RedisError
 
 from ..errors import SessionUnavailable
 from ..fastapi import SessionDep
@@ -61,11 +61,15 @@ async def _events(view: View, shop: Shop, session: Session) -> AsyncGenerator[st
 async def _changes(view: View, shop: Shop, session: Session) -> AsyncGenerator[Changes, None]:
     """Yield the parts that differ from what was sent before, and the TTL."""
     before: dict[str, str] = {}
-    more = {"shop": _nothing, "devices": _devices, "operator": _operator}[view](shop, session)
+    parts = {"shop": _nothing, "devices": _devices, "operator": _operator}[view]
+    more = parts(shop, session)
     while True:
-        with suppress(SessionUnavailable):  # Redis is down: nothing is known, so nothing changes
+        try:
             panel = await redis_panel(shop, session)
-            now = {"redis": fragment("parts/redis", **panel), **await anext(more)}
+            now = {"redis": fragment("parts/redis", **panel), **await anext(more, {})}
+        except (SessionUnavailable, RedisError):  # nothing is known, so nothing changes
+            more = parts(shop, session)  # a generator that has raised an error is over
+        else:
             inside = panel["inside"]
             yield {
                 "ttl": None if inside is None else inside.ttl,

@@ -24,6 +24,7 @@ from asgi_redis_session.demo.goods import BRANCHES, PRODUCTS
 from asgi_redis_session.devserver import DevServer
 
 from ..support.keyspace import session_keys
+from ..support.servers import wait_for
 from ..support.serving import PATIENCE, serve, stop
 
 pytestmark = pytest.mark.anywhere
@@ -417,6 +418,23 @@ def test_a_page_that_is_open_keeps_no_session_alive(url: str, admin: Any, prefix
         assert browser.get("/session/left").json()["seconds"] <= 100
         assert admin.ttl(key) <= 100
         assert browser.get("/session/stay").json()["seconds"] > 100
+
+
+@pytest.mark.parametrize("refused", ["hgetall", "zrevrangebyscore"])
+def test_a_page_that_is_open_outlives_an_outage(refused: str, prefix: str) -> None:
+    """Redis refuses what the page asks, then allows it again: the page is followed on."""
+    with DevServer(search=False) as server, redis.Redis.from_url(server.url) as admin:
+        with serve(make_app(server.url, prefix=prefix)) as url:
+            with httpx.Client(base_url=url, timeout=PATIENCE) as browser:
+                browser.post("/login", data={"name": "Ann"})
+                with browser.stream("GET", "/live/devices") as live:
+                    lines = (line for line in live.iter_lines() if line)
+                    assert "devices" in next(lines)
+                    admin.acl_setuser("default", commands=[f"-{refused}"])
+                    wait_for(lambda: bool(admin.acl_log()))
+                    admin.acl_setuser("default", commands=[f"+{refused}"])
+                    browser.post("/cart/tea", data={"by": "1"})
+                    assert any("cart:tea" in line for line in lines)
 
 
 def test_only_ones_own_devices_can_be_ended(url: str) -> None:
