@@ -2,7 +2,6 @@
 
 import ast
 import gzip
-import logging
 import re
 import subprocess
 import sys
@@ -20,11 +19,11 @@ import pytest
 import yaml
 
 import asgi_redis_session
-from asgi_redis_session import SearchUnavailable, SessionNotLoaded, SessionStore, SessionUnavailable
+from asgi_redis_session import SearchUnavailable, SessionNotLoaded
 from asgi_redis_session.pages import DOCUMENTATION, Explained, see
 
 from ..support.documents import ROOT, blocks
-from ..support.internals import open_session
+from ..support.silence import load_from_nowhere
 
 pytestmark = pytest.mark.anywhere
 
@@ -197,10 +196,7 @@ async def test_a_log_line_ends_with_the_address(
     prefix: str, unused_tcp_port: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It stays one line, and the attributes have no address."""
-    url = f"redis://127.0.0.1:{unused_tcp_port}"
-    async with SessionStore.from_url(url, prefix=prefix, timeout=0.2) as store:
-        with caplog.at_level(logging.WARNING), pytest.raises(SessionUnavailable):
-            await open_session(store, "A" * 43).load()
+    await load_from_nowhere(prefix, unused_tcp_port, caplog)
     (line,) = caplog.messages
     assert line.endswith(f". {see('redis_silent')}")
     assert "\n" not in line

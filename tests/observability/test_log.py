@@ -1,7 +1,6 @@
 """Each log record has a name and attributes, as docs/observability.md lists them."""
 
 import ast
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,9 +8,8 @@ from typing import Any
 import pytest
 
 import asgi_redis_session
-from asgi_redis_session import SessionStore, SessionUnavailable
 
-from ..support.internals import open_session
+from ..support.silence import load_from_nowhere
 
 PACKAGE = Path(asgi_redis_session.__file__).parent
 PAGE = Path(__file__).parents[2] / "docs" / "observability.md"
@@ -57,10 +55,7 @@ async def test_a_record_has_its_attributes(
     prefix: str, unused_tcp_port: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     """As a JSON formatter finds them."""
-    url = f"redis://127.0.0.1:{unused_tcp_port}"
-    async with SessionStore.from_url(url, prefix=prefix, timeout=0.2) as store:
-        with caplog.at_level(logging.WARNING), pytest.raises(SessionUnavailable):
-            await open_session(store, "A" * 43).load()
+    await load_from_nowhere(prefix, unused_tcp_port, caplog)
     (record,) = caplog.records
     shown = vars(record)
     assert shown["event"] == "redis_silent"
