@@ -117,25 +117,32 @@ $(OLD_STARLETTE)/.installed: pyproject.toml
 		pytest-asyncio pytest-timeout pytest-xdist trustme websockets)
 	@touch $@
 
-# The demo needs a tenth of what the tests need. Python compiles what it imports, which is a third of that.
+# The demo runs from this directory, with a tenth of what the tests need. What takes longest is left out: building the
+# package, installing a pip, and compiling what is never imported.
 $(DEMO)/.installed: pyproject.toml
-	$(call environment,--no-compile -e '.[demo]')
+	$(call environment,--no-compile $$($(PYTHON) .ci/requirements.py demo),without a pip)
 	@touch $@
 
 $(DEMO)/.search: $(DEMO)/.installed
 	$(call redis_stack)
 	@touch $@
 
-pip = $(1)/bin/python -m pip install --quiet --no-input --disable-pip-version-check
+# Into an environment, with its own pip, or with that of $(PYTHON).
+pip = $$(test -x $(1)/bin/pip && echo $(1)/bin/python -m pip || echo $(PYTHON) -m pip --python $(1)/bin/python) \
+	install --quiet --no-input --disable-pip-version-check
+# Whether that of $(PYTHON) has the option --python.
+other_pip = $(PYTHON) -c 'import pip, sys; sys.exit([int(n) for n in pip.__version__.split(".")[:2]] < [22, 3])' \
+	2>/dev/null </dev/null
 
-# $(call environment,what pip installs): the virtual environment in the folder of the target.
+# $(call environment,what pip installs): the virtual environment in the folder of the target. A second argument: it needs
+# no pip of its own.
 define environment
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null </dev/null || { \
 		echo "Python 3.11 or newer is missing: '$(PYTHON)' isn't one; name yours with 'make PYTHON=python3.13 $(or $(MAKECMDGOALS),install)'." >&2; exit 1; }
-	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null </dev/null || { \
+	@$(if $(2),$(other_pip) ||) $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null </dev/null || { \
 		echo "Python's venv module is missing: install it (Debian and Ubuntu: apt-get install python3-venv)." >&2; exit 1; }
 	@echo "Installing into $(@D) …"
-	@$(PYTHON) -m venv $(@D) </dev/null || { \
+	@$(PYTHON) -m venv $(if $(2),$$($(other_pip) && echo --without-pip)) $(@D) </dev/null || { \
 		echo "The virtual environment $(@D) could not be made: is this directory writable?" >&2; exit 1; }
 	@$(call pip,$(@D)) $(1) </dev/null || { \
 		echo "pip could not install the packages: is the network, or a package index, out of reach?" >&2; exit 1; }

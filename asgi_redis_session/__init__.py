@@ -30,6 +30,7 @@ from .search.filters import Filter
 from .search.replies import IndexStatus
 from .session import Session
 from .store import SessionStore
+from .version import __version__ as __version__
 
 __all__ = [
     "SEALED",
@@ -68,5 +69,3 @@ __all__ = [
     "Tag",
     "Text",
 ]
-
-__version__ = "0.2.0"

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
-from importlib.metadata import version
 from typing import Any
 
 from opentelemetry.metrics import (
@@ -18,6 +17,7 @@ from .arguments import refuse_other
 from .events import SessionEvent
 from .store import SessionStore
 from .telemetry import GAUGES, MEANINGS, watch
+from .version import __version__
 
 __all__ = ["instrument"]
 
@@ -49,9 +49,8 @@ def instrument(
     refuse_other(
         "instrument(meter_provider)", meter_provider, MeterProvider | None, "a MeterProvider"
     )
-    release = version("asgi-redis-session")
-    tracer = (tracer_provider or get_tracer_provider()).get_tracer(_NAME, release)
-    meter = (meter_provider or get_meter_provider()).get_meter(_NAME, release)
+    tracer = (tracer_provider or get_tracer_provider()).get_tracer(_NAME, __version__)
+    meter = (meter_provider or get_meter_provider()).get_meter(_NAME, __version__)
     seconds = meter.create_histogram(
         "asgi_redis_session.command.duration", "s", "From the call of a command to its reply."
     )

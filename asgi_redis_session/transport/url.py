@@ -6,7 +6,6 @@ Nothing connects here. No error message repeats the URL, because it may contain 
 
 import re
 import warnings
-from importlib.metadata import version
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, urlsplit, urlunsplit
 
@@ -18,6 +17,7 @@ from redis.driver_info import DriverInfo
 from redis.exceptions import RedisError
 
 from ..pages import see
+from ..version import __version__
 from .pool import node_pool, private_pool
 
 _NAME = "asgi-redis-session"
@@ -217,4 +217,4 @@ def _options(parts: SplitResult) -> dict[str, Any]:
 
 
 def _driver() -> DriverInfo:
-    return DriverInfo().add_upstream_driver(_NAME, version(_NAME))
+    return DriverInfo().add_upstream_driver(_NAME, __version__)

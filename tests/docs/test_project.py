@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,22 @@ def targets() -> list[str]:
 
 
 # --- What is run ---
+
+
+@pytest.mark.parametrize("extra", EXTRAS)
+def test_what_an_extra_needs_is_listed_with_the_extras_that_it_names(extra: str) -> None:
+    """As the metadata of the package say it, which `make demo` does without."""
+    wanted = set(PROJECT["project"]["dependencies"])
+    named = [extra]
+    for name in named:
+        wanted |= {line for line in EXTRAS[name] if not line.startswith("asgi-redis-session[")}
+        for inner in re.findall(r"asgi-redis-session\[(.+)\]", "\n".join(EXTRAS[name])):
+            named += inner.split(",")
+    words = [sys.executable, ".ci/requirements.py", extra]
+    printed = subprocess.run(words, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    lines = printed.splitlines()
+    assert (len(lines), set(lines)) == (len(wanted), wanted)
+    assert not re.search(r"[ '\"$]", printed)  # the Makefile passes each as one word
 
 
 @pytest.mark.parametrize("target", targets())
