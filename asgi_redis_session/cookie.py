@@ -7,7 +7,6 @@ a value that does not have exactly the form of an id is ignored.
 """
 
 import re
-import string
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -29,8 +28,8 @@ __all__ = [
 ]
 
 #: 256 random bits as base64url without padding.
-_ID_LENGTH = 43
-_ID_BYTES = (string.ascii_letters + string.digits + "-_").encode()
+_ID_FORM = rb"[A-Za-z0-9_-]{43}"
+_ID = re.compile(_ID_FORM)
 
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,255}")  # RFC 9110, section 5.6.2
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"  # RFC 1123, section 2.1
@@ -46,6 +45,12 @@ def cookie_pattern(name: str) -> re.Pattern[bytes]:
     return re.compile(rb"(?:^|;)[ \t]*" + re.escape(name.encode()) + rb"=([^;]*)")
 
 
+def _pattern_of_ids(name: str) -> re.Pattern[bytes]:
+    """Return what finds those values of a cookie that have the form of an id."""
+    begin = rb"(?:^|;)[ \t]*" + re.escape(name.encode()) + rb"=[ \t]*"
+    return re.compile(begin + rb"(" + _ID_FORM + rb")(?=[ \t]*(?:;|\Z))")
+
+
 def is_cookie_name(name: object) -> bool:
     """Whether a cookie may have this name."""
     return isinstance(name, str) and _TOKEN.fullmatch(name) is not None
@@ -53,7 +58,7 @@ def is_cookie_name(name: object) -> bool:
 
 def is_id(value: bytes) -> bool:
     """Whether the value has the form of a session id."""
-    return len(value) == _ID_LENGTH and not value.translate(None, _ID_BYTES)
+    return _ID.fullmatch(value) is not None
 
 
 def max_age_seconds(max_age_ms: int | None) -> int:
@@ -153,7 +158,7 @@ class CookiePolicy:
         if self.partitioned:
             parts.append("Partitioned")
         object.__setattr__(self, "_attributes", "; ".join(parts).encode())
-        object.__setattr__(self, "_pattern", cookie_pattern(self.name))
+        object.__setattr__(self, "_pattern", _pattern_of_ids(self.name))
         object.__setattr__(self, "_assignment", self.name.encode() + b"=")
         if not isinstance(self.replaces, list | tuple) or not all(
             isinstance(former, CookiePolicy) for former in self.replaces
@@ -178,29 +183,20 @@ class CookiePolicy:
         )
         return cls(name="session", secure=False)
 
-    def values(self, headers: Iterable[tuple[bytes, bytes]]) -> set[bytes]:
-        """
-        Return the distinct values that the request's `cookie` headers give to this cookie.
-
-        More than one means that somebody (a sibling domain, another path) has set a second cookie
-        of this name. Their order does not say which one is ours.
-        """
-        found: set[bytes] = set()
-        for name, value in headers:
-            if name == b"cookie":
-                for text in self._pattern.findall(value):
-                    found.add(text.strip(b" \t"))
-        return found
-
     def read(self, headers: Iterable[tuple[bytes, bytes]]) -> SentCookies:
         """
         Return the session id in the request's `cookie` headers.
 
-        Only what has the form of an id counts. What is left over from another app does not.
+        Only what has the form of an id counts. What is left over from another app does not. Two
+        different ids mean that somebody (a sibling domain, another path) has set a second cookie of
+        this name; their order does not say which one is ours.
         """
-        ids = list(filter(is_id, self.values(headers)))
+        ids: set[bytes] = set()
+        for name, value in headers:
+            if name == b"cookie":
+                ids.update(self._pattern.findall(value))
         if len(ids) == 1:
-            return SentCookies(ids[0].decode())
+            return SentCookies(ids.pop().decode())
         if ids:
             return SentCookies(conflicting=tuple(sorted(found.decode() for found in ids)))
         return self._read_former(headers) if self._renamed else _NOTHING_SENT

@@ -35,7 +35,7 @@ ROOT = Path(__file__).parent.parent
 #: for a reason, writes the new figures here, in the same commit.
 REACHED = {
     "starlette": {"read": 123_000, "write": 132_000},
-    "ours": {"read": 360_000, "write": 556_500},
+    "ours": {"read": 341_000, "write": 545_000},
 }
 ALLOWED = 1.03
 AT_ONCE, SHORT, LONG = 64, 10, 60

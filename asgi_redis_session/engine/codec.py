@@ -39,7 +39,7 @@ _MARKS = frozenset("'\"{[-0123456789")
 _QUOTE, _DOUBLE_QUOTE, _AT = b"'\"@"
 _JSON_MARKS = frozenset(b"{[-0123456789")
 #: First bytes of encoded values that are not plain text, or might not be.
-_NOT_PLAIN = frozenset(bytes([first]) for first in _JSON_MARKS | frozenset(b"'\"tfnNI")) | {b""}
+_NOT_PLAIN = _JSON_MARKS | frozenset(b"'\"tfnNI")
 
 #: CPython refuses to turn longer integers into text, and back (`sys.set_int_max_str_digits`).
 #: Checked in bits, because counting digits would itself be the slow conversion.
@@ -303,7 +303,9 @@ class StoredHash:
                 if name[0] != _AT:
                     # Decoding is the most expensive part of a load. Most values are plain text, so
                     # that case is handled first.
-                    values[name.decode()] = decode(raw) if raw[:1] in _NOT_PLAIN else raw.decode()
+                    values[name.decode()] = (
+                        decode(raw) if not raw or raw[0] in _NOT_PLAIN else raw.decode()
+                    )
         except (UnicodeDecodeError, IndexError):  # an empty name has no first byte
             raise CorruptValue(
                 "it is encrypted, and this store has no encryption= to read it"

@@ -7,6 +7,7 @@ from typing import Any
 from redis.exceptions import ResponseError
 
 from .barrier import Barrier
+from .failures import BarrierNotReached
 from .plain import Plain
 from .proof import Proof
 from .scripts import ASKING, Script
@@ -39,13 +40,14 @@ class Call:
         self.has_asking = has_asking
 
     def answer(self, reply: Any) -> None:
-        """Deliver the reply. An error of Redis is one, too."""
-        if self.reply.done():
-            return
-        if isinstance(reply, Exception):
-            self.reply.set_exception(reply)
-        else:
+        """Deliver the reply."""
+        if not self.reply.done():
             self.reply.set_result(reply)
+
+    def fail(self, error: Exception) -> None:
+        """Deliver an error: of Redis, or of the lane."""
+        if not self.reply.done():
+            self.reply.set_exception(error)
 
 
 class Rider:
@@ -98,14 +100,26 @@ class Batch:
         self.calls = [call for call in self.calls if not call.reply.done()]
         self.riders = [rider for rider in self.riders if now <= rider.not_after]
 
+    def last_plain(self) -> Call | None:
+        """Return the last call that is no script; None if all are."""
+        for call in reversed(self.calls):
+            if call.is_plain:
+                return call
+        return None
+
     def parts(self) -> list[bytes]:
         """Return the packed commands in the order in which they are sent."""
         return [rider.packed for rider in self.riders] + [call.packed for call in self.calls]
 
     def deliver(self) -> None:
-        """Deliver the replies that were held by a barrier."""
+        """Deliver the replies that were held by a barrier, which is met."""
         for call, reply in self.held:
             call.answer(reply)
+
+    def fall_short(self, reason: str) -> None:
+        """Deliver the replies that were held by a barrier, which is not met."""
+        for call, reply in self.held:
+            call.fail(BarrierNotReached(reply, reason))
 
     def deliver_plain(self, now_ms: int) -> None:
         """Deliver the replies that were proven, each with the server's time."""
@@ -115,12 +129,12 @@ class Batch:
             elif str(reply).startswith("WRONGTYPE"):  # that is about the key, not about the server
                 call.answer((None, now_ms))
             else:
-                call.answer(reply)
+                call.fail(reply)
 
     def fail(self, error: Exception) -> None:
         """Deliver this error to all who still wait."""
         for call in (*self.calls, *[call for call, _ in self.held]):
-            call.answer(copy(error))  # each caller adds its own traceback
+            call.fail(copy(error))  # each caller adds its own traceback
 
     def good_calls(self) -> list[Call]:
         """Return the calls whose held replies are no errors."""

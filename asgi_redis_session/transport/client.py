@@ -97,7 +97,7 @@ class Client:
         """
         # Not `async def`: one coroutine more costs 3,000 instructions, 1 % of a read.
         purpose: Purpose = "lists" if own_connection else "requests"
-        return self._ask(script, keys, arguments, purpose, self.timeout, idempotent=idempotent)
+        return self._ask(script, keys, arguments, purpose, self.timeout, idempotent)
 
     async def write(
         self,
@@ -124,7 +124,7 @@ class Client:
         if concern is not None:
             purpose, seconds = concern, seconds + concern.timeout_ms / 1000
         try:
-            reply = await self._ask(script, keys, arguments, purpose, seconds, idempotent=False)
+            reply = await self._ask(script, keys, arguments, purpose, seconds, False)  # noqa: FBT003
         except BarrierNotReached as short:
             return Written(script.result(*short.reply), DurabilityNotReached(str(short)))
         except KeysApart:
@@ -186,10 +186,7 @@ class Client:
         except NodeUnknown as error:
             self._after_ride(None, rider, error)
             return True
-        if lane.is_busy:
-            return False
-        lane.submit_rider(rider)
-        return True
+        return lane.submit_rider(rider)
 
     def _after_ride(self, lane: Lane | None, rider: Rider, error: Exception) -> None:
         command = rider.command
@@ -200,20 +197,20 @@ class Client:
         retry = Retry(command, keys, (), rider.packed, "requests", rider.not_after, hop=hop)
         self._retries.after_failure(self.routes[asyncio.get_running_loop()], retry, error)
 
-    async def _send(
+    async def _send(  # noqa: PLR0917
         self,
         script: Script[R] | Plain[R],
         keys: Sequence[bytes],
         arguments: Sequence[Any],
         purpose: Purpose,
         seconds: float,
-        *,
-        idempotent: bool,
+        idempotent: bool,  # noqa: FBT001
     ) -> R:
         """
         Run a script on the lane for *purpose*, within so many *seconds*.
 
-        Every request passes through here, so the good case is kept short.
+        Every request passes through here, so the good case is kept short, and calls on the way give
+        no keywords: CPython 3.11 binds them in a slow way.
         """
         loop = running_loop()
         route = self.routes[loop]
@@ -228,7 +225,7 @@ class Client:
             if shared is not None:
                 blocked = lane.blocked
                 self._require_time(lane, given)
-            reply = await lane.submit(packed, key, deadline, is_plain=script.is_plain)
+            reply = await lane.submit(packed, key, deadline, script.is_plain)
         except (LaneBroken, ResponseError) as error:
             hop = None if lane is None else Hop(lane)
             retry = Retry(script, keys, arguments, packed, purpose, deadline, idempotent, hop)

@@ -103,14 +103,14 @@ class Lane:
         return self._watch.blocked
 
     @property
-    def is_busy(self) -> bool:
-        """Whether so many commands wait that none should be added whose reply is not needed."""
-        return len(self._pending) + len(self._riders) >= _BUSY_QUEUE
-
-    @property
     def queued(self) -> int:
         """How many commands wait to be sent."""
         return len(self._pending) + len(self._riders)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether so many commands wait that none should be added whose reply is not needed."""
+        return self.queued >= _BUSY_QUEUE
 
     @property
     def batches(self) -> int:
@@ -129,8 +129,8 @@ class Lane:
         packed: bytes,
         key: bytes,
         deadline: float | None = None,
+        is_plain: bool = False,  # noqa: FBT001, FBT002  (see `Client._send`)
         *,
-        is_plain: bool = False,
         asking: bool = False,
     ) -> "asyncio.Future[Any]":
         """
@@ -149,23 +149,29 @@ class Lane:
         reply: asyncio.Future[Any] = self._loop.create_future()
         call = Call(packed, key, is_plain, reply, deadline - self._watch.blocked, asking)
         if len(self._pending) >= _LONGEST_QUEUE:
-            call.answer(LaneFull(f"{_LONGEST_QUEUE:,} commands wait for {self.address} already"))
+            call.fail(LaneFull(f"{_LONGEST_QUEUE:,} commands wait for {self.address} already"))
             return reply
         self._pending.append(call)
         if call.deadline < self._earliest:
             self._earliest = call.deadline
             self._watch.no_later_than(call.deadline)
-        self._watch.start()
         if self._runner is None:
-            self._runner = self._loop.create_task(self._run())
+            self._start()
         return reply
 
-    def submit_rider(self, rider: Rider) -> None:
-        """Queue a fire-and-forget command. If it fails, *on_failed* is called."""
-        self._riders.append(rider)
-        self._watch.start()
+    def submit_rider(self, rider: Rider) -> bool:
+        """
+        Queue a fire-and-forget command; False if the lane is busy, so that it is left out.
+
+        If the command fails, *on_failed* is called.
+        """
+        riders = self._riders
+        if len(self._pending) + len(riders) >= _BUSY_QUEUE:
+            return False
+        riders.append(rider)
         if self._runner is None:
-            self._runner = self._loop.create_task(self._run())
+            self._start()
+        return True
 
     async def drain(self) -> None:
         """Wait until all queued commands have been answered."""
@@ -189,6 +195,10 @@ class Lane:
         yield from self._pending
 
     # --- Sending ---
+
+    def _start(self) -> None:
+        self._runner = self._loop.create_task(self._run())
+        self._watch.start()
 
     async def _run(self) -> None:
         try:
@@ -224,6 +234,7 @@ class Lane:
         batch = Batch(self._pending, self._riders)
         self._pending, self._riders = [], []
         self._flying.append(batch)
+        self._watch.start()  # it may have stopped while a broken connection was closed
         return batch
 
     async def _send(self, batch: Batch) -> None:
@@ -235,9 +246,8 @@ class Lane:
             left = min([call.deadline for call in calls], default=now) - now
             parts.append(self._barrier.command(max(1, int(left * _BARRIER_SHARE * 1000))))
             batch.ending = self._barrier
-        elif plain := [call for call in calls if call.is_plain]:
-            key, asking = plain[-1].key, plain[-1].has_asking
-            batch.ending = Proof(key, next(self._nonces), has_asking=asking)
+        elif (plain := batch.last_plain()) is not None:
+            batch.ending = Proof(plain.key, next(self._nonces), has_asking=plain.has_asking)
             parts.append(batch.ending.command())
         batch.sent_at = now
         if parts:
@@ -296,7 +306,7 @@ class Lane:
             if call.reply.done():
                 continue
             if call.deadline <= now:
-                call.answer(copy(late))
+                call.fail(copy(late))
             elif call.deadline < self._earliest:
                 self._earliest = call.deadline
         if self._earliest < float("inf"):

@@ -22,11 +22,10 @@ async def observed(
     command: Any,
     keys: Sequence[bytes],
     *arguments: Any,
-    idempotent: bool,
 ) -> Any:
     """Send a command by *ask*, with an observer around it."""
     with observer(command.name, keys[0]):
-        return await ask(command, keys, *arguments, idempotent=idempotent)
+        return await ask(command, keys, *arguments)
 
 
 async def answered(observers: Sequence[Observer], step: str, key: bytes, asked: Awaitable[R]) -> R:

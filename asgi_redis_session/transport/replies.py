@@ -14,7 +14,7 @@ from redis.exceptions import ResponseError
 
 from .batch import Batch, Call, Rider
 from .connection import SharedConnection
-from .failures import BarrierNotReached, LaneBroken, is_demotion
+from .failures import LaneBroken, is_demotion
 from .parser import NOT_YET
 from .proof import Proof
 from .watch import Watch
@@ -112,7 +112,7 @@ class Replies:
             batch.held.append((call, reply))
         elif isinstance(reply, ResponseError):
             self._distrust(reply)
-            call.answer(reply)
+            call.fail(reply)
         elif type(reply) is not list or not reply or reply[0] != call.key:
             raise LaneBroken(_OUT_OF_STEP)
         elif self._holds_all:
@@ -143,9 +143,7 @@ class Replies:
             batch.deliver_plain(now_ms)
         elif ending is not None:
             if (missing := ending.shortfall(answer)) is not None:
-                reason = f"{self._connection.address} {missing}"
-                batch.held = [
-                    (call, BarrierNotReached(reply, reason)) for call, reply in batch.held
-                ]
-            batch.deliver()
+                batch.fall_short(f"{self._connection.address} {missing}")
+            else:
+                batch.deliver()
         return None

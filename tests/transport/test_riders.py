@@ -140,20 +140,21 @@ async def test_one_that_waits_outlives_the_connection(
 
 
 async def test_a_busy_lane_says_so(gate: Gate, lane: Lane, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Commands and riders that wait count alike; what was sent does not."""
+    """Commands and riders that wait count alike; what was sent does not. Then it takes no rider."""
     limit_queue(monkeypatch, 3)
     gate.hang()
     sent = lane.submit(*echo("sent"))
     await asyncio.sleep(0.01)
-    busy = []
+    busy, taken = [], []
     for number in range(4):
         busy.append(lane.is_busy)
         if number % 2:
-            lane.submit_rider(rider(GOOD, "ridden"))
+            taken.append(lane.submit_rider(rider(GOOD, "ridden")))
         else:
             lane.submit(*echo("k"))
     assert busy == [False, False, False, True]
-    assert lane.queued == 4
+    assert taken == [True, False]
+    assert lane.queued == 3
     gate.open()
     await sent
     await lane.drain()
