@@ -26,7 +26,7 @@ from redis import Redis, RedisError
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from .pages import Explained
+from .pages import Explained, explained
 
 __all__ = ["DevServer", "DevServerError"]
 
@@ -326,7 +326,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 0
     except DevServerError as error:
-        print(error, file=sys.stderr)
+        print(explained(error), file=sys.stderr)
         return 1
     print(f"The redis-server ended by itself with status {status}.", file=sys.stderr)
     return 1

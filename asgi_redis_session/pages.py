@@ -2,7 +2,7 @@
 
 from functools import cached_property
 
-__all__ = ["DOCUMENTATION", "Explained", "see"]
+__all__ = ["DOCUMENTATION", "Explained", "explained", "page", "see"]
 
 #: `Documentation` of [project.urls] in pyproject.toml, and `site_url` in mkdocs.yml.
 DOCUMENTATION = "https://asgi-redis-session.github.io/asgi-redis-session/"
@@ -15,7 +15,12 @@ def see(kind: str) -> str:
     *kind*: the name of an error's class, of a log record or of a warning, which is the title of
     the section.
     """
-    return f"See {DOCUMENTATION}errors/#{kind.lower()}"
+    return page(f"errors/#{kind.lower()}")
+
+
+def page(path: str) -> str:
+    """Return the sentence that leads to a page of the documentation."""
+    return f"See {DOCUMENTATION}{path}"
 
 
 class Explained(Exception):
@@ -26,3 +31,8 @@ class Explained(Exception):
     @cached_property
     def __notes__(self) -> list[str]:  # type: ignore[override]
         return [see(type(self).__name__)]
+
+
+def explained(error: Exception) -> str:
+    """Return the message of an error that a command prints, with its address if it has one."""
+    return " ".join([str(error), *getattr(error, "__notes__", ())])

@@ -1,7 +1,10 @@
 """All commands, written with typer and rich (the extra `cli`)."""
 
+from collections.abc import Callable
+
 import typer
 
+from ..pages import page
 from .bench import bench
 from .demo import demo
 from .examine import doctor, plain
@@ -14,7 +17,10 @@ __all__ = ["commands"]
 
 # A traceback never shows variables, because one may hold a URL with a password.
 commands = typer.Typer(
-    add_completion=False, no_args_is_help=True, pretty_exceptions_show_locals=False
+    add_completion=False,
+    epilog=page("cli/"),
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
 )
 
 
@@ -23,6 +29,12 @@ def main() -> None:
     """Server-side sessions in Redis: examine, count, show and end them; answer a proxy."""
 
 
-for command in (doctor, count, show, revoke, watch, seed, bench, plain, gateway, demo):
-    commands.command()(command)
-commands.command("list")(list_)
+#: The page about each command, which its help leads to; and an error of usage leads to the help.
+_PAGES: dict[Callable[..., None], str] = {
+    doctor: "deployment/",
+    **dict.fromkeys((count, list_, show, revoke, watch, seed, bench, demo), "cli/"),
+    plain: "encryption/",
+    gateway: "gateways/",
+}
+for command, about in _PAGES.items():
+    commands.command(command.__name__.rstrip("_"), epilog=page(about))(command)

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from ..errors import SessionError, SessionValueError
 from ..info import SEALED, SessionInfo
+from ..pages import explained
 from ..store import SessionStore
 
 Redis = Annotated[
@@ -42,11 +43,10 @@ def with_store(
 
     try:
         return asyncio.run(run())
-    except SessionValueError as error:
-        raise typer.BadParameter(str(error)) from None
     except SessionError as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(1) from None
+        # Not in the box of a BadParameter, which would break the address of its page.
+        typer.echo(explained(error), err=True)
+        raise typer.Exit(2 if isinstance(error, SessionValueError) else 1) from None
     except (ValueError, TypeError, ImportError) as error:
         raise typer.BadParameter(str(error)) from None
 

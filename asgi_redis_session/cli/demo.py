@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from ..devserver import DevServerError
+from ..pages import explained
 
 _Redis = Annotated[
     str | None,
@@ -32,5 +33,5 @@ def demo(
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
     except (DevServerError, OSError) as error:
-        typer.echo(str(error), err=True)
+        typer.echo(explained(error), err=True)
         raise typer.Exit(1) from None

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from ..doctor import CheckReport, count_plain
 from ..options import Durability
+from ..pages import page
 from ..store import SessionStore, engine_of
 from .common import AsJson, Prefix, Redis, print_json, print_number, with_store
 
@@ -41,6 +42,8 @@ def doctor(  # noqa: PLR0917  (typer calls it with keywords)
             )
     else:
         print_report(report)
+        if not report.is_ok:
+            typer.echo(page("deployment/"), err=True)
     raise typer.Exit(0 if report.is_ok else 1)
 
 

@@ -15,7 +15,7 @@ from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
 from ..errors import SessionUnavailable
 from .client import Client
-from .failures import LaneBroken
+from .failures import LaneBroken, broken_by
 from .reasons import reason_of
 from .route import Server
 
@@ -101,8 +101,8 @@ def _reason(server: Server, error: Exception, timeout: float) -> str:
     if isinstance(error, ResponseError):
         return f"{server.name} refused it ({reason_of(error)})"
     if not isinstance(error, RedisError | OSError):
-        return f"{server.name}: the connection was lost ({type(error).__name__})"
-    return f"{server.name}: {reason_of(error) or f'no answer within {timeout:g} s'}"
+        return f"{server.name} has lost the connection ({type(error).__name__})"
+    return str(broken_by(error, server.name, timeout))
 
 
 def _failed(client: Client, reason: str) -> SessionUnavailable:

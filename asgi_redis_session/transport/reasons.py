@@ -17,7 +17,7 @@ _LEFT_OUT = re.compile(
 
 
 def reason_of(error: BaseException) -> str:
-    """Return the first line of an error, without arguments of the command."""
+    """Return the first line of an error, without arguments of the command and its full stop."""
     if _NO_RESP3.match(str(error)):
         return "it has no RESP3: set protocol=2 in its URL, or in the client"
-    return _LEFT_OUT.sub("", str(error).partition("\n")[0])[:_LENGTH].strip()
+    return _LEFT_OUT.sub("", str(error).partition("\n")[0])[:_LENGTH].strip().rstrip(".")

@@ -55,7 +55,7 @@ def run(*arguments: str, answers: str = "", **environment: str) -> Done:
     return Done(code, printed.getvalue(), aside.getvalue())
 
 
-def run_apart(*arguments: str, answers: str = "") -> Done:
+def run_apart(*arguments: str, answers: str = "", **environment: str) -> Done:
     """Run it in a process of its own, by its name."""
     done = subprocess.run(
         [sys.executable, "-m", "asgi_redis_session", *arguments],
@@ -64,7 +64,7 @@ def run_apart(*arguments: str, answers: str = "") -> Done:
         text=True,
         check=False,
         timeout=PATIENCE,
-        env={"COLUMNS": "200", "PATH": "/usr/bin:/bin"},
+        env={"COLUMNS": "200", "PATH": "/usr/bin:/bin", **environment},
     )
     return Done(done.returncode, done.stdout, done.stderr)
 

@@ -1,11 +1,15 @@
 """Wrong arguments, and servers that are away: a sentence each, and an exit status."""
 
+import re
+
 import pytest
 import typer
 
 from asgi_redis_session.cli.commands import commands
+from asgi_redis_session.pages import DOCUMENTATION, page, see
 
-from .common import run
+from ..support.documents import ROOT
+from .common import run, run_apart
 
 pytestmark = pytest.mark.anywhere
 
@@ -61,6 +65,38 @@ def test_a_server_that_is_away_is_a_sentence(command: list[str]) -> None:
     assert "127.0.0.1:1" in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     assert "hunter2" not in done.stdout + done.stderr
+    leads_to = page("deployment/") if command == ["doctor"] else see("SessionUnavailable")
+    assert done.stderr.endswith(f"{leads_to}\n")
+    assert not re.search(r",:|\.\.", done.stderr)
+
+
+def test_a_value_that_can_not_be_stored_leads_to_its_page() -> None:
+    """It is a wrong argument, and one of the library's own errors."""
+    done = run("revoke", "0" * 32, "--redis", "redis://localhost", "--reason", "x" * 201)
+    assert done.returncode == 2
+    assert done.stderr.startswith("store.revoke(reason): ")
+    assert done.stderr.endswith(f" {see('SessionValueError')}\n")
+
+
+def test_a_server_that_can_not_be_started_leads_to_its_page() -> None:
+    """The demo says why there is none."""
+    done = run_apart("demo", REDIS_SERVER="/nowhere/redis-server")
+    assert done.returncode == 1
+    assert done.stderr.endswith(f" {see('DevServerError')}\n")
+
+
+@pytest.mark.parametrize(
+    "command", [[], *[[name] for name in typer.main.get_group(commands).commands]]
+)
+def test_the_help_of_each_command_leads_to_its_page(command: list[str]) -> None:
+    """And an error of usage leads to that help."""
+    done = run(*command, "--help")
+    (address,) = re.findall(rf"{DOCUMENTATION}(\S+)/", done.stdout)
+    written = rf"asgi.redis.session`?{''.join(f'.{name}' for name in command)}"
+    assert re.search(written, (ROOT / f"docs/{address}.md").read_text())
+    done = run(*command, "--bogus")
+    assert done.returncode == 2
+    assert f"Try 'asgi-redis-session {' '.join([*command, '--help'])}' for help." in done.stderr
 
 
 def test_an_app_that_is_away_is_counted() -> None:
