@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from typing import Annotated
 
 import typer
@@ -12,11 +13,11 @@ from redis.exceptions import RedisError
 
 from ..errors import SessionUnavailable
 from ..store import SessionStore, engine_of
-from ..transport.failures import LaneBroken
-from ..transport.reasons import reason_of
+from ..transport.failures import LaneBroken, broken_by
 from .common import AsJson, Prefix, Redis, print_json, with_store
+from .hearing import Hearing
 
-#: The columns of `watch`: what INFO calls them, and whether it counts them up.
+#: The columns of `watch`: what INFO or the hearing calls them, and whether it counts them up.
 _FIGURES: Mapping[str, tuple[str, bool]] = {
     "keys": ("keys", False),
     "memory_mb": ("used_memory", False),
@@ -24,11 +25,16 @@ _FIGURES: Mapping[str, tuple[str, bool]] = {
     "commands/s": ("total_commands_processed", True),
     "reads/s": ("hgetall", True),
     "scripts/s": ("evalsha", True),
+    "logins/s": ("logins", True),
+    "ends/s": ("ends", True),
     "expired/s": ("expired_keys", True),
     "evicted/s": ("evicted_keys", True),
     "errors/s": ("total_error_replies", True),
 }
 _MB = 1024 * 1024
+
+#: None is not known.
+_Figures = Mapping[str, float | None]
 
 
 def watch(
@@ -42,21 +48,22 @@ def watch(
     Show what each server does, a line for each interval, until Ctrl-C.
 
     The figures are the server's own (INFO), so they count other programs, too. A read of a session
-    is one HGETALL, every change is a script.
+    is one HGETALL, every change is a script. Logins (and renewals) and ends are those of the
+    prefix. They are known where Redis reports changes of keys: notify-keyspace-events has Kz.
     """
 
     async def look(store: SessionStore) -> None:
-        async with _servers(store) as servers:
-            before: dict[str, Mapping[str, float]] = {}
+        async with watched(store) as servers:
+            before: dict[str, _Figures] = {}
             left = times
             while left is None or left >= 0:
-                for name, client in servers.items():
-                    found = await _figures(name, client)
-                    if name in before:
-                        _print(name, _rates(before[name], found), as_json=as_json)
+                for server in servers:
+                    found = await server.figures()
+                    if server.name in before:
+                        _print(server.name, _rates(before[server.name], found), as_json=as_json)
                     elif not as_json and not before:
                         typer.echo("\t".join(["time", "server", *_FIGURES]))
-                    before[name] = found
+                    before[server.name] = found
                 left = None if left is None else left - 1
                 if left != -1:
                     await asyncio.sleep(every)
@@ -65,43 +72,82 @@ def watch(
         with_store(redis, prefix, look)
 
 
+@dataclass(frozen=True, slots=True)
+class _Watched:
+    """A server, which has so many *seconds* for each answer."""
+
+    name: str
+    client: Client
+    hearing: Hearing
+    seconds: float
+
+    async def begin(self) -> str | None:
+        """Begin to listen; returns why nothing is heard."""
+        async with self._asked():
+            return await self.hearing.begin()
+
+    async def figures(self) -> _Figures:
+        """Ask for all figures."""
+        async with self._asked():
+            info = await self.client.info("all")
+            await self.hearing.look()
+        heard = (self.hearing.logins, self.hearing.ends) if self.hearing.is_on else (None, None)
+        keys = sum(found["keys"] for at, found in info.items() if at.startswith("db"))
+        calls = {at: info.get(f"cmdstat_{at}", {}).get("calls", 0) for at in ("hgetall", "evalsha")}
+        known = {**info, **calls, "keys": keys, "logins": heard[0], "ends": heard[1]}
+        return {"at": time.monotonic(), **{of: known.get(of, 0) for of, _ in _FIGURES.values()}}
+
+    @asynccontextmanager
+    async def _asked(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self.seconds):
+                yield
+        except (RedisError, OSError) as error:
+            raise SessionUnavailable(f"{broken_by(error, self.name, self.seconds)}.") from None
+
+
 @asynccontextmanager
-async def _servers(store: SessionStore) -> AsyncIterator[dict[str, Client]]:
+async def watched(store: SessionStore) -> AsyncIterator[list[_Watched]]:
+    """Listen to each server, and say once what can't be heard."""
+    redis = engine_of(store).client
     try:
-        servers = await engine_of(store).client.routes.here.servers()
+        servers = await redis.routes.here.servers()
     except LaneBroken as error:
         raise SessionUnavailable(f"{error}.") from None
+    found = []
+    for server in servers:
+        client = Client.from_pool(server.pool)
+        hearing = Hearing(client, store.prefix)
+        found.append(_Watched(server.name, client, hearing, redis.timeout))
     try:
-        yield {server.name: Client.from_pool(server.pool) for server in servers}
+        reasons = [await one.begin() for one in found]
+        for reason in dict.fromkeys(filter(None, reasons)):
+            typer.echo(f"Logins and ends are not shown: {reason}.", err=True)
+        yield found
     finally:
-        for server in servers:
+        for one in found:
             with suppress(RedisError, OSError):
-                await server.pool.aclose()
+                await one.hearing.aclose()
+            with suppress(RedisError, OSError):
+                await one.client.connection_pool.aclose()
 
 
-async def _figures(name: str, client: Client) -> Mapping[str, float]:
-    try:
-        info = await client.info("all")
-    except (RedisError, OSError) as error:
-        raise SessionUnavailable(f"{name}: {reason_of(error) or 'no answer'}.") from None
-    keys = sum(found["keys"] for at, found in info.items() if at.startswith("db"))
-    calls = {at: info.get(f"cmdstat_{at}", {}).get("calls", 0) for at in ("hgetall", "evalsha")}
-    known = {**info, **calls, "keys": keys}
-    return {"at": time.monotonic(), **{of: known.get(of, 0) for of, _ in _FIGURES.values()}}
-
-
-def _rates(before: Mapping[str, float], now: Mapping[str, float]) -> dict[str, float]:
-    seconds = now["at"] - before["at"]
-    rates = {}
+def _rates(before: _Figures, now: _Figures) -> _Figures:
+    seconds = (now["at"] or 0) - (before["at"] or 0)
+    rates: dict[str, float | None] = {}
     for column, (name, is_counted) in _FIGURES.items():
-        rates[column] = (now[name] - before[name]) / seconds if is_counted else now[name]
-    rates["memory_mb"] = now["used_memory"] / _MB
-    return {column: round(value, 1) for column, value in rates.items()}
+        value, former = now[name], before[name]
+        if value is not None and former is not None:
+            value = (value - former) / seconds if is_counted else value
+            value = round(value / _MB if column == "memory_mb" else value, 1)
+        rates[column] = value
+    return rates
 
 
-def _print(server: str, rates: Mapping[str, float], *, as_json: bool) -> None:
-    at = time.strftime("%H:%M:%S")
+def _print(server: str, rates: _Figures, *, as_json: bool) -> None:
+    at, server = time.strftime("%H:%M:%S"), server.rstrip(",")
     if as_json:
         print_json({"time": at, "server": server, **rates})
     else:
-        typer.echo("\t".join([at, server, *[f"{value:g}" for value in rates.values()]]))
+        shown = ["-" if value is None else f"{value:g}" for value in rates.values()]
+        typer.echo("\t".join([at, server, *shown]))

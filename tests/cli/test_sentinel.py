@@ -10,6 +10,7 @@ from ..support.internals import handle_of
 from ..support.servers import Sentinels, ask
 from ..support.sessions import is_live, log_in
 from .common import objects, rows, run
+from .heard import hears_logins_and_ends
 
 pytestmark = pytest.mark.anywhere
 
@@ -42,8 +43,10 @@ async def test_sessions(watched: Sentinels, prefix: str) -> None:
     assert objects("count", *at) == [{"sessions": 0}]
 
 
-def test_watch(watched: Sentinels) -> None:
-    """The figures of the master, and of no replica."""
+async def test_watch(watched: Sentinels, prefix: str) -> None:
+    """The figures of the master, and of no replica; it reports logins and ends."""
+    ask(watched.master, "CONFIG", "SET", "notify-keyspace-events", "Kz")
+    await hears_logins_and_ends(watched.url, prefix)
     (shown,) = objects("watch", "--redis", watched.url, "--every", "0.1", "--times", "1")
     assert shown["server"] == "the Redis master 'main'"
     assert shown["memory_mb"] > 0

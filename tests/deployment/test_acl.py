@@ -16,6 +16,7 @@ from asgi_redis_session import (
     SessionUnavailable,
     SessionValueError,
 )
+from asgi_redis_session.cli.watch import watched
 from asgi_redis_session.devserver import DevServer
 from asgi_redis_session.doctor.facts import PROBES
 
@@ -25,7 +26,7 @@ from ..support.documents import ROOT
 from ..support.internals import handle_of, open_session
 from ..support.keyspace import session_keys
 from ..support.servers import Cluster, ask, client_of
-from ..support.sessions import create, works
+from ..support.sessions import create, log_in, works
 
 
 @contextmanager
@@ -107,6 +108,19 @@ async def test_expiry_needs_rights() -> None:
                 ask(server, "PEXPIRE", f"session:{handle}", 1)
                 await asyncio.sleep(0.05)
     assert [event for event in seen if event.name == "unavailable"] == []
+
+
+async def test_watch_needs_rights() -> None:
+    """With what the document names in addition, logins and ends are known; else a sentence."""
+    for rules in (["+info"], ["+info", "+config|get"], ["+info", *rights("its logins and ends")]):
+        with acl_server(*rules) as server:
+            ask(server, "CONFIG", "SET", "notify-keyspace-events", "Kz")
+            async with acl_store(server) as store, watched(store) as (one,):
+                assert one.hearing.is_on == (len(rules) > 2)
+                await one.figures()
+                await log_in(store, "ann")
+                while one.hearing.is_on and not (await one.figures())["logins"]:
+                    await asyncio.sleep(0.02)
 
 
 async def test_a_pass_over_all_sessions_needs_scan() -> None:
