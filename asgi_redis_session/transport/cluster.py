@@ -84,7 +84,8 @@ class ClusterRoute(Route):
         """Return the lane to a node, no matter which slots it serves."""
         lane = self._lanes.get((node, purpose))
         if lane is None:
-            lane = self._open((node, purpose), node_pool(self._client, *node), purpose)
+            pool = node_pool(self._client, *node, for_lane=True)
+            lane = self._open((node, purpose), pool, purpose)
         return lane
 
     def master(self, key: bytes) -> _Node:

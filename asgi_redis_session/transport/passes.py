@@ -58,16 +58,14 @@ async def _pass_over_one(
                     if connection is None:
                         connection = await server.pool.get_connection()  # type: ignore[no-untyped-call]
                     cursor, keys = await _scan(connection, cursor, *what)
-            except Exception as error:
-                # Any, as in a lane: a transport of asyncio whose connection has just been lost may
-                # raise an AttributeError or a TypeError (redis-py #4287).
+            except (RedisError, OSError, TimeoutError) as error:
                 raise _failed(client, _reason(server, error, client.timeout)) from error
             if keys:
                 yield keys
             if cursor == b"0":
                 return
     finally:
-        with suppress(Exception):  # as above
+        with suppress(RedisError, OSError):
             if connection is not None:
                 await server.pool.release(connection)
             await server.pool.aclose()
@@ -100,8 +98,6 @@ def _reason(server: Server, error: Exception, timeout: float) -> str:
         )
     if isinstance(error, ResponseError):
         return f"{server.name} refused it ({reason_of(error)})"
-    if not isinstance(error, RedisError | OSError):
-        return f"{server.name} has lost the connection ({type(error).__name__})"
     return str(broken_by(error, server.name, timeout))
 
 

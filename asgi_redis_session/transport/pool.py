@@ -4,17 +4,22 @@ Connection pools that are safe for a lane.
 By default redis-py retries writes, waits up to a minute, and (8.1) hands out connections with an
 unread reply on them. So only the address, the credentials, TLS and the RESP version of the app's
 client are used. The pools and their other options are ours.
+
+And it lets through what a transport raises that is closed already, which is no `RedisError`. Here
+every failure to send is one, except on a lane.
 """
 
 import asyncio
 import inspect
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from redis.asyncio import ConnectionPool, Redis, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.maint_notifications import MaintNotificationsConfig
 
@@ -34,24 +39,26 @@ _LEFT_OUT = (
 _SENTINEL_TIMEOUT = 0.5
 
 
-def private_pool(client: Redis, **options: Any) -> ConnectionPool:
+def private_pool(client: Redis, *, for_lane: bool = False, **options: Any) -> ConnectionPool:
     """
     Return a pool that reaches the same server as *client*.
 
     It has the client's address, credentials, TLS and RESP version, but not its retries, timeouts
-    and decoding. *options* of a connection come on top.
+    and decoding. *for_lane*: its connections may raise any error, which a lane expects. *options*
+    of a connection come on top.
     """
     pool = client.connection_pool
     options = _safe(pool.connection_kwargs) | options
+    connection_class = _class_of(pool.connection_class, for_lane=for_lane)
     if isinstance(pool, SentinelConnectionPool):
         return _MasterPool(  # type: ignore[no-untyped-call]
             pool.service_name,
             _PrivateSentinel(pool.sentinel_manager),
-            connection_class=pool.connection_class,
+            connection_class=connection_class,
             is_master=pool.is_master,
             **options,
         )
-    return ConnectionPool(connection_class=pool.connection_class, **options)
+    return ConnectionPool(connection_class=connection_class, **options)
 
 
 def address_in(options: Mapping[str, Any]) -> str:
@@ -61,11 +68,14 @@ def address_in(options: Mapping[str, Any]) -> str:
     return f"{options.get('host') or 'localhost'}:{options.get('port') or 6379}"
 
 
-def node_pool(cluster: RedisCluster, host: str, port: int, **options: Any) -> ConnectionPool:
+def node_pool(
+    cluster: RedisCluster, host: str, port: int, *, for_lane: bool = False, **options: Any
+) -> ConnectionPool:
     """Return a pool that reaches one node of a Cluster, made in the way of `private_pool`."""
     given = cluster.connection_kwargs
     options = _safe(given) | {"host": host, "port": port} | options
-    return ConnectionPool(connection_class=given["connection_class"], **options)
+    connection_class = _class_of(given["connection_class"], for_lane=for_lane)
+    return ConnectionPool(connection_class=connection_class, **options)
 
 
 def _safe(given: dict[str, Any]) -> dict[str, Any]:
@@ -88,6 +98,35 @@ def _safe(given: dict[str, Any]) -> dict[str, Any]:
     return options
 
 
+class _Guard:
+    """
+    Makes a `ConnectionError` of whatever goes wrong when a connection sends.
+
+    A transport that is closed already raises a RuntimeError (uvloop), a TypeError or an
+    AttributeError (asyncio of Python 3.12, 3.13.0 to 3.13.9 and 3.14.0; redis-py #4287). A lane
+    does without, because this coroutine would be one more for each batch.
+    """
+
+    __slots__ = ()
+
+    async def send_packed_command(self, *arguments: Any, **options: Any) -> None:
+        try:
+            await super().send_packed_command(*arguments, **options)  # type: ignore[misc]
+        except (RedisError, OSError):
+            raise
+        except Exception as error:
+            raise RedisConnectionError(f"connection lost ({type(error).__name__})") from error
+
+
+def _class_of(given: Any, *, for_lane: bool) -> Any:
+    return given if for_lane else _guarded(given)
+
+
+@cache
+def _guarded(given: Any) -> Any:
+    return type(given.__name__, (_Guard, given), {})
+
+
 class _MasterPool(SentinelConnectionPool):
     """A pool that finds its master through its own Sentinel clients, and closes them at the end."""
 
@@ -106,7 +145,9 @@ class _PrivateSentinel(Sentinel):
 
     def __init__(self, given: Sentinel) -> None:
         super().__init__([], given.min_other_sentinels)  # type: ignore[no-untyped-call]
-        timeouts = dict.fromkeys(("socket_timeout", "socket_connect_timeout"), _SENTINEL_TIMEOUT)
+        timeouts: Any = dict.fromkeys(
+            ("socket_timeout", "socket_connect_timeout"), _SENTINEL_TIMEOUT
+        )
         self.sentinels = [
             Redis.from_pool(private_pool(sentinel, **timeouts)) for sentinel in given.sentinels
         ]

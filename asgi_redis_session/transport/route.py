@@ -160,7 +160,7 @@ class ServerRoute(Route):
         """Return the lane for this purpose; it leads to all keys."""
         lane = self._lanes.get(purpose)
         if lane is None:
-            lane = self._open(purpose, private_pool(self._client), purpose)
+            lane = self._open(purpose, private_pool(self._client, for_lane=True), purpose)
         return lane
 
     async def reroute(

@@ -5,13 +5,14 @@ import gc
 from collections.abc import Collection
 from typing import Any
 
+import pytest
 from redis.asyncio import Redis
 
 from asgi_redis_session.devserver import DevServer
 from asgi_redis_session.transport.listener import Listener
 from asgi_redis_session.transport.pool import private_pool
 
-from ..support.servers import ask
+from ..support.gate import Ending, Gate, gate_to
 
 #: A broken connection is dropped so many turns of the event loop later, at most.
 TURNS = 20
@@ -49,15 +50,24 @@ class Hears:
         return channel == b"proof"
 
 
-async def test_a_channel_is_added_while_the_connection_breaks(alone: DevServer) -> None:
+@pytest.mark.parametrize("ending", ["close", "reset"])
+def test_a_channel_is_added_while_the_connection_breaks(
+    runner: asyncio.Runner, alone: DevServer, ending: Ending
+) -> None:
     """At whichever turn of the event loop: no task fails, and the next connection hears it."""
     problems: list[dict[str, Any]] = []
-    loop = asyncio.get_running_loop()
-    loop.set_exception_handler(lambda _, problem: problems.append(problem))
+    runner.get_loop().set_exception_handler(lambda _, problem: problems.append(problem))
+    with gate_to(alone.url) as gate:
+        runner.run(add_while_it_breaks(gate, alone, ending))
+    gc.collect()  # a task that has failed says so when it is forgotten
+    assert problems == []
+
+
+async def add_while_it_breaks(gate: Gate, alone: DevServer, ending: Ending) -> None:
     async with Redis.from_url(alone.url) as client:
 
         def begin() -> tuple[Hears, Listener]:
-            pool = private_pool(Redis.from_url(alone.url), protocol=2)
+            pool = private_pool(Redis.from_url(gate.url), protocol=2)
             hears = Hears(client)
             listener = Listener(pool, hears, hears, timeout=20)
             listener.add(b"first")
@@ -72,13 +82,9 @@ async def test_a_channel_is_added_while_the_connection_breaks(alone: DevServer) 
 
         await until_heard(b"first")
         # The event loop stands still meanwhile, so that they all break in the same turn.
-        ask(alone, "CLIENT", "KILL", "TYPE", "pubsub")
+        gate.cut_now(ending)
         for _, listener in begun:
             listener.add(b"second")
             await asyncio.sleep(0)
         await until_heard(b"first", b"second")
         await asyncio.gather(*[listener.aclose() for _, listener in begun])
-        begun.clear()
-        del listener
-    gc.collect()  # a task that has failed says so when it is forgotten
-    assert problems == []

@@ -42,7 +42,7 @@ def test_localhost_stays_a_name() -> None:
     assert isinstance(client, RedisCluster)
     assert client.startup_nodes[0].host == "localhost"
     pool = node_pool(client, "localhost", 7000)
-    assert pool.connection_class is SSLConnection
+    assert issubclass(pool.connection_class, SSLConnection)
 
 
 def test_sentinel() -> None:
@@ -69,9 +69,9 @@ def test_sentinel_by_tls() -> None:
     assert not isinstance(client, RedisCluster)
     pool = private_pool(client)
     assert isinstance(pool, SentinelConnectionPool)
-    assert pool.connection_class is SentinelManagedSSLConnection
+    assert issubclass(pool.connection_class, SentinelManagedSSLConnection)
     (sentinel,) = pool.sentinel_manager.sentinels
-    assert sentinel.connection_pool.connection_class is SSLConnection
+    assert issubclass(sentinel.connection_pool.connection_class, SSLConnection)
     for made in (pool, sentinel.connection_pool):
         assert made.connection_kwargs["ssl_ca_certs"] == "/ca.crt"
 
