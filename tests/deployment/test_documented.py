@@ -130,7 +130,8 @@ async def test_cluster(prefix: str) -> None:
             report = await store.check()
             assert problems(report) == []
             assert len({finding.server for finding in report.findings}) == 3
-            assert advice(report) == {"cluster", "memory"}
+            # How long a round trip takes depends on what else this machine does.
+            assert advice(report) - {"latency"} == {"cluster", "memory"}
             hung = cluster.nodes[0]
             with frozen(hung):
                 report = await store.check()

@@ -143,11 +143,17 @@ async def test_each_caller_has_a_deadline_of_its_own(session_redis_url: str) -> 
         await lane.submit(*echo("k"))
         gate.hang()
 
+        def now() -> float:
+            """The lane's clock, which stops while the event loop is blocked."""
+            return asyncio.get_running_loop().time() - lane.blocked
+
         async def longer() -> None:
-            """A control in the same loop: what keeps that busy keeps both."""
-            await asyncio.sleep(1 + 0.3)
-            for _ in range(100):
-                await asyncio.sleep(0)
+            """A control by the same clock: what stops that stops both."""
+            end = now() + 1 + 0.3
+            while now() < end:
+                await asyncio.sleep(0.1)
+                for _ in range(3):  # the lane notices first that the loop was blocked
+                    await asyncio.sleep(0)
 
         async def waits() -> None:
             control = asyncio.create_task(longer())
