@@ -40,5 +40,7 @@ class Proof:
 
     def time_in(self, answer: Any) -> int | None:
         """Return the server's time in milliseconds; None if this is not the answer."""
-        is_met = isinstance(answer, list) and answer[:2] == [self.key, self._nonce]
-        return answer[2] if is_met else None
+        match answer:
+            case [self.key, self._nonce, int(now_ms)]:
+                return now_ms
+        return None

@@ -44,14 +44,14 @@ class Queries:
             lane.submit(pack(*command), key, is_plain=True)
             for command, key in zip(commands, cycle(keys), strict=False)
         ]
-        replies = await asyncio.gather(*waiting, return_exceptions=True)
-        for reply in replies:
-            if isinstance(reply, LaneBroken):
+        answers = await asyncio.gather(*waiting, return_exceptions=True)
+        for answer in answers:
+            if isinstance(answer, LaneBroken):
                 route.suspect_topology()
-                raise self._outages.report(lane, "commands", reply)
+                raise self._outages.report(lane, "commands", answer)
         if self._outages.is_any:
             self._outages.note_answer(lane, "commands")
-        return [reply if isinstance(reply, BaseException) else reply[0] for reply in replies]
+        return [_without_time(answer) for answer in answers]
 
     async def run(self, script: Script[R], arguments: Sequence[str], *, at: Master | None) -> R:
         """
@@ -94,3 +94,11 @@ class Queries:
         except NodeUnknown as error:
             raise self._outages.report(None, "commands", error) from error
         return route, lane
+
+
+def _without_time(answer: Any) -> Any:
+    """Return the reply, or the error. A lane puts the server's time behind a plain reply."""
+    if isinstance(answer, BaseException):
+        return answer
+    reply, _now_ms = answer
+    return reply
