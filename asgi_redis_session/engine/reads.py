@@ -17,7 +17,7 @@ READ_ALL = "HGETALL"
 #: What load.lua would have done to the TTL. Its reply is not needed.
 EXTEND: Plain[Any] = Plain("extend", "PEXPIREAT", lambda reply, _: reply)
 
-_TIMES = frozenset({b"@idle", b"@deadline", b"@created", b"@auth", b"@seen"})
+_TIMES = (b"@idle", b"@deadline", b"@created", b"@auth", b"@seen")
 #: The longest number of milliseconds, in digits: as in lua/common.lua.
 _DIGITS = 14
 _NO_FIELDS: dict[bytes, bytes] = {}
@@ -77,9 +77,9 @@ def judge(store_idle_ms: int, raws: Any, now_ms: int) -> Read:
         raws = by_name(raws)
     if raws.get(b"@v") != b"1":
         return Read(CORRUPT)
-    for name in raws.keys() & _TIMES:
-        time = raws[name]
-        if len(time) > _DIGITS or not time.isdigit():
+    for name in _TIMES:
+        time = raws.get(name)
+        if time is not None and not (time.isdigit() and len(time) <= _DIGITS):
             return Read(CORRUPT)
     idle, deadline = raws.get(b"@idle"), raws.get(b"@deadline")
     idle_ms = store_idle_ms if idle is None else int(idle)
