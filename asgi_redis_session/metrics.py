@@ -16,6 +16,8 @@ __all__ = ["PrometheusApp"]
 
 #: Upper bounds in seconds. A round trip on a good day takes less than the second one.
 _BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+#: Upper bounds in commands.
+_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 
 class PrometheusApp:
@@ -55,6 +57,13 @@ class PrometheusApp:
             ("prefix", "event", "reason"),
             registry=self.registry,
         )
+        self._batches = Histogram(
+            "asgi_redis_session_batch_commands",
+            "How many commands have shared a round trip.",
+            ("prefix",),
+            buckets=_SIZES,
+            registry=self.registry,
+        )
         for store in stores:
             self._watch(store)
         self.registry.register(_Counters(stores))
@@ -74,10 +83,14 @@ class PrometheusApp:
                 known[command, outcome] = self._seconds.labels(store.prefix, command, outcome)
             known[command, outcome].observe(seconds)
 
+        def measure(size: float, number: int) -> None:
+            for _ in range(number):
+                self._batches.labels(store.prefix).observe(size)
+
         def count(event: SessionEvent) -> None:
             self._events.labels(store.prefix, event.name, event.reason or "").inc()
 
-        watch("PrometheusApp(store)", store, on_command=observe, on_event=count)
+        watch("PrometheusApp(store)", store, on_command=observe, on_event=count, on_batches=measure)
 
 
 class _Counters(Collector):

@@ -1,8 +1,7 @@
 """OpenTelemetry: a span for each command of a store, and its counters as metrics."""
 
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 from opentelemetry.metrics import (
     CallbackOptions,
@@ -54,26 +53,44 @@ def instrument(
     seconds = meter.create_histogram(
         "asgi_redis_session.command.duration", "s", "From the call of a command to its reply."
     )
+    sizes = meter.create_histogram(
+        "asgi_redis_session.batch.size", "{command}", "How many commands have shared a round trip."
+    )
     events = meter.create_counter(
         "asgi_redis_session.events", "{event}", "What has happened to sessions."
     )
 
-    def around(command: str, handle: str | None) -> AbstractContextManager[Any]:
+    @contextmanager
+    def around(command: str, handle: str | None) -> Iterator[Callable[[str, float | None], object]]:
         about = {"db.system.name": "redis", "db.operation.name": command}
-        return tracer.start_as_current_span(
+        with tracer.start_as_current_span(
             f"session {command}",
             kind=SpanKind.CLIENT,
             attributes=about if handle is None else about | {"session.handle": handle},
-        )
+        ) as span:
+            yield lambda outcome, size: span.set_attributes(
+                {"outcome": outcome} | ({} if size is None else {"session.batch.size": size})
+            )
 
     def measure(command: str, outcome: str, duration: float) -> None:
         seconds.record(duration, {"db.operation.name": command, "outcome": outcome})
+
+    def measure_batches(size: float, number: int) -> None:
+        for _ in range(number):
+            sizes.record(size)
 
     def count(event: SessionEvent) -> None:
         reason = {} if event.reason is None else {"reason": event.reason}
         events.add(1, {"event": event.name, **reason})
 
-    watch("instrument(store)", store, on_command=measure, on_event=count, around=around)
+    watch(
+        "instrument(store)",
+        store,
+        on_command=measure,
+        on_event=count,
+        on_batches=measure_batches,
+        around=around,
+    )
     _report_counters(meter, store)
 
 

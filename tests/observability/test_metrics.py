@@ -1,5 +1,6 @@
 """What Prometheus is told: counters, events, durations; and that nothing secret is among them."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
@@ -75,6 +76,23 @@ async def test_it_counts_what_the_store_does(store: SessionStore) -> None:
     assert {"load", "place_reserve", "end"} <= counted.keys()
     assert all(labels[0] != "asgi_redis_session_command_seconds_sum" or value > 0
                for labels, value in samples.items())  # fmt: skip
+
+
+@pytest.mark.one_node
+async def test_the_sizes_of_batches(store: SessionStore) -> None:
+    """Of fifty reads at once, all but the first share a round trip; commands and batches add up."""
+    session_id = await create(store, n=1)
+    await open_session(store, session_id).load()
+    await store.drain()
+    app, before = PrometheusApp(store), store.stats
+    await asyncio.gather(*[open_session(store, session_id).load() for _ in range(50)])
+    samples, after = await scraped(app), store.stats
+    name = "asgi_redis_session_batch_commands"
+    assert samples[f"{name}_sum", store.prefix] == after.commands - before.commands
+    assert samples[f"{name}_count", store.prefix] == after.batches - before.batches
+    small = samples[f"{name}_bucket", "8.0", store.prefix]
+    large = samples[f"{name}_bucket", "64.0", store.prefix]
+    assert small < large
 
 
 @pytest.mark.on_cluster

@@ -63,10 +63,14 @@ async def test_each_command_is_a_span_of_its_request(
         assert span.kind is SpanKind.CLIENT
         assert span.parent is not None
         assert span.parent.span_id == request.context.span_id
-        assert span.attributes == {
+        about: dict[str, Any] = dict(span.attributes or {})
+        # A commit may travel with the PEXPIREAT of the load; a script that is new goes twice.
+        assert 1 <= about.pop("session.batch.size") <= 2
+        assert about == {
             "db.system.name": "redis",
             "db.operation.name": span.name.removeprefix("session "),
             "session.handle": handle_of(store, session_id),
+            "outcome": "ok",
         }
     shown = "".join(span.to_json() for span in ours)
     assert not [secret for secret in (session_id, "platinum", "palladium") if secret in shown]
@@ -100,7 +104,13 @@ async def test_a_question_of_search_is_a_span(
         assert await store.search.count(TENANT == "palladium") == 0
         (span,) = telemetry.exporter.get_finished_spans()
     assert span.name == "session search"
-    assert span.attributes == {"db.system.name": "redis", "db.operation.name": "search"}
+    about = dict(span.attributes or {})
+    about.pop("session.batch.size")
+    assert about == {
+        "db.system.name": "redis",
+        "db.operation.name": "search",
+        "outcome": "ok",
+    }
     assert "palladium" not in span.to_json()
 
 
@@ -115,6 +125,8 @@ async def test_a_failure_is_an_error_of_its_span(
             await open_session(store, "A" * 43).load()
         (span,) = telemetry.exporter.get_finished_spans()
         assert span.status.status_code is StatusCode.ERROR
+        assert (span.attributes or {})["outcome"] == "failed"
+        assert "session.batch.size" not in (span.attributes or {})  # none was answered
         assert "A" * 43 not in span.to_json()
         (point,) = telemetry.metrics()["asgi_redis_session.command.duration"]
     assert point.attributes["outcome"] == "failed"
