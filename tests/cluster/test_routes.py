@@ -90,7 +90,7 @@ async def test_one_living_starting_node_is_enough(healthy: Cluster, prefix: str)
     """The others of the URL may be down or hang."""
     masters = healthy.others()
     hung = next(node for node in healthy.nodes if node not in masters)
-    ports = [1, hung.port, healthy.nodes[0].port]
+    ports = [1, hung.port, masters[0].port]
     url = f"redis+cluster://{','.join(f'127.0.0.1:{port}' for port in ports)}"
     with frozen(hung):
         async with SessionStore.from_url(url, prefix=prefix) as store:

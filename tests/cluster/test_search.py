@@ -23,7 +23,7 @@ from ..support.search import INDEX, NOTE, SKUS, TENANT, TOTAL, found, put
 from ..support.servers import Cluster, ask, client_of, node_id, plain_client, wait_for
 from ..support.shards import spanning
 
-SESSIONS = 2_500
+SESSIONS = 1_000
 TENANTS, PRODUCTS = 20, 500
 
 
@@ -101,8 +101,8 @@ async def answers(store: SessionStore) -> dict[str, Any]:
 async def test_it_answers_what_one_node_answers(
     spread: SessionStore, searching: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With the same 2,500 sessions on several pages, each answer and revocation is the same."""
-    limit_pages(monkeypatch, first=100, others=1_000)
+    """With the same 1,000 sessions on several pages, each answer and revocation is the same."""
+    limit_pages(monkeypatch, first=40, others=400)
     sessions = some_sessions(spread, SESSIONS)
     with DevServer() as alone:
         async with SessionStore.from_url(alone.url, prefix=spread.prefix, index=INDEX) as one_node:

@@ -24,6 +24,8 @@ from redis.retry import Retry
 from asgi_redis_session.devserver import DevServer
 
 SLOTS = 16_384
+#: What a node says of the slots: the first and the last of each run, and the port of its master.
+Runs = list[tuple[int, int, int]]
 #: How soon Cluster nodes and Sentinels take a silent server for dead, in milliseconds: where a test
 #: kills it, and where it is alive, but the machine may be busy.
 SOON_MS, LATE_MS = 1000, 20_000
@@ -121,14 +123,24 @@ class Cluster:
             **(options or {}),
         }
         self.nodes = [self._node() for _ in range(masters * (1 + replicas))]
+        #: They stay connected: where a key is, is asked hundreds of times.
+        self._clients: dict[DevServer, Any] = {}
 
     def _node(self) -> DevServer:
         return DevServer(options=self._options, search=self._search, binary=self._binary)
 
+    def _start(self, starting: ExitStack, node: DevServer) -> None:
+        starting.enter_context(node)
+        client = redis.Redis.from_url(
+            node.url, protocol=2, socket_timeout=10, retry=Retry(NoBackoff(), retries=1)
+        )
+        client.response_callbacks.clear()
+        self._clients[node] = starting.enter_context(client)
+
     def __enter__(self) -> Self:
         with self._stack as starting:
             for node in self.nodes:
-                starting.enter_context(node)
+                self._start(starting, node)
             self._join()
             self._stack = starting.pop_all()
         return self
@@ -144,7 +156,7 @@ class Cluster:
     def add_replica(self, master: DevServer) -> DevServer:
         """Start another node, and let it follow this master."""
         node = self._node()
-        self._stack.enter_context(node)
+        self._start(self._stack, node)
         ask(node, "CLUSTER MEET", "127.0.0.1", master.port)
         self._follow(node, master)
         self.nodes.append(node)
@@ -153,7 +165,7 @@ class Cluster:
     def add_master(self) -> DevServer:
         """Start another node, which serves no slot yet."""
         node = self._node()
-        self._stack.enter_context(node)
+        self._start(self._stack, node)
         ask(node, "CLUSTER MEET", "127.0.0.1", self.nodes[0].port)
         self.nodes.append(node)
         for other in self.nodes:
@@ -165,15 +177,16 @@ class Cluster:
         """The server that listens on this port."""
         return next(node for node in self.nodes if node.port == port)
 
-    def owner(self, key: str, *, asked: DevServer | None = None) -> DevServer:
-        """The master that serves this key, by the word of one that answers."""
+    def owner(self, key: str) -> DevServer:
+        """The master that serves this key, when all nodes agree."""
         slot = key_slot(key.encode())
-        ports = self._slots(asked) if asked else wait_for(self._agreed)
-        return self.node_at(ports[slot])
+        runs: Runs = wait_for(self._agreed)
+        (port,) = [port for first, last, port in runs if first <= slot <= last]
+        return self.node_at(port)
 
     def others(self, *nodes: DevServer) -> list[DevServer]:
         """The masters that are none of these."""
-        ports = set(wait_for(self._agreed).values()) - {node.port for node in nodes}
+        ports = {port for *_, port in wait_for(self._agreed)} - {node.port for node in nodes}
         return [self.node_at(port) for port in sorted(ports)]
 
     def replica_of(self, master: DevServer) -> DevServer:
@@ -194,23 +207,26 @@ class Cluster:
         """Return when every running node says that all slots are served, by the same masters."""
         wait_for(self._agreed)
 
-    def _slots(self, node: DevServer) -> dict[int, int]:
-        ports: dict[int, int] = {}
-        for first, last, master, *_ in ask(node, "CLUSTER SLOTS"):
-            ports |= dict.fromkeys(range(first, last + 1), int(master[1]))
-        return ports
-
-    def _agreed(self) -> dict[int, int] | None:
-        views = []
+    def _agreed(self) -> Runs | None:
+        views: list[Runs] = []
         for node in self.nodes:
             try:
-                if b"cluster_state:ok" not in _raw(node, "CLUSTER INFO"):
+                if (view := self._runs(node)) is None:
                     return None
-                views.append(self._slots(node))
+                views.append(view)
             except (redis.ConnectionError, redis.TimeoutError):
                 continue
-        whole = bool(views) and len(views[0]) == SLOTS
-        return views[0] if whole and all(view == views[0] for view in views) else None
+        agreed = bool(views) and all(view == views[0] for view in views)
+        served = sum(last - first + 1 for first, last, _ in views[0]) if agreed else 0
+        return views[0] if served == SLOTS else None
+
+    def _runs(self, node: DevServer) -> Runs | None:
+        """By the word of this node, if it says that the Cluster is well."""
+        client = self._clients[node]
+        if b"cluster_state:ok" not in client.execute_command("CLUSTER INFO"):
+            return None
+        told = client.execute_command("CLUSTER SLOTS")
+        return sorted((first, last, int(master[1])) for first, last, master, *_ in told)
 
     def _join(self) -> None:
         masters, replicas = self.nodes[: self._masters], self.nodes[self._masters :]
