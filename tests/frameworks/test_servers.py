@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -91,10 +92,16 @@ def running(
             served = Running(f"http://127.0.0.1:{port}", process, notes, log)
             try:
                 served.wait_for("started")
+                wait_for(partial(_listens, port))  # granian does only after that
                 yield served
             finally:
                 if process.poll() is None:
                     served.stop()
+
+
+def _listens(port: int) -> bool:
+    with socket.create_connection(("127.0.0.1", port)):
+        return True
 
 
 @pytest.fixture(params=SERVERS)
