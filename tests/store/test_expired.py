@@ -24,14 +24,20 @@ CHANNEL = "__keyevent@0__:expired"
 
 @pytest.fixture
 def servers(sessions: SessionKit) -> Iterator[list[Any]]:
-    """All servers that hold keys. They report what expires."""
+    """
+    All servers that hold keys. They report what expires, and look for it as often as they can: with
+    the keys of all other tests, it takes them a minute else.
+    """
     servers = list(servers_of(sessions))
-    before = [str(server.config_get(SETTING)[SETTING]) for server in servers]
+    wanted: dict[str, str | int] = {SETTING: "Ex", "hz": 500, "active-expire-effort": 10}
+    before = [[(name, str(server.config_get(name)[name])) for name in wanted] for server in servers]
     for server in servers:
-        server.config_set(SETTING, "Ex")
+        for name, value in wanted.items():
+            server.config_set(name, value)
     yield servers
-    for server, setting in zip(servers, before, strict=True):
-        server.config_set(SETTING, setting)
+    for server, settings in zip(servers, before, strict=True):
+        for name, value in settings:
+            server.config_set(name, value)
 
 
 @pytest.fixture
