@@ -1,5 +1,6 @@
 """Instants in a session's hash that contradict each other."""
 
+import asyncio
 import itertools
 import time
 from collections.abc import Awaitable, Callable
@@ -72,16 +73,18 @@ async def test_instants_that_contradict_each_other(
     ):
         if one == other:
             continue
-        for verb in VERBS:
-            session_id = await create(store, n=1)
-            key = key_of(store, session_id)
-            admin.hset(key, mapping={"@user": "ann", "@auth": now})
-            admin.zadd(index_key(prefix, "ann"), {key.rpartition(":")[2]: now})
-            for name, value in ((one, first), (other, second)):
-                if value is None:
-                    admin.hdel(key, name)
-                else:
-                    admin.hset(key, name, meanings.get(value, value))
+        ids = await asyncio.gather(*[create(store, n=1) for _ in VERBS])
+        with admin.pipeline(transaction=False) as pipe:
+            for key in [key_of(store, session_id) for session_id in ids]:
+                pipe.hset(key, mapping={"@user": "ann", "@auth": now})
+                pipe.zadd(index_key(prefix, "ann"), {key.rpartition(":")[2]: now})
+                for name, value in ((one, first), (other, second)):
+                    if value is None:
+                        pipe.hdel(key, name)
+                    else:
+                        pipe.hset(key, name, meanings.get(value, value))
+            pipe.execute()
+        for verb, session_id in zip(VERBS, ids, strict=True):
             session = await open_session(store, session_id).load()
             try:
                 await verb(store, session)
