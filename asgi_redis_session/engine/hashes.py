@@ -2,7 +2,8 @@
 Every command that writes one session's hash; `reader` has those that read it.
 
 Each method sends one script, which is one atomic step and one round trip. What touches more than
-one key is in `verbs`. *handles* are the names under which the hash may be stored, one for each
+one key is in `verbs`, and so is `save`, which sends commit.lua and save.lua: their arguments are
+made here. *handles* are the names under which the hash may be stored, one for each
 secret in use; *extend* says whether the command extends the TTL. All methods raise
 `SessionUnavailable` if Redis can't be reached in time, or refuses.
 """
@@ -209,10 +210,11 @@ class Hashes:
         own_connection: bool = False,
     ) -> Written[scripts.Ended]:
         """
-        Delete the hash, and nothing else. State 1 if there was a session.
+        Delete the hash, and leave a tombstone. Its place stays listed.
 
-        *kind*: what its tombstone says; None: the browser has never had this session, so that there
-        is none. *note*: the reason in the caller's own words.
+        Returns the state 1 if there was a session.
+        *kind*: what the tombstone says; None: the browser has never had this session, so none is
+        left. *note*: the reason in the caller's own words.
         """
         keys: tuple[bytes, ...] = (self._client.key(handle),)
         arguments: tuple[Any, ...] = (self._idle_ms,)

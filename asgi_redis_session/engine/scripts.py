@@ -4,6 +4,9 @@ The Lua scripts by name, the states that they answer, and their replies as named
 Every script answers `{KEYS[1], ...}`: the lane compares that key with the one it sent, so that no
 reply reaches another session. Scripts on a session's hash answer its state next: above 0 it is an
 instant (mostly when the session expires), else one of the codes below.
+
+To find who sends `lua/save.lua`, look for `scripts.SAVE`, its name at the end of this file. Beside
+the name is the named tuple that it answers. The file begins with its keys and arguments.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,12 +17,24 @@ from ..quiet import hiding
 from ..transport.proof import PROVE
 from ..transport.scripts import Script
 
-#: The states of lua/common.lua, where their meanings are explained.
-GONE, CORRUPT, TAKEN, FOREIGN, FULL, CHANGED, FREE, LARGE = 0, -1, -2, -3, -4, -5, -6, -7
+# The states, as lua/common.lua has them; a test compares both.
+GONE = 0  # no such session: it has ended, or it has expired
+CORRUPT = -1  # there is something under the key that this library does not read
+TAKEN = -2  # there is a session under the new key already
+FOREIGN = -3  # the session belongs to another user
+FULL = -4  # the session has as many fields as allowed
+CHANGED = -5  # another request has changed the session since it was read
+FREE = -6  # there is no session, and there was none
+LARGE = -7  # the field would hold more bytes than allowed
 
 
 class State(NamedTuple):
-    """Only the state: commit.lua, write_if_same.lua, put_back.lua, bury.lua, keep.lua."""
+    """
+    Only the state; 1 if all went well.
+
+    commit.lua (else CHANGED, also if the session is gone), write_if_same.lua, put_back.lua,
+    bury.lua, keep.lua, sweep.lua, announce.lua, expiring.lua, expired.lua.
+    """
 
     key: bytes
     state: int
@@ -41,7 +56,12 @@ class Loaded(NamedTuple):
 
 
 class Began(NamedTuple):
-    """create.lua, import.lua, login.lua: *state* is when the session expires."""
+    """
+    create.lua, import.lua, login.lua: *state* is when the session expires.
+
+    Else TAKEN for create.lua and login.lua; GONE, CORRUPT or FOREIGN for login.lua, which reads the
+    old session; GONE or FREE for import.lua.
+    """
 
     key: bytes
     state: int
@@ -49,7 +69,11 @@ class Began(NamedTuple):
 
 
 class Saved(NamedTuple):
-    """save.lua: *state* is when the session expires; *deadline_ms* 0: it has no deadline."""
+    """
+    save.lua: *state* is when the session expires; else GONE or CORRUPT, and TAKEN in a renewal.
+
+    *deadline_ms* 0: it has no deadline.
+    """
 
     key: bytes
     state: int

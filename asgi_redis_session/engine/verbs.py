@@ -107,7 +107,11 @@ async def begin_again(
 async def save(
     engine: Engine, record: Record, changes: Changes, *, extend: bool, concern: Durability | None
 ) -> Outcome:
-    """Write changes, if the session still exists; if not, they are dropped."""
+    """
+    Write changes, if the session still exists; if not, they are dropped, and an event reports it.
+
+    What both scripts answer is in `scripts`: `State` and `Saved`.
+    """
     hashes, write, keys = engine.hashes, engine.client.write, (engine.client.key(record.handle),)
     arguments = None if extend else hashes.commit_args(record, changes)
     if arguments is not None:

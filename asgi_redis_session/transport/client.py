@@ -1,9 +1,9 @@
 """
 The client: it sends scripts and returns their replies.
 
-It sends each script on the lane that leads to its key,
-sends it in full to a server that does not know it yet, sends it again where that is safe, and turns
-redis-py's errors into `SessionUnavailable`. What the scripts mean is known to the engine only.
+It sends each script on the lane that leads to its key (`routes`, `lane`). After an error, `retry`
+decides whether to send it again, and `outages` makes it a `SessionUnavailable`. What the scripts
+mean is known to the engine only.
 """
 
 import asyncio

@@ -13,7 +13,8 @@ The rules of a lane:
 - A caller's deadline counts from the moment it queued its command, and fails only that caller. Time
   in which the event loop was blocked does not count (see `watch`). If nothing arrives for a whole
   timeout, the lane closes the connection.
-- The lane retries nothing: it does not know what a command does.
+- The lane sends no command again: it does not know what one does. (`retry` decides that. Only the
+  lane's own proof is sent again.)
 """
 
 import asyncio

@@ -1,4 +1,13 @@
-"""Sending a command again whose first attempt has failed."""
+"""
+Sending a command again whose first attempt has failed.
+
+`Retries._next_hop` decides whether, after each kind of error. Where to, and after which pause, is
+for the route to say: `cluster.py` after MOVED, ASK, TRYAGAIN and CLUSTERDOWN; on one server any
+other error of Redis is final. `docs/verbs.md` has the rules under *Retries*.
+
+Two things are sent again elsewhere: a lane's own proof, if it is refused (`lane.py`), and the
+script of a search, if the server does not know it (`queries.py`).
+"""
 
 import asyncio
 from collections.abc import Sequence
@@ -31,7 +40,9 @@ class Retry:
     packed: bytes = field(repr=False)
     purpose: Purpose
     deadline: float
-    #: Whether it may be executed twice. If so, it is sent once more after a broken connection.
+    #: Whether it may be executed twice. If so, it is sent once more after a broken connection. Who
+    #: calls `Client.call` says so (`idempotent=True`): of reads, and of writes that change nothing
+    #: the second time.
     idempotent: bool = False
     #: Where the last attempt went; None if it could not be sent anywhere.
     hop: Hop | None = None
@@ -81,7 +92,11 @@ class Retries:
                 return reply
 
     async def _next_hop(self, route: Route, retry: Retry, error: Exception, attempts: int) -> Hop:
-        """Return where to send a command again after *error*; raises it if that is of no use."""
+        """
+        Return where to send a command again after *error*; raises *error* to give up.
+
+        *error*: a `ResponseError` if Redis has answered with one, else why there was no reply.
+        """
         if isinstance(error, NoScriptError) and retry.hop is not None:
             retry.packed = retry.script.in_full(retry.keys, retry.arguments)
             return retry.hop

@@ -78,8 +78,9 @@ class Route(ABC):
         self, key: bytes, purpose: Purpose, error: Exception, attempts: int, deadline: float
     ) -> Hop:
         """
-        Return where to send a command again after *error*. Raises *error* if that is of no use.
+        Return where to send a command again after *error*. Raises *error* to give up.
 
+        Called by `Retries._next_hop`, which decides first what is the same on every route.
         *attempts*: how often the command has been rerouted already. After `LaneBroken` Redis may
         have executed the command, so only call this if it may be executed twice. (After
         `NodeUnknown` nothing was sent.)

@@ -211,6 +211,17 @@ def test_every_file_that_contributing_names_exists() -> None:
     assert not missing
 
 
+def test_the_code_that_contributing_names_exists() -> None:
+    """Each name is defined in the file that is named behind it."""
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    named = re.findall(r"((?:`[\w.]+`(?:,| and)? )+)in `([\w/]+\.py)`", text)
+    assert len(named) > 20
+    for names, path in named:
+        code = (ROOT / "asgi_redis_session" / path).read_text()
+        for name in re.findall(r"\w+", re.sub(r"` and `", " ", names)):
+            assert re.search(rf"\b(?:def|class) {name}\b", code), (name, path)
+
+
 def test_contributing_names_every_module() -> None:
     """A new module gets a line in the layout."""
     package = ROOT / "asgi_redis_session"

@@ -2,10 +2,12 @@
 
 import re
 from importlib.resources import files
+from pathlib import Path
 
 import pytest
 
 from asgi_redis_session.engine import scripts
+from asgi_redis_session.transport.scripts import Script
 
 pytestmark = pytest.mark.anywhere
 
@@ -13,7 +15,7 @@ LUA = files("asgi_redis_session.engine") / "lua"
 
 
 def test_states_are_the_same_in_lua_and_in_python() -> None:
-    """Each state code of common.lua is in scripts.py, with its value, and no other."""
+    """Each state code of common.lua is in scripts.py, with its value and meaning, and no other."""
     text = (LUA / "common.lua").read_text()
     ((names, values),) = re.findall(r"^local ([A-Z, ]+) = ([-\d, ]+)$", text, re.MULTILINE)
     states = dict(zip(names.split(", "), map(int, values.split(", ")), strict=True))
@@ -21,6 +23,10 @@ def test_states_are_the_same_in_lua_and_in_python() -> None:
     in_python = {n: v for n, v in vars(scripts).items() if n.isupper() and isinstance(v, int)}
     assert in_python == states
     assert all(value <= 0 for value in states.values())  # an instant is above 0
+    in_lua = re.findall(r"^--   ([A-Z]+) +(.+)$", text, re.MULTILINE)
+    source = Path(scripts.__file__).read_text()
+    assert re.findall(r"^([A-Z]+) = -?\d  # (.+)$", source, re.MULTILINE) == in_lua
+    assert len(in_lua) == len(states)
 
 
 def test_a_script_uses_no_state_that_is_not_defined() -> None:
@@ -28,6 +34,19 @@ def test_a_script_uses_no_state_that_is_not_defined() -> None:
     for path in LUA.iterdir():
         answered = set(re.findall(r"return \{KEY, ([A-Z]+)\}", path.read_text()))
         assert answered <= {n for n in vars(scripts) if n.isupper()}, path.name
+
+
+def test_a_script_is_sent_under_its_name() -> None:
+    """`grep scripts.SAVE` finds who sends a script."""
+    package = Path(scripts.__file__).parent.parent
+    sent = {
+        name
+        for path in package.rglob("*.py")
+        for name in re.findall(r"\bscripts\.([A-Z_]+)\b", path.read_text())
+    }
+    named = {name for name, value in vars(scripts).items() if isinstance(value, Script)}
+    assert named - sent == {"PROVE"}  # the transport sends it
+    assert len(named) == len(scripts.SCRIPTS)
 
 
 def test_every_file_of_lua_is_part_of_a_script() -> None:
