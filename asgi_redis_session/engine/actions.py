@@ -1,9 +1,10 @@
 """
 What a request does with its session at once: read it, write it, log in, end it.
 
-Each function is one verb of `Session`. It takes the session's state, sends commands by `hashes` and
-`verbs`, and notes in the state what Redis has answered. One of them runs at a time, so that the
-tasks of one request can share the session.
+Each function is one verb of `Session`. It takes the session's state, sends commands by `reader`,
+`hashes` and `verbs`, and notes in the state what Redis has answered. One of them runs at a time, so
+that the tasks of one request can share the session. `commit` is what a response waits for: it calls
+the verb that its changes need (`_verb_for`), mostly `save` in `verbs`.
 """
 
 from collections.abc import Awaitable, Mapping, Sequence

@@ -69,7 +69,7 @@ def judge(store_idle_ms: int, raws: Any, now_ms: int) -> Read:
     """
     Say what load.lua would say of this hash, at this time of the server.
 
-    *store_idle_ms*: how long a session lives without use that doesn't say so itself.
+    *store_idle_ms*: the idle time of a session that has none of its own.
     """
     if not raws:  # None: something else than a hash
         return Read(CORRUPT if raws is None else GONE)

@@ -97,7 +97,8 @@ class Changes:
     *fields*: encoded values to write, None to remove. *idle_ms*, *absolute_ms*: a shorter lifetime;
     None leaves it as it is. *renews*: the session gets a new id. *login*: it gets one for a user
     who logs in. *identifies*: a field identifies the user, which is a login without `login`.
-    *ttls*: of which fields Redis holds when they end; see `timed.as_stored`.
+    *ttls*: fields that end sooner than the session, and those that no longer do; see
+    `timed.as_stored`.
     """
 
     fields: dict[str, bytes | None] = field(default_factory=dict, repr=False)
@@ -124,7 +125,7 @@ class Changes:
         return self.idle_ms is not None or self.absolute_ms is not None
 
     def span(self, default: Span) -> Span:
-        """How long a session lives that begins with these changes."""
+        """How long a new session lives that has these changes; *default*: if they don't say so."""
         return Span(
             default.idle_ms if self.idle_ms is None else self.idle_ms,
             default.absolute_ms if self.absolute_ms is None else self.absolute_ms,

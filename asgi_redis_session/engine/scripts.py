@@ -109,7 +109,11 @@ class Field(NamedTuple):
 
 @hiding("raw")
 class Appended(NamedTuple):
-    """append.lua: *items* is how many there are now; 0 if the field holds no list. *raw*: it."""
+    """
+    append.lua: *items* is how many there are now; 0 if the field holds no list.
+
+    *raw*: the list; None if it was not asked for.
+    """
 
     key: bytes
     state: int

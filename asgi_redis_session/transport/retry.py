@@ -56,7 +56,11 @@ class Retry:
 
 
 class Retries:
-    """Those of one client. *timeout*: as for `Client`. *outages*: where failures are reported."""
+    """
+    The retries of one client's commands.
+
+    *timeout*: as for `Client`. *outages*: where failures are reported.
+    """
 
     def __init__(self, timeout: float, outages: Outages) -> None:
         self._timeout = timeout
