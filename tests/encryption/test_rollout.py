@@ -14,7 +14,7 @@ from .conftest import is_sealed
 
 pytestmark = pytest.mark.anywhere
 
-PEOPLE = 100
+PEOPLE = 50
 #: Two steps at a time, as a rolling deployment has them; then back again.
 STEPS = ["off", "read", "migrate", "on", "migrate", "read"]
 
