@@ -97,9 +97,9 @@ ANYIO = {"mark": "@pytest.mark.anyio", "more": BACKEND}
 
 
 SUITES = {
-    "pytest-asyncio, auto": (["-p", "no:anyio"], {"ini": LOOPS.format("auto")}),
+    "pytest-asyncio, auto": (["-p", "pytest_asyncio.plugin"], {"ini": LOOPS.format("auto")}),
     "pytest-asyncio, strict": (
-        ["-p", "no:anyio"],
+        ["-p", "pytest_asyncio.plugin"],
         {
             "imports": "import pytest_asyncio",
             "fixture": "pytest_asyncio.fixture",
@@ -107,8 +107,11 @@ SUITES = {
             "ini": LOOPS.format("strict"),
         },
     ),
-    "anyio": (["-p", "no:asyncio"], ANYIO),
-    "both, marked for anyio": ([], {**ANYIO, "ini": LOOPS.format("strict")}),
+    "anyio": (["-p", "anyio.pytest_plugin"], ANYIO),
+    "both, marked for anyio": (
+        ["-p", "anyio.pytest_plugin", "-p", "pytest_asyncio.plugin"],
+        {**ANYIO, "ini": LOOPS.format("strict")},
+    ),
 }
 
 
@@ -122,8 +125,7 @@ def test_a_users_suite_passes(
     (tmp_path / "conftest.py").write_text(conftest + parts.get("more", ""))
     (tmp_path / "test_app.py").write_text(SUITE.replace("MARK", parts.get("mark", "")))
     (tmp_path / "pytest.ini").write_text(INI + parts.get("ini", ""))
-    plugins = ["-p", "no:xdist", "-p", "no:cacheprovider", *options]
-    done = run_pytest(tmp_path, session_redis_url, plugins)
+    done = run_pytest(tmp_path, session_redis_url, options)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "3 passed" in done.stdout
 
@@ -131,12 +133,16 @@ def test_a_users_suite_passes(
 def run_pytest(
     folder: Path, redis_url: str, options: Sequence[str]
 ) -> subprocess.CompletedProcess[str]:
-    """Run the suite in a folder, in a process of its own."""
+    """Run the suite in a folder, in a process of its own, with these plugins alone."""
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", *options],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options],
         check=False,
         cwd=folder,
-        env={**os.environ, "SESSION_REDIS_URL": redis_url},
+        env={
+            **os.environ,
+            "SESSION_REDIS_URL": redis_url,
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+        },
         capture_output=True,
         text=True,
         timeout=200,
@@ -152,6 +158,5 @@ def test_one_loop_for_all_tests(tmp_path: Path, session_redis_url: str) -> None:
     (tmp_path / "test_app.py").write_text(f"{mark}async def test_it(client, n):\n    {test}\n")
     loops = LOOPS.replace("function", "session").format("auto")
     (tmp_path / "pytest.ini").write_text(f"{INI}{loops}asyncio_default_test_loop_scope = session\n")
-    plugins = ["-p", "no:xdist", "-p", "no:cacheprovider", "-p", "no:anyio"]
-    done = run_pytest(tmp_path, session_redis_url, plugins)
+    done = run_pytest(tmp_path, session_redis_url, ["-p", "pytest_asyncio.plugin"])
     assert "100 passed" in done.stdout, done.stdout + done.stderr
