@@ -280,6 +280,23 @@ def test_session_gone_at_commit(world: World) -> None:
     assert world.events == ["gone"]
 
 
+def test_session_gone_at_an_explicit_save(world: World) -> None:
+    """`SessionGone` is an error of the app like any other: Redis has answered, so no 503."""
+
+    async def endpoint(request: Request) -> Response:
+        session = await load_session(request)
+        session["n"] = 2
+        assert await asyncio.to_thread(world.kit.revoke, session.handle or "")
+        await session.save()
+        return PlainTextResponse("not reached")
+
+    response = world.get(endpoint)
+    assert (response.status_code, response.text) == (500, "Internal Server Error")
+    assert "set-cookie" not in response.headers
+    assert world.kit.keys() == []
+    assert world.events == ["gone"]
+
+
 @pytest.mark.parametrize("new", [False, True])
 def test_app_raises(world: World, new: bool) -> None:
     """Starlette's 500; what was staged is dropped."""
