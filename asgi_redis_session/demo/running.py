@@ -39,8 +39,7 @@ def run(make_app: MakeApp, redis_url: str | None, *, port: int | None, processes
     the others take the next ones. None: 8000, or free ones if one of them is taken. Raises
     `DevServerError`, `OSError` and `ValueError`.
     """
-    # uvicorn shuts down first, then raises the signal again, which leaves the `with` block.
-    _exit_when_told()
+    _on_end(lambda *_: sys.exit(0))
     with ExitStack() as stack:
         listeners = _listen(port, processes)
         for listener in listeners:
@@ -54,7 +53,10 @@ def run(make_app: MakeApp, redis_url: str | None, *, port: int | None, processes
                 args=(make_app, url, listener, Place(number, urls)),
                 daemon=True,
             )
+            # A terminal's Ctrl-C reaches the new process, too: ignored until it can end properly.
+            ours = signal.signal(signal.SIGINT, signal.SIG_IGN)
             process.start()
+            signal.signal(signal.SIGINT, ours)
             stack.callback(_stop, process)
         print(_announcement(urls, url), flush=True)
         if server and not _has_search(server):
@@ -68,7 +70,10 @@ def _serve(make_app: MakeApp, url: str, listener: socket.socket, place: Place) -
         log_level="critical",
         timeout_graceful_shutdown=_LONGEST_STOP,
     )
-    uvicorn.Server(config).run(sockets=[listener])
+    server = uvicorn.Server(config)
+    # It handles signals itself while it serves. One that comes just before ends it once it starts.
+    _on_end(lambda *_: setattr(server, "should_exit", True))
+    server.run(sockets=[listener])
 
 
 def _serve_beside(make_app: MakeApp, url: str, listener: socket.socket, place: Place) -> None:
@@ -81,13 +86,14 @@ def _serve_beside(make_app: MakeApp, url: str, listener: socket.socket, place: P
             os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=follow, daemon=True).start()
-    _exit_when_told()
+    _on_end(lambda *_: sys.exit(0))
     _serve(make_app, url, listener, place)
 
 
-def _exit_when_told() -> None:
+def _on_end(handle: Callable[[int, Any], None]) -> None:
+    """Let this handle Ctrl-C and SIGTERM."""
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: sys.exit(0))
+        signal.signal(number, handle)
 
 
 def _stop(process: multiprocessing.process.BaseProcess) -> None:

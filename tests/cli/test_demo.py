@@ -40,6 +40,7 @@ def demo() -> Iterator[Start]:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            process_group=0,  # as a terminal does, which sends Ctrl-C to the whole group
         )
         started.append(process)
         return process
@@ -57,6 +58,17 @@ def announced(process: "subprocess.Popen[str]") -> tuple[list[str], str]:
     found = SHOP.fullmatch(line)
     assert found, line or process.communicate()
     return [url for url in found.groups()[:2] if url], found[3]
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.2, 0.4, 0.6])
+def test_ctrl_c_ends_it_while_it_starts(demo: Start, seconds: float) -> None:
+    """The second process is still importing when the first one prints where the shop is."""
+    process = demo("--port", "0")
+    announced(process)
+    time.sleep(seconds)
+    os.killpg(process.pid, signal.SIGINT)
+    _, printed = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, printed) == (0, "")
 
 
 def test_two_processes_serve_each_customer(demo: Start) -> None:
