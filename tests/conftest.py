@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, settings
 from asgi_redis_session import SessionEvent, SessionStore, devserver
 from asgi_redis_session.devserver import DevServer
 
-from .support.servers import Cluster, plain_client
+from .support.servers import Cluster, ask_all, plain_client
 
 pytest_plugins = ["asgi_redis_session.testing", "tests.support.fixtures"]
 
@@ -132,8 +132,16 @@ def log_level() -> Iterator[None]:
     root.setLevel(level)
 
 
+@pytest.fixture(scope="module")
+def leftovers(session_redis_url: str) -> Iterator[None]:
+    """What the tests of a module leave goes with it: others look at all keys of the server."""
+    yield
+    with plain_client(session_redis_url) as client:
+        ask_all(client, "FLUSHALL")
+
+
 @pytest.fixture
-def prefix() -> str:
+def prefix(leftovers: None) -> str:
     return f"test-{secrets.token_hex(6)}"
 
 
