@@ -1,5 +1,5 @@
 """
-The tests on other servers, clients, protocols and Pythons: the rows of `matrix.toml`.
+The tests on other servers, clients, protocols, event loops and Pythons: the rows of `matrix.toml`.
 
     make matrix
     make matrix ROWS="redis62 cluster"
@@ -93,6 +93,7 @@ class Row:
     installed: str = ""
     environment: str = ".venv"
     protocol: int = 3
+    loop: str = "asyncio"
     tests: str = "on_server"
     github: bool = False
     nightly: bool = False
@@ -105,7 +106,7 @@ class Row:
         if made.returncode:
             raise CannotRunError(f"{self.environment} could not be made")
         versions = self.versions()
-        asked = {"SESSION_TEST_PROTOCOL": str(self.protocol)}
+        asked = {"SESSION_TEST_PROTOCOL": str(self.protocol), "SESSION_TEST_LOOP": self.loop}
         if self.tests == "examples":
             asked["SESSION_TEST_EXAMPLES"] = "all"
         if self.binary:

@@ -1,12 +1,13 @@
 """Every test talks to a real redis-server, through the fixtures that users get as well."""
 
+import asyncio
 import fcntl
 import gc
 import logging
 import os
 import secrets
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from functools import cache
 from pathlib import Path
@@ -60,6 +61,14 @@ def certificates() -> Iterator[None]:
         once = cache(httpx.create_ssl_context)
         patch.setattr("httpx._transports.default.create_ssl_context", once)
         yield
+
+
+if os.environ.get("SESSION_TEST_LOOP") == "uvloop":  # `make matrix` asks for it
+    import uvloop
+
+    def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+        """Every test runs on this kind of event loop."""
+        return {"uvloop": uvloop.new_event_loop}
 
 
 #: Folders whose tests start servers and processes. Side by side, their files begin first: one that
