@@ -11,6 +11,7 @@ import typer
 from redis.asyncio import Redis as Client
 from redis.exceptions import RedisError
 
+from ..doctor.facts import keys_in
 from ..errors import SessionUnavailable
 from ..store import SessionStore, engine_of
 from ..transport.failures import LaneBroken, broken_by
@@ -92,7 +93,7 @@ class _Watched:
             info = await self.client.info("all")
             await self.hearing.look()
         heard = (self.hearing.logins, self.hearing.ends) if self.hearing.is_on else (None, None)
-        keys = sum(found["keys"] for at, found in info.items() if at.startswith("db"))
+        keys = keys_in(info)
         calls = {at: info.get(f"cmdstat_{at}", {}).get("calls", 0) for at in ("hgetall", "evalsha")}
         known = {**info, **calls, "keys": keys, "logins": heard[0], "ends": heard[1]}
         return {"at": time.monotonic(), **{of: known.get(of, 0) for of, _ in _FIGURES.values()}}

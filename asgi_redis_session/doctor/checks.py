@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from redis.asyncio.retry import Retry
 
-from .facts import Facts, Sentinel
+from .facts import Facts, Sentinel, keys_in
 from .report import Level
 
 _OLDEST, _RECOMMENDED = (6, 2), (7, 2)
@@ -201,7 +201,7 @@ def _memory(facts: Facts) -> Iterator[Verdict]:
 
 def _headroom(facts: Facts) -> Iterator[Verdict]:
     limit, used = facts.number("maxmemory"), facts.number("used_memory")
-    keys = sum(found["keys"] for name, found in facts.info.items() if name.startswith("db"))
+    keys = keys_in(facts.info)
     if not limit or not used:
         return
     each = (facts.number("used_memory_dataset") or used) / max(keys, 1)

@@ -5,6 +5,7 @@ A command that the store's user may not run is noted in `Facts.unseen`, and one 
 not have in `Facts.absent`; nothing else depends on it.
 """
 
+import re
 import secrets
 import time
 from collections.abc import Mapping, Sequence
@@ -273,6 +274,15 @@ async def ask_sentinels(redis: Redis | RedisCluster) -> list[Sentinel]:
         finally:
             await sentinel.aclose()
     return answers
+
+
+def keys_in(info: Mapping[str, Any]) -> int:
+    """
+    Count the keys of all databases, as INFO has them.
+
+    Redis 8 has lines like `db0_distrib_strings_sizes` there, too.
+    """
+    return sum(found["keys"] for name, found in info.items() if re.fullmatch(r"db\d+", name))
 
 
 def _text(value: Any) -> str:
