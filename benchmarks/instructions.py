@@ -8,8 +8,10 @@ busy one, so small changes can be seen. Counted by valgrind, in the app's proces
 Each request is one ASGI call on uvloop, 64 at once; the difference between a long and a short run
 is what the requests took, without the start-up. What the kernel does is not counted.
 
-A ceiling is 3 % above what was reached. Another build of Python takes other numbers of instructions
-for the same work, so a ceiling is scaled by what the app without sessions takes in the same run.
+A ceiling is 3 % above what was reached, with as many full collections as a run may have: one more
+makes each request 7,000 instructions dearer. Another build of Python takes other numbers of
+instructions for the same work, so a ceiling is scaled by what the app without sessions takes in the
+same run.
 """
 
 import asyncio
@@ -35,7 +37,7 @@ ROOT = Path(__file__).parent.parent
 #: for a reason, writes the new figures here, in the same commit.
 REACHED = {
     "starlette": {"read": 123_000, "write": 132_000},
-    "ours": {"read": 341_000, "write": 545_000},
+    "ours": {"read": 346_000, "write": 551_000},
 }
 ALLOWED = 1.03
 AT_ONCE, SHORT, LONG = 64, 10, 60

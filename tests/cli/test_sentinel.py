@@ -7,7 +7,7 @@ import pytest
 from asgi_redis_session import SessionStore
 
 from ..support.internals import handle_of
-from ..support.servers import Sentinels, ask
+from ..support.servers import Sentinels, ask, replicated
 from ..support.sessions import is_live, log_in
 from .common import objects, rows, run
 from .heard import hears_logins_and_ends
@@ -74,7 +74,7 @@ def test_a_new_master_is_found(watched: Sentinels, prefix: str) -> None:
     run("seed", "5", *at)
     former = watched.master
     (successor,) = [server for server in watched.servers if server is not former]
-    assert ask(former, "WAIT", 1, 100_000) == 1
+    replicated(former)
     watched.appoint(successor)
     assert rows("count", *at) == [["5"]]
     run("seed", "1", *at)

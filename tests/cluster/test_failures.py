@@ -21,7 +21,7 @@ from ..support.internals import (
 )
 from ..support.keyspace import index_key, link_key, plant
 from ..support.nodes import on
-from ..support.servers import SOON_MS, Cluster, ask, frozen, wait_for
+from ..support.servers import SOON_MS, Cluster, ask, frozen, replicated, wait_for
 from ..support.sessions import create, is_live, load, works
 
 
@@ -84,7 +84,7 @@ async def test_a_killed_master_is_replaced(prefix: str) -> None:
             dead = cluster.owner("any")
             theirs = await on(cluster, store, dead)
             other = await on(cluster, store, dead, other=True)
-            assert ask(dead, "WAIT", 1, 9000) == 1
+            replicated(dead)
             os.kill(dead.pid, signal.SIGKILL)
             with pytest.raises(SessionUnavailable, match=f"127.0.0.1:{dead.port}"):
                 await load(store, theirs)

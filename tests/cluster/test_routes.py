@@ -13,7 +13,7 @@ from asgi_redis_session.devserver import DevServer
 
 from ..support.internals import key_of, lanes_of, open_session, refresh
 from ..support.nodes import errors_of, on
-from ..support.servers import SOON_MS, Cluster, ask, frozen
+from ..support.servers import SOON_MS, Cluster, frozen, replicated
 from ..support.sessions import create, load, works
 
 
@@ -50,7 +50,7 @@ async def test_writes_alone_find_a_new_master(prefix: str) -> None:
         async with SessionStore.from_url(cluster.url, prefix=prefix, timeout=3) as store:
             dead = cluster.owner("any")
             session = await open_session(store, await on(cluster, store, dead)).load()
-            assert ask(dead, "WAIT", 1, 9000) == 1
+            replicated(dead)
             os.kill(dead.pid, signal.SIGKILL)
             async with asyncio.timeout(100):
                 for number in range(1, 1000):

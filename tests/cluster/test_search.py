@@ -20,7 +20,7 @@ from asgi_redis_session.engine.codec import encode
 from ..support.documents import ROOT, blocks
 from ..support.internals import index_names, limit_pages, with_shadows
 from ..support.search import INDEX, NOTE, SKUS, TENANT, TOTAL, found, put
-from ..support.servers import Cluster, ask, client_of, node_id, plain_client, wait_for
+from ..support.servers import Cluster, ask, client_of, node_id, plain_client, replicated, wait_for
 from ..support.shards import spanning
 
 SESSIONS = 1_000
@@ -206,7 +206,7 @@ async def test_a_master_that_dies(prefix: str) -> None:
             name = status.name.split(", ")[0]
             master = cluster.owner(name)
             heir = cluster.replica_of(master)
-            ask(master, "WAIT", 1, 10_000)
+            replicated(master)
             os.kill(master.pid, signal.SIGKILL)
             with pytest.raises(SessionUnavailable, match=f"127.0.0.1:{master.port}"):
                 await store.search.count()

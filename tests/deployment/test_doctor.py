@@ -21,7 +21,7 @@ from asgi_redis_session.doctor import CheckReport, Finding
 
 from ..support.deployment import advice, problems
 from ..support.documents import ROOT
-from ..support.servers import QUICK, Cluster, ask, client_of, frozen, wait_for
+from ..support.servers import QUICK, Cluster, ask, client_of, frozen, replicated, wait_for
 from ..support.sessions import load
 
 
@@ -50,7 +50,7 @@ async def test_the_doctor_sees_a_replica(session_redis_url: str) -> None:
     with DevServer(search=False, options=QUICK) as master:
         follow = {"replicaof": f"127.0.0.1 {master.port}"}
         with DevServer(search=False, options=follow) as server:
-            wait_for(lambda: ask(master, "WAIT", 1, 100) == 1)
+            replicated(master)
             async with SessionStore.from_url(server.url) as store:
                 assert "role: It is a replica" in problems(await store.check())[0]
             async with SessionStore.from_url(master.url) as store:

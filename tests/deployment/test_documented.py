@@ -21,7 +21,7 @@ from asgi_redis_session.devserver import DevServer
 
 from ..support.deployment import DOCUMENT, STORES, advice, conf, documented, problems
 from ..support.documents import blocks
-from ..support.servers import QUICK, Cluster, Sentinels, ask, frozen, wait_for
+from ..support.servers import QUICK, Cluster, Sentinels, ask, frozen, replicated, wait_for
 from ..support.sessions import PLAIN, create, works
 from ..support.shards import shards
 
@@ -158,7 +158,7 @@ def test_durability(prefix: str) -> None:
         follow = {"replicaof": f"127.0.0.1 {server.port}", "appendonly": "yes"}
         for _ in range(2):
             stack.enter_context(DevServer(options=follow, search=False))
-        wait_for(lambda: ask(server, "WAIT", 2, 100) == 2)
+        replicated(server, 2)
         namespace: dict[str, Any] = {
             "SessionStore": SessionStore,
             "Durability": Durability,

@@ -20,7 +20,16 @@ from ..support.deployment import problems
 from ..support.documents import ROOT
 from ..support.internals import open_session
 from ..support.namespaces import Names, unshare
-from ..support.servers import QUICK, SOON_MS, Cluster, Sentinels, ask, client_of, wait_for
+from ..support.servers import (
+    QUICK,
+    SOON_MS,
+    Cluster,
+    Sentinels,
+    ask,
+    client_of,
+    replicated,
+    wait_for,
+)
 from ..support.serving import PATIENCE, serve_apart
 from ..support.sessions import create, load, log_in, opened, works
 from ..support.tls import free_port
@@ -133,7 +142,7 @@ async def test_a_replica_as_endpoint(prefix: str) -> None:
         with DevServer(options=follow, search=False) as replica:
             async with opened(master.url, prefix) as store:
                 session_id = await create(store, n=1)
-            wait_for(lambda: ask(master, "WAIT", 1, 100) == 1)
+            replicated(master)
             async with opened(replica.url, prefix) as store:
                 session = await open_session(store, session_id).load()
                 assert session["n"] == 1
@@ -152,7 +161,7 @@ async def test_a_new_master_does_not_know_the_scripts(prefix: str) -> None:
             await store.drain()
             old = watched.master
             (new,) = [server for server in watched.servers if server is not old]
-            wait_for(lambda: ask(old, "WAIT", 1, 100) == 1)
+            replicated(old)
             assert ask(new, "INFO", "memory")["number_of_cached_scripts"] == 0
             # A Sentinel promotes only whom it has heard of within its last ten seconds or so.
             await asyncio.to_thread(
@@ -195,7 +204,7 @@ class Pair:
 
     def fail_over(self) -> None:
         """Promote the replica, and let the name lead to it."""
-        wait_for(lambda: ask(self.old, "WAIT", 1, 100) == 1)
+        replicated(self.old)
         ask(self.new, "REPLICAOF", "NO", "ONE")
         self.names.point(self.NAME, "127.0.0.3")
 

@@ -14,7 +14,7 @@ from asgi_redis_session.devserver import DevServer
 
 from ..cli.common import run
 from ..support.deployment import conf
-from ..support.servers import QUICK, Cluster, Sentinels, ask, wait_for
+from ..support.servers import QUICK, Cluster, Sentinels, ask, replicated, wait_for
 from ..support.tls import issue_all, tls_server
 from .test_trial import busy_script
 
@@ -91,7 +91,7 @@ def a_replica() -> Iterator[str]:
     with DevServer(search=False, options=QUICK) as master:
         follow = {"replicaof": f"127.0.0.1 {master.port}"}
         with DevServer(search=False, options=follow) as started:
-            wait_for(lambda: ask(master, "WAIT", 1, 100) == 1)
+            replicated(master)
             yield started.url
 
 
@@ -101,7 +101,7 @@ def cut_off_alone() -> Iterator[str]:
     with DevServer(search=False, options=QUICK) as master:
         follow = {"replicaof": f"127.0.0.1 {master.port}"}
         with DevServer(search=False, options=follow):
-            wait_for(lambda: ask(master, "WAIT", 1, 100) == 1)
+            replicated(master)
             yield master.url
 
 

@@ -28,7 +28,7 @@ from asgi_redis_session.transport.barrier import Barrier
 
 from ..support.internals import handle_of, new_id, open_session, refresh
 from ..support.keyspace import index_key, look
-from ..support.servers import QUICK, Cluster, ask, client_of, frozen, wait_for
+from ..support.servers import QUICK, Cluster, ask, client_of, frozen, replicated
 from ..support.serving import PATIENCE, serve
 from ..support.sessions import PLAIN, create, is_live, log_in
 
@@ -59,13 +59,13 @@ def pair() -> Iterator[Pair]:
     with DevServer(search=False, options={**QUICK, "appendonly": "yes"}) as master:
         follow = {"replicaof": f"127.0.0.1 {master.port}", "appendonly": "yes"}
         with DevServer(search=False, options=follow) as replica:
-            wait_for(lambda: ask(master, "WAIT", 1, 100) == 1)
+            replicated(master)
             yield Pair(master, replica)
 
 
 @pytest.fixture
 def url(pair: Pair) -> str:
-    wait_for(lambda: ask(pair.master, "WAIT", 1, 100) == 1)
+    replicated(pair.master)
     return pair.master.url
 
 

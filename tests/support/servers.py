@@ -89,6 +89,26 @@ def wait_for(what: Callable[[], Any], seconds: float = 100) -> Any:
     raise AssertionError(f"it did not come to that within {seconds} s (last: {answer!r})")
 
 
+def replicated(master: DevServer, replicas: int = 1) -> None:
+    """
+    Return when so many replicas have what was written so far.
+
+    WAIT would not tell: since Redis 7 it asks only for what its own connection has written.
+    """
+    written = ask(master, "INFO", "replication")["master_repl_offset"]
+
+    def have_it() -> bool:
+        known = ask(master, "INFO", "replication")
+        offsets = [
+            known[f"slave{number}"]["offset"]
+            for number in range(known["connected_slaves"])
+            if known[f"slave{number}"]["state"] == "online"
+        ]
+        return len([offset for offset in offsets if offset >= written]) >= replicas
+
+    wait_for(have_it)
+
+
 class Cluster:
     """
     A Redis Cluster: *masters*, each with *replicas* of its own. `nodes` lists the masters first.

@@ -17,7 +17,7 @@ from ..support.internals import (
     open_session,
     port_of,
 )
-from ..support.servers import SOON_MS, Sentinels, ask, frozen, wait_for
+from ..support.servers import SOON_MS, Sentinels, ask, frozen, replicated
 from ..support.sessions import create, load, works
 
 
@@ -121,7 +121,7 @@ async def test_a_master_that_was_demoted_is_left(
     await until_written(store, session_id)
     old = healthy.master
     new = next(server for server in healthy.servers if server is not old)
-    wait_for(lambda: ask(old, "WAIT", 2, 100) == 2)
+    replicated(old, 2)
     session = await open_session(store, session_id).load()
     session["n"] = 3
     # The connection stays, and nobody asks the Sentinels: only the answer tells that it is wrong.
@@ -141,7 +141,7 @@ async def test_a_planned_failover_is_followed(healthy: Sentinels, store: Session
     """SENTINEL FAILOVER while sessions are read and written: afterwards it goes on."""
     session_id = await create(store, n=1)
     old = healthy.master
-    wait_for(lambda: ask(old, "WAIT", 2, 100) == 2)
+    replicated(old, 2)
     ask(healthy.sentinels[0], "SENTINEL FAILOVER", healthy.SERVICE)
     new = await asyncio.to_thread(healthy.await_master, not_at=old)
     # The old one takes writes until it is told: a store whose Sentinels are slow may still use it.
@@ -160,7 +160,7 @@ async def test_a_killed_master_is_replaced(prefix: str) -> None:
         async with SessionStore.from_url(watched.url, prefix=prefix, timeout=3) as store:
             session_id = await create(store, n=1)
             old = watched.master
-            wait_for(lambda: ask(old, "WAIT", 2, 100) == 2)
+            replicated(old, 2)
             os.kill(old.pid, signal.SIGKILL)
             with pytest.raises(SessionUnavailable):
                 await load(store, session_id)
@@ -175,7 +175,7 @@ async def test_a_hung_master_is_replaced(prefix: str) -> None:
         async with SessionStore.from_url(watched.url, prefix=prefix, timeout=1.5) as store:
             session_id = await create(store, n=1)
             old = watched.master
-            wait_for(lambda: ask(old, "WAIT", 2, 100) == 2)
+            replicated(old, 2)
             with frozen(old):
                 with pytest.raises(SessionUnavailable, match=r"within 1\.5 s"):
                     await load(store, session_id)

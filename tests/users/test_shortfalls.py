@@ -10,7 +10,7 @@ from asgi_redis_session import Durability, DurabilityNotReached, Session, Sessio
 from asgi_redis_session.devserver import DevServer
 
 from ..support.internals import new_id, open_session
-from ..support.servers import QUICK, ask, frozen, wait_for
+from ..support.servers import QUICK, frozen, replicated
 from ..support.sessions import create, is_live, log_in
 from ..support.steps import Steps
 
@@ -43,7 +43,7 @@ async def test_one_write_that_falls_short_is_told(
 ) -> None:
     """Whether it is that of the hash or that of the place; the session is there all the same."""
     master, replica = pair
-    wait_for(lambda: ask(master, "WAIT", 1, 100) == 1)
+    replicated(master)
     async with SessionStore.from_url(master.url, prefix=prefix) as store:
         session_id = None
         if user is not None:
