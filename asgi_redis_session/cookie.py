@@ -30,6 +30,8 @@ __all__ = [
 #: 256 random bits as base64url without padding.
 _ID_FORM = rb"[A-Za-z0-9_-]{43}"
 _ID = re.compile(_ID_FORM)
+#: An id as the value of a cookie, with or without blanks around it.
+_ID_VALUE = rb"[ \t]*(" + _ID_FORM + rb")(?=[ \t]*(?:;|\Z))"
 
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,255}")  # RFC 9110, section 5.6.2
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"  # RFC 1123, section 2.1
@@ -40,15 +42,9 @@ _ATTRIBUTE_BYTES = 1024  # browsers ignore a longer attribute (RFC 6265bis, sect
 _MAX_AGE = 400 * 24 * 3600  # and cap the lifetime at 400 days (section 5.5)
 
 
-def cookie_pattern(name: str) -> re.Pattern[bytes]:
-    """Return what finds the values of a cookie in a `cookie` header."""
-    return re.compile(rb"(?:^|;)[ \t]*" + re.escape(name.encode()) + rb"=([^;]*)")
-
-
-def _pattern_of_ids(name: str) -> re.Pattern[bytes]:
-    """Return what finds those values of a cookie that have the form of an id."""
-    begin = rb"(?:^|;)[ \t]*" + re.escape(name.encode()) + rb"=[ \t]*"
-    return re.compile(begin + rb"(" + _ID_FORM + rb")(?=[ \t]*(?:;|\Z))")
+def cookie_pattern(name: str, value: bytes = rb"([^;]*)") -> re.Pattern[bytes]:
+    """Return what finds the values of a cookie in a `cookie` header; *value*: which ones."""
+    return re.compile(rb"(?:^|;)[ \t]*" + re.escape(name.encode()) + rb"=" + value)
 
 
 def is_cookie_name(name: object) -> bool:
@@ -158,7 +154,7 @@ class CookiePolicy:
         if self.partitioned:
             parts.append("Partitioned")
         object.__setattr__(self, "_attributes", "; ".join(parts).encode())
-        object.__setattr__(self, "_pattern", _pattern_of_ids(self.name))
+        object.__setattr__(self, "_pattern", cookie_pattern(self.name, _ID_VALUE))
         object.__setattr__(self, "_assignment", self.name.encode() + b"=")
         if not isinstance(self.replaces, list | tuple) or not all(
             isinstance(former, CookiePolicy) for former in self.replaces

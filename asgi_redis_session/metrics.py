@@ -84,8 +84,9 @@ class PrometheusApp:
             known[command, outcome].observe(seconds)
 
         def measure(size: float, number: int) -> None:
+            batches = self._batches.labels(store.prefix)
             for _ in range(number):
-                self._batches.labels(store.prefix).observe(size)
+                batches.observe(size)
 
         def count(event: SessionEvent) -> None:
             self._events.labels(store.prefix, event.name, event.reason or "").inc()

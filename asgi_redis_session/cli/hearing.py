@@ -94,4 +94,11 @@ class Hearing:
             for key in graves:
                 pipeline.zrange(key, 0, 0)
             replies = await pipeline.execute(raise_on_error=False)
-        return [reply[0] if isinstance(reply, list) and reply else None for reply in replies]
+        return [_kind_in(reply) for reply in replies]
+
+
+def _kind_in(reply: Any) -> bytes | None:
+    match reply:
+        case [bytes(kind)]:
+            return kind
+    return None  # no tombstone, or an error

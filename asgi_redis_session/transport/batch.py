@@ -71,7 +71,12 @@ class Rider:
         """Whether this may be its reply: an integer, or that of a script, which names the key."""
         if self.command.is_plain:
             return type(reply) is int
-        return type(reply) is list and reply[:1] == [self.key]
+        return is_of_script(reply, self.key)
+
+
+def is_of_script(reply: Any, key: bytes) -> bool:
+    """Whether this may be the reply of a script on this key: it begins with the key."""
+    return type(reply) is list and reply[:1] == [key]
 
 
 class Batch:

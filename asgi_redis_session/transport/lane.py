@@ -166,10 +166,9 @@ class Lane:
 
         If the command fails, *on_failed* is called.
         """
-        riders = self._riders
-        if len(self._pending) + len(riders) >= _BUSY_QUEUE:
+        if self.is_busy:
             return False
-        riders.append(rider)
+        self._riders.append(rider)
         if self._runner is None:
             self._start()
         return True

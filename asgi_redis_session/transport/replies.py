@@ -12,7 +12,7 @@ from typing import Any
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
-from .batch import Batch, Call, Rider
+from .batch import Batch, Call, Rider, is_of_script
 from .connection import SharedConnection
 from .failures import LaneBroken, is_demotion
 from .parser import NOT_YET
@@ -113,7 +113,7 @@ class Replies:
         elif isinstance(reply, ResponseError):
             self._distrust(reply)
             call.fail(reply)
-        elif type(reply) is not list or not reply or reply[0] != call.key:
+        elif not is_of_script(reply, call.key):
             raise LaneBroken(_OUT_OF_STEP)
         elif self._holds_all:
             batch.held.append((call, reply))

@@ -60,6 +60,8 @@ def pair() -> Iterator[Pair]:
         follow = {"replicaof": f"127.0.0.1 {master.port}", "appendonly": "yes"}
         with DevServer(search=False, options=follow) as replica:
             replicated(master)
+            ask(master, "SET", "settled", 1)  # the replica is slow until it has written its file
+            replicated(master)
             yield Pair(master, replica)
 
 
