@@ -115,9 +115,11 @@ class SessionMiddleware:
         # Of all requests; None: how the id travels depends on the request.
         is_fixed = isinstance(cookie, CookiePolicy) and carrier is None
         self._layer = self._layer_of({}) if is_fixed else None
+        reads_ahead = autoload is False and bind is None
+        self._prefetch = self._engine.prefetch() if reads_ahead else None
         self._responder = None if isinstance(unavailable, str) else unavailable
 
-    async def __call__(  # noqa: C901  (each function more costs each request a call)
+    async def __call__(  # noqa: C901, PLR0912  (each function more costs each request a call)
         self, scope: Any, receive: Any, send: Any
     ) -> None:
         """Serve one connection (ASGI 3). Frameworks disagree on how to spell these types."""
@@ -146,6 +148,16 @@ class SessionMiddleware:
                 )
             elif self.autoload and (self.autoload is True or await self._wants_load(scope)):
                 await self._load(state)
+            elif (
+                self._prefetch is not None
+                and state.session_id is not None
+                and kind == "http"
+                and refresh != "load"
+            ):
+                state.ahead = ahead = self._prefetch.begin(scope["method"], scope["path"])
+                if ahead.is_likely:
+                    await self._prefetch.read(ahead, state.handles()[0], state.extends)
+                ahead.start()
             await self.app(scope, exchange.receive, exchange.send)
         except Exception as error:
             if not await exchange.handle_error(error):
@@ -158,6 +170,8 @@ class SessionMiddleware:
                 await exchange.finish()
         finally:
             state.is_over = True
+            if state.ahead is not None:
+                state.ahead.end()
 
     def _layer_of(self, scope: Scope) -> Layer:
         cookie = _ask_cookie(self.cookie, scope) if callable(self.cookie) else self.cookie

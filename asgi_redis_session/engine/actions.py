@@ -41,7 +41,11 @@ async def load(state: SessionState, *, again: bool = False) -> None:
         handles, record, ended = state.handles(), None, None
         if handles:
             record = await state.engine.reader.load(
-                handles, state.session_id, extend=state.extends, from_cookie=state.had_cookie
+                handles,
+                state.session_id,
+                extend=state.extends,
+                from_cookie=state.had_cookie,
+                seen=None if state.ahead is None else state.ahead.take(),
             )
             if record is None:
                 ended = await state.engine.reader.absence(handles)

@@ -17,6 +17,7 @@ from .loads import Loads
 from .origin import RecordOrigin
 from .outside import Outside
 from .places import Places
+from .prefetch import Prefetch
 from .providers import Providers
 from .reader import Reader
 from .record import Span
@@ -71,13 +72,15 @@ class Engine:
         #: The fields of all sessions that are not loaded. They are never changed.
         self.no_fields = Fields(limits, shadows.checks, StoredHash())
         self.ids = SessionIds(secret)
+        self._may_prefetch = True
         self.events = Events(on_event)
         self.background = Background()
         self.client = Client(
             redis, prefix=prefix, timeout=timeout, events=self.events, is_sharded=is_sharded
         )
         self.reports = Reports(self.events, prefix)
-        loads, idle_ms = Loads(lifetime), lifetime.idle_ms
+        self._loads = loads = Loads(lifetime)
+        idle_ms = lifetime.idle_ms
         settling = None
         if sealing is not None:
             settling = Settling(self.client, self.events, sealing, shadows, idle_ms)
@@ -105,6 +108,15 @@ class Engine:
         self.providers = Providers(self.client)
         refuse_useless(devices_ms, record_origin)
         self.devices = Devices(self.client, self.events, devices_ms)
+
+    def prefetch(self) -> Prefetch | None:
+        """Return what reads sessions ahead for one middleware; None if nothing does."""
+        is_possible = self._may_prefetch and self.ids.has_one_secret
+        return Prefetch(self.client, self._loads) if is_possible else None
+
+    def never_prefetch(self) -> None:
+        """Read no session ahead, for middleware that is made from now on."""
+        self._may_prefetch = False
 
     def seal(self, session_id: str, handle: str) -> Seal | None:
         """Return what a session's values are encrypted with; None: they are not."""

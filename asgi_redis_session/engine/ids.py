@@ -29,10 +29,12 @@ class SessionIds:
     twice.
     """
 
-    __slots__ = ("_secrets",)
+    __slots__ = ("_secrets", "has_one_secret")
 
     def __init__(self, secret: str | Sequence[str | None] | None) -> None:
         self._secrets = _checked(secret)
+        #: Whether each id leads to one handle.
+        self.has_one_secret = len(self._secrets) == 1
 
     def new(self) -> tuple[str, str]:
         """Draw a new id of 256 random bits; returns it with its handle."""
@@ -41,7 +43,7 @@ class SessionIds:
 
     def handles(self, session_id: str) -> tuple[str, ...]:
         """The handles that the session of this id may have, one for each secret, newest first."""
-        if len(self._secrets) == 1:
+        if self.has_one_secret:
             return (_digest(self._secrets[0], session_id),)
         return tuple([_digest(secret, session_id) for secret in self._secrets])
 

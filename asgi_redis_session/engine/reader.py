@@ -52,6 +52,7 @@ class Reader:
         *,
         extend: bool,
         from_cookie: bool = True,
+        seen: tuple[float, Read] | None = None,
     ) -> Record | None:
         """
         Read the whole hash; None if there is no session that can be read.
@@ -59,11 +60,14 @@ class Reader:
         *session_id*: what the handles are derived from; None if only they are known. Then sealed
         values raise `SessionSealed`.
         *from_cookie*: whether a browser has sent the id, so that an unknown one is reported.
+        *seen*: the instant at which it was read ahead, and the reply (see `prefetch`).
         """
         self._events.counted.loads += 1
         sent_at, handle, command = monotonic(), handles[0], self._loads.whole[extend]
         key = self._client.key(handle)
-        if len(handles) == 1:  # nearly always, so without the coroutine of `find`
+        if seen is not None:
+            sent_at, reply = seen
+        elif len(handles) == 1:  # nearly always, so without the coroutine of `find`
             reply = await self._client.call(command, (key,), idempotent=True)
         else:
             handle, reply = await find(self._client, handles, command)

@@ -22,6 +22,7 @@ from .codec import StoredHash
 from .engine import Engine
 from .fields import Fields
 from .phases import NEW, STAND_IN, STORED, UNLOADED, Phase
+from .prefetch import Ahead
 from .record import Ended, PeerInfo, Record, Span
 from .staged import Staged
 from .turn import Turn
@@ -54,6 +55,7 @@ class SessionState(Staged):
         "_sealed",
         "_sent_id",
         "accessed",
+        "ahead",
         "binding",
         "conflicting",
         "cookie_change",
@@ -102,6 +104,8 @@ class SessionState(Staged):
         #: Held by one verb at a time.
         self.turn = Turn()
         self.phase = UNLOADED
+        #: What was read before the app ran; None if it can't be.
+        self.ahead: Ahead | None = None
         self.record = None
         self.fields = engine.no_fields
         # Why Redis holds nothing, and when it was replaced, by this process's clock.

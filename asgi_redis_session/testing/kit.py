@@ -67,6 +67,8 @@ class SessionKit:
         options = {"prefix": f"test-{secrets.token_hex(6)}", **options}
         self.prefix: str = options["prefix"]
         self.store = SessionStore.from_url(url, **options)
+        # What is read ahead depends on former requests, and what a test counts must not.
+        engine_of(self.store).never_prefetch()
         self._own = SessionStore.from_url(url, **options)
         self._portal = portal
         self._servers = _servers(url)

@@ -7,7 +7,7 @@ mean is known to the engine only.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -31,6 +31,9 @@ from .route import Hop, NodeUnknown
 from .routes import Routes
 from .scripts import Script
 from .written import Written
+
+#: The part of the timeout for which a reply is awaited that may not be needed.
+_GLANCE_SHARE = 0.1
 
 R = TypeVar("R")
 
@@ -68,6 +71,8 @@ class Client:
         self._retries = Retries(timeout, self._outages)
         #: Sends a command and waits for its reply; with all observers around it.
         self._ask = self._send
+        #: The same, for what may be needed soon.
+        self.glance = self._glance
         self.observers: list[Observer] = []
         forks.in_child(self, Client.abandon)
 
@@ -238,6 +243,18 @@ class Client:
             self._outages.note_answer(lane, script.name)
         return script.result(*reply)
 
+    def _glance(self, command: Script[Any] | Plain[Any], keys: Sequence[bytes]) -> Awaitable[Any]:
+        """
+        Ask for what may be needed soon; await the reply as it is, for a tenth of the timeout.
+
+        Nothing is sent again, and a failure is not reported. Raises `LaneBroken`, and redis-py's
+        `ResponseError`.
+        """
+        loop = running_loop()
+        packed, deadline = command.packed(keys, ()), loop.time() + self.timeout * _GLANCE_SHARE
+        lane = self.routes[loop].lane(keys[0], "requests")
+        return lane.submit(packed, keys[0], deadline, command.is_plain)
+
     def _require_time(self, lane: Lane, left: float) -> None:
         """Send no further step of a verb whose time is up."""
         if left <= 0:
@@ -256,6 +273,11 @@ class Client:
         await self.routes.aclose()
 
     @property
+    def is_available(self) -> bool:
+        """Whether every server has done what it was asked for the last time."""
+        return not self._outages.is_any
+
+    @property
     def stats(self) -> Stats:
         """The counters, including those of the open lanes."""
         stats = Stats(**self.events.counted.as_dict())
@@ -271,3 +293,4 @@ class Client:
         """Put an observer around every command from now on, but those that nothing waits for."""
         self.observers.append(observer)
         self._ask = partial(observed, observer, self._ask)
+        self.glance = partial(observed, observer, self.glance)
