@@ -154,7 +154,8 @@ class SessionMiddleware:
                 and kind == "http"
                 and refresh != "load"
             ):
-                state.ahead = ahead = self._prefetch.begin(scope["method"], scope["path"])
+                method, path = scope.get("method", ""), scope.get("path", "")
+                state.ahead = ahead = self._prefetch.begin(method, path)
                 if ahead.is_likely:
                     await self._prefetch.read(ahead, state.handles()[0], state.extends)
                 ahead.start()
