@@ -37,7 +37,7 @@ ROOT = Path(__file__).parent.parent
 #: for a reason, writes the new figures here, in the same commit.
 REACHED = {
     "starlette": {"read": 123_000, "write": 132_000},
-    "ours": {"read": 346_000, "write": 551_000},
+    "ours": {"read": 340_000, "write": 565_000},
 }
 ALLOWED = 1.03
 AT_ONCE, SHORT, LONG = 64, 10, 60
