@@ -7,9 +7,9 @@ most of what the slowest requests wait for. So the middleware learns, by method 
 requests begin with `load`, and reads their sessions while the framework is not running yet.
 
 An app can't tell. What was read serves only a `load` that comes before the request has waited for
-anything else, and is read again for a later one. By itself it extends no TTL, reports nothing, and
-can't fail. Only a request that makes an exception, and does not load its session, has waited for
-Redis in vain: for a tenth of the timeout at most.
+anything else, and is read again for a later one. By itself it extends no TTL that the request would
+not extend anyway, reports nothing, and can't fail. Only a request that makes an exception, and does
+not load its session, has waited for Redis in vain: for a tenth of the timeout at most.
 """
 
 from time import monotonic
@@ -23,7 +23,7 @@ from .loads import Loads
 from .reads import Read
 
 #: So many requests of a kind must have begun with `load`, since a session was last read in vain for
-#: one. So at most one in nine is.
+#: one. So at most one in nine is, of requests that come one after the other.
 _ENOUGH = 8
 #: How many kinds of requests are known, at most, and how much of their path.
 _KINDS, _PATH_LENGTH = 1024, 100
