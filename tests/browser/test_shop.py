@@ -19,6 +19,7 @@ from asgi_redis_session.demo.app import make_app
 from asgi_redis_session.demo.shop import Place
 
 from ..support.keyspace import forget, session_keys
+from ..support.servers import wait_for
 from ..support.serving import serve
 
 pytestmark = pytest.mark.anywhere
@@ -226,7 +227,7 @@ async def be_warned(ann: Visitor, admin: Any, prefix: str) -> None:
     async with page.expect_response("**/session/stay"):
         await page.get_by_role("button", name="Stay signed in").click()
     await page.wait_for_selector("dialog", state="hidden")
-    assert admin.ttl(key) > 50
+    assert wait_for(lambda: admin.ttl(key) > 50)  # no request waits for that
 
 
 async def recall(ann: Visitor, other: Visitor) -> None:
