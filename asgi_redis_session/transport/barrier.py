@@ -19,7 +19,8 @@ class Barrier:
 
     __slots__ = ("_concern",)
 
-    has_asking: ClassVar = False
+    #: How many replies it has.
+    replies: ClassVar = 1
 
     def __init__(self, concern: Durability) -> None:
         self._concern = concern

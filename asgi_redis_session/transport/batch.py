@@ -2,14 +2,12 @@
 
 import asyncio
 from copy import copy
-from typing import Any
+from typing import Any, Protocol
 
 from redis.exceptions import ResponseError
 
-from .barrier import Barrier
 from .failures import BarrierNotReached
 from .plain import Plain
-from .proof import Proof
 from .scripts import ASKING, Script
 
 
@@ -79,6 +77,14 @@ def is_of_script(reply: Any, key: bytes) -> bool:
     return type(reply) is list and reply[:1] == [key]
 
 
+class Ending(Protocol):
+    """What is sent behind a batch: `Proof`, `ScriptProof` or `Barrier`."""
+
+    @property
+    def replies(self) -> int:
+        """How many replies it has."""
+
+
 class Batch:
     """
     Commands that travel together, with what is sent behind them: *ending*.
@@ -92,7 +98,7 @@ class Batch:
     def __init__(self, calls: list[Call], riders: list[Rider]) -> None:
         self.calls = calls
         self.riders = riders
-        self.ending: Proof | Barrier | None = None
+        self.ending: Ending | None = None
         self.held: list[tuple[Call, Any]] = []
         self.sent_at: float | None = None
 

@@ -23,18 +23,16 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from copy import copy
 from functools import partial
-from itertools import count
 from typing import Any, Literal
 
 from redis.asyncio import ConnectionPool
-from redis.exceptions import NoScriptError, ResponseError
 
 from ..options import Durability
 from .barrier import Barrier
 from .batch import Batch, Call, Rider
 from .connection import SharedConnection
 from .failures import LaneBroken, LaneClosed, LaneFull, broken_by
-from .proof import Proof
+from .proof import Proofs, Refused
 from .replies import Replies
 from .watch import Watch
 
@@ -91,7 +89,7 @@ class Lane:
         self._reading: asyncio.Timeout | None = None
         # The instant of the lane's clock before which no call is overdue.
         self._earliest = float("inf")
-        self._nonces = count()
+        self._proofs = Proofs()
 
     @property
     def address(self) -> str:
@@ -225,7 +223,7 @@ class Lane:
                 await self._send(batch)
             batch = self._flying[0]
             if (refused := await self._replies.read(batch)) is not None:
-                await self._prove_again(batch, *refused)
+                await self._prove_again(batch, refused)
             self._flying.popleft()
             if self._replies.is_demoted:
                 raise LaneBroken(f"{self.address} is not the master any more")
@@ -246,9 +244,9 @@ class Lane:
             left = min([call.deadline for call in calls], default=now) - now
             parts.append(self._barrier.command(max(1, int(left * _BARRIER_SHARE * 1000))))
             batch.ending = self._barrier
-        elif (plain := batch.last_plain()) is not None:
-            batch.ending = Proof(plain.key, next(self._nonces), has_asking=plain.has_asking)
-            parts.append(batch.ending.command())
+        elif (proof := self._proofs.of(batch)) is not None:
+            parts.append(proof.command())
+            batch.ending = proof
         batch.sent_at = now
         if parts:
             await self.connection.send(b"".join(parts))
@@ -263,25 +261,16 @@ class Lane:
         finally:
             self._sender = None
 
-    async def _prove_again(self, batch: Batch, proof: Proof, error: ResponseError) -> None:
-        """
-        Send another proof for the replies that are held, behind what was sent meanwhile: in full,
-        if the server does not know the script; else on another key, because that of the first one
-        may have moved to another node of a Cluster.
-        """
-        key, asking, tried = proof.key, proof.has_asking, proof.tried
-        if not (in_full := isinstance(error, NoScriptError)):
-            tried |= {key}
-            others = [call for call in batch.good_calls() if call.key not in tried]
-            if not others:
-                batch.fail(error)
-                return
-            key, asking = others[-1].key, others[-1].has_asking
+    async def _prove_again(self, batch: Batch, refused: Refused) -> None:
+        """Send another proof for the replies that are held, behind what was sent meanwhile."""
+        proof = self._proofs.after(refused, batch)
+        if proof is None:
+            batch.fail(refused.error)
+            return
         again = Batch([], [])
-        again.held, again.sent_at = batch.held, self._watch.now()
-        again.ending = proof = Proof(key, next(self._nonces), has_asking=asking, tried=tried)
+        again.held, again.ending, again.sent_at = batch.held, proof, self._watch.now()
         self._flying.append(again)
-        await self.connection.send(proof.command(in_full=in_full))
+        await self.connection.send(proof.command())
 
     # --- What goes wrong ---
 

@@ -12,11 +12,12 @@ from typing import Any
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
+from .barrier import Barrier
 from .batch import Batch, Call, Rider, is_of_script
 from .connection import SharedConnection
 from .failures import LaneBroken, is_demotion
 from .parser import NOT_YET
-from .proof import Proof
+from .proof import Proof, Refused, ScriptProof
 from .watch import Watch
 
 _OUT_OF_STEP = "a reply belongs to another command"
@@ -67,12 +68,12 @@ class Replies:
         self.batches = 0
         self.commands = 0
 
-    async def read(self, batch: Batch) -> tuple[Proof, ResponseError] | None:
+    async def read(self, batch: Batch) -> Refused | None:
         """
         Read the replies to a batch. Those of scripts are delivered at once.
 
-        Returns the batch's proof and the error if Redis refused it: then the replies that it should
-        have proven are still held. Raises `LaneBroken`, and redis-py's `ConnectionError`.
+        Returns the batch's proof and the error if Redis refused it: the replies that it should have
+        proven are still held then. Raises `LaneBroken`, and redis-py's `ConnectionError`.
         """
         poll = self._connection.poll
         for rider in batch.riders:
@@ -90,9 +91,7 @@ class Replies:
             self._accept(call, reply, batch)
         refused = None
         if batch.ending is not None:
-            if batch.ending.has_asking:
-                await self._next()
-            refused = self._end(batch, await self._next())
+            refused = self._end(batch, [await self._next() for _ in range(batch.ending.replies)])
         self.batches += 1
         self.commands += len(batch.calls) + len(batch.riders)
         return refused
@@ -132,17 +131,18 @@ class Replies:
             self.is_demoted = True
             self._kept_until = self._loop.time() + _KEPT
 
-    def _end(self, batch: Batch, answer: Any) -> tuple[Proof, ResponseError] | None:
+    def _end(self, batch: Batch, answers: list[Any]) -> Refused | None:
         """Deliver the replies that were held until the batch's ending was answered."""
         ending = batch.ending
-        if isinstance(ending, Proof):
-            if isinstance(answer, ResponseError):
-                return ending, answer
-            if (now_ms := ending.time_in(answer)) is None:
+        if isinstance(ending, Proof | ScriptProof):
+            for answer in answers:
+                if isinstance(answer, ResponseError):
+                    return Refused(ending, answer)
+            if (now_ms := ending.time_in(answers)) is None:
                 raise LaneBroken(_OUT_OF_STEP)
             batch.deliver_plain(now_ms)
-        elif ending is not None:
-            if (missing := ending.shortfall(answer)) is not None:
+        elif isinstance(ending, Barrier):
+            if (missing := ending.shortfall(answers[0])) is not None:
                 batch.fall_short(f"{self._connection.address} {missing}")
             else:
                 batch.deliver()

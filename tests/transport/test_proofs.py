@@ -26,24 +26,76 @@ from .test_lane import echo, pack
 
 @pytest.fixture(scope="module")
 def guarded() -> Iterator[DevServer]:
-    """A server where `app` may only read keys that begin with "r", so that no proof uses one."""
+    """
+    A server where `app` may not PING, and only read keys that begin with "r", so that no script
+    uses one.
+    """
     with DevServer(search=False) as server:
-        rights = ("on", ">pw", "%RW~w*", "%R~r*", "+@all")
+        rights = ("on", ">pw", "%RW~w*", "%R~r*", "+@all", "-ping")
         ask(server, "ACL", "SETUSER", "app", *rights)
         yield server
 
 
+def lane_of(url: str) -> Lane:
+    return Lane(private_pool(Redis.from_url(url)), timeout=20)
+
+
 @pytest.fixture
 async def lane(guarded: DevServer) -> AsyncIterator[Lane]:
-    url = guarded.url.replace("redis://", "redis://app:pw@")
-    lane = Lane(private_pool(Redis.from_url(url)), timeout=20)
-    await lane.submit(pack("PING"), b"w", is_plain=True)
+    lane = lane_of(guarded.url.replace("redis://", "redis://app:pw@"))
+    await strlen(lane, "w")
     yield lane
     await lane.aclose()
 
 
 def strlen(lane: Lane, key: str) -> "asyncio.Future[Any]":
     return lane.submit(pack("STRLEN", key), key.encode(), is_plain=True)
+
+
+ENDING = ("PING", "TIME")
+BATCH = {"STRLEN", "EVALSHA", "EVAL", *ENDING}
+
+
+async def test_a_batch_ends_with_a_ping_and_the_time(alone: DevServer) -> None:
+    """One PING with a nonce and one TIME for all of its plain commands; no script."""
+    lane = lane_of(alone.url)
+    with Listener(alone) as listener:
+        await asyncio.gather(*[strlen(lane, key) for key in "abc"])
+        await asyncio.gather(*[strlen(lane, key) for key in "de"])
+        sent = [command for command in listener.heard() if command[0] in BATCH]
+    assert [name for name, *_ in sent] == [*["STRLEN"] * 3, *ENDING, *["STRLEN"] * 2, *ENDING]
+    first, second = [int(command[1]) for command in sent if command[0] == "PING"]
+    assert second == first + 1
+    await lane.aclose()
+
+
+async def test_where_ping_is_refused_a_script_proves() -> None:
+    """
+    The first batch is proven again (twice: the server does not know the script), those behind it
+    at once: PING is sent no second time.
+    """
+    with DevServer(search=False) as server, client_of(server) as admin:
+        admin.acl_setuser("app", True, passwords=["+pw"], keys=["*"], commands=["+@all", "-ping"])
+        lane = lane_of(server.url.replace("redis://", "redis://app:pw@"))
+        for batches in (3, 1):
+            before = lane.batches
+            replies = [strlen(lane, key) for key in "abc"]
+            assert [length for length, _ in await asyncio.gather(*replies)] == [0] * 3
+            assert lane.batches - before == batches
+        (refused,) = admin.acl_log()
+        assert (refused["object"], refused["count"]) == ("ping", 1)
+        await lane.aclose()
+
+
+async def test_where_the_time_is_refused_nothing_can_be_read() -> None:
+    """The callers are told what their user lacks."""
+    with DevServer(search=False) as server, client_of(server) as admin:
+        admin.acl_setuser("app", True, passwords=["+pw"], keys=["*"], commands=["+@all", "-time"])
+        lane = lane_of(server.url.replace("redis://", "redis://app:pw@"))
+        for reply in [strlen(lane, key) for key in "ab"]:
+            with pytest.raises(ResponseError, match="'time' command"):
+                await reply
+        await lane.aclose()
 
 
 @pytest.mark.parametrize("keys", [("w1", "r1"), ("w1", "r1", "r2"), ("w1", "w2", "r1", "r2", "r3")])
@@ -101,16 +153,19 @@ class Listener:
         self._monitor.__exit__(*error)
         self._client.__exit__(*error)
 
-    def waits(self) -> list[list[str]]:
-        """The arguments of each WAIT so far."""
+    def heard(self) -> list[list[str]]:
+        """Each command so far."""
         mark, found = secrets.token_hex(8), []
         ask(self._server, "ECHO", mark)
         for line in self._monitor.listen():
             if mark in line["command"]:
                 break
-            if line["command"].startswith("WAIT "):
-                found.append(line["command"].split()[1:])
+            found.append(line["command"].split())
         return found
+
+    def waits(self) -> list[list[str]]:
+        """The arguments of each WAIT so far."""
+        return [arguments for name, *arguments in self.heard() if name == "WAIT"]
 
 
 def durable(url: str, concern: Durability) -> Lane:
