@@ -102,6 +102,8 @@ class Facts:
     missing: Sequence[str] = ()
     #: Commands that the store needs and the server does not have.
     lacking: Sequence[str] = ()
+    #: Whether PING is allowed, which the store can do without.
+    may_ping: bool = True
     #: What it holds, as far as a sample shows; None if that may not be looked at.
     sample: Sample | None = None
     #: How long round trips took, in seconds, the shortest first; empty if TIME is not allowed.
@@ -137,6 +139,7 @@ async def ask_server(redis: Redis, server: Server, engine: Engine) -> Facts:
         facts.round_trips = await _round_trips(redis, client.timeout * _SHARE)
     facts.search = await _has_search(facts, redis)
     facts.missing, facts.lacking = await _missing(redis, server, client, concerns)
+    facts.may_ping = await _may_ping(redis)
     facts.sample = await take_sample(
         redis, client.key(""), engine.sealing, is_node=client.is_sharded
     )
@@ -177,6 +180,14 @@ def _note(facts: Facts, command: str, error: ResponseError) -> None:
 def _is_absent(error: ResponseError) -> bool:
     """Whether the server has no such command: hosting services take some away."""
     return str(error).lower().startswith("unknown ")
+
+
+async def _may_ping(redis: Redis) -> bool:
+    try:
+        await redis.execute_command("PING", "check")  # type: ignore[no-untyped-call]
+    except ResponseError:
+        return False
+    return True
 
 
 async def _settings(facts: Facts, redis: Redis) -> dict[str, str]:

@@ -30,8 +30,8 @@ class CommandCount:
     """
     The commands that reached Redis during `SessionKit.count()`, as MONITOR shows them.
 
-    Left out is what no request waits for: the PEXPIREAT that follows a load. And the small script
-    at the end of a batch, which a request shares with all others of its batch.
+    Left out is what no request waits for: the PEXPIREAT that follows a load. And what a batch ends
+    with, which a request shares with all others of its batch.
     """
 
     def __init__(self) -> None:

@@ -51,6 +51,7 @@ async def test_the_least_rights_are_enough() -> None:
             assert problems(report) == []
             unseen = " ".join(finding.message for finding in report.of("unseen"))
             assert re.findall(r"\+([\w|.]+)", unseen) == ["info", "config|get", "ft._list", "scan"]
+            assert "+ping" in next(found.message for found in report.of("advice"))
         with client_of(server) as client:
             assert session_keys(client) == []
         async with acl_store(server, prefix="other") as store:
@@ -136,6 +137,16 @@ async def test_a_pass_over_all_sessions_needs_scan() -> None:
             assert await store.count() == 1
             assert [info.fields async for info in store.scan()] == [{"n": 0}]
             assert await store.revoke_where(lambda _: True, reason="the end") == 1
+
+
+async def test_with_ping_no_script_proves_a_read() -> None:
+    """With what the document names in addition, nothing is refused, and the doctor is content."""
+    with acl_server(*rights("reads that take")) as server, client_of(server) as admin:
+        async with acl_store(server) as store:
+            await works(store, await create(store, n=0))
+            report = await store.check()
+            assert [found.name for found in report.of("advice") if "PING" in found.message] == []
+        assert [entry for entry in admin.acl_log() if entry["object"] == "ping"] == []
 
 
 async def test_the_doctors_rights_show_all() -> None:
