@@ -12,10 +12,11 @@ from redis.exceptions import NoPermissionError, ResponseError
 from asgi_redis_session import Durability
 from asgi_redis_session.devserver import DevServer
 from asgi_redis_session.transport.batch import Rider
-from asgi_redis_session.transport.failures import BarrierNotReached
+from asgi_redis_session.transport.failures import BarrierNotReached, LaneBroken
 from asgi_redis_session.transport.lane import Lane
 from asgi_redis_session.transport.plain import Plain
 from asgi_redis_session.transport.pool import private_pool
+from asgi_redis_session.transport.proof import Proof, ScriptProof
 
 from ..support.gate import gate_to
 from ..support.servers import ask, client_of
@@ -96,6 +97,19 @@ async def test_where_the_time_is_refused_nothing_can_be_read() -> None:
             with pytest.raises(ResponseError, match="'time' command"):
                 await reply
         await lane.aclose()
+
+
+async def test_only_its_own_nonce_proves_a_batch(alone: DevServer, lane: Lane) -> None:
+    """Replies as of another batch, in its place, right in number and kind: they reach nobody."""
+    by_ping = lane_of(alone.url)
+    await strlen(by_ping, "w")
+    another = Proof(1).command(), ScriptProof(b"w", 1, has_asking=False, in_full=True).command()
+    for asked, ending in zip((by_ping, lane), another, strict=True):
+        stray = asked.submit(pack("STRLEN", "w") + ending, b"w", is_plain=True)
+        with pytest.raises(LaneBroken, match="another command"):
+            await stray
+        assert (await strlen(asked, "w"))[0] == 0
+    await by_ping.aclose()
 
 
 @pytest.mark.parametrize("keys", [("w1", "r1"), ("w1", "r1", "r2"), ("w1", "w2", "r1", "r2", "r3")])
