@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from time import monotonic
 from typing import Any
 
 import httpx
@@ -12,11 +13,15 @@ from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket
+from websockets.sync.client import connect
 
-from asgi_redis_session import SessionEvent, SessionMiddleware, SessionStore
+from asgi_redis_session import Lifetime, SessionEvent, SessionMiddleware, SessionStore
 from asgi_redis_session.engine import prefetch
+from asgi_redis_session.session import state_of
 from asgi_redis_session.store import engine_of
+from asgi_redis_session.telemetry import watch
 from asgi_redis_session.testing import SessionKit
 
 from ..support.gate import gate_to, gates_to
@@ -33,8 +38,10 @@ NAME = PLAIN.name
 
 
 async def answer(request: Request) -> Response:
-    """What the query asks for: `load`, `wait` and then load, `add` and then load, or nothing."""
+    """What the query asks for: `load`, `wait` or `add` and then load, `fail`, or nothing."""
     session, asks = request.scope["session"], request.query_params
+    if "fail" in asks:
+        raise RuntimeError("as asked for")
     if "wait" in asks:
         request.app.state.runs.set()
         await request.app.state.told.wait()
@@ -64,8 +71,8 @@ class Browser:
         assert response.status_code == 200
         return response
 
-    def learn(self, url: str = "/?load") -> None:
-        for _ in range(ENOUGH):
+    def learn(self, url: str = "/?load", times: int = ENOUGH) -> None:
+        for _ in range(times):
             self.get(url)
 
     def reads(self, url: str = "/", method: str = "GET") -> int:
@@ -79,6 +86,12 @@ def browsing(kit: SessionKit, app: Any, cookies: dict[str, str] | None = None) -
     cookies = cookies or kit.cookies({"n": 1}, cookie=PLAIN)
     with serve(app) as url, httpx.Client(base_url=url, cookies=cookies, timeout=PATIENCE) as client:
         yield Browser(kit, client)
+
+
+def calling(app: Any, cookies: dict[str, str] | None = None) -> httpx.AsyncClient:
+    """A client in the event loop of the test, which then can wait for the store."""
+    transport = httpx.ASGITransport(app)
+    return httpx.AsyncClient(transport=transport, base_url="http://test", cookies=cookies)
 
 
 @pytest.fixture
@@ -100,14 +113,38 @@ def test_a_request_that_loads_is_read_once(sessions: SessionKit, store: SessionS
         assert browser.reads() == 1
 
 
+def test_one_fewer_is_not_enough(sessions: SessionKit, store: SessionStore) -> None:
+    """Neither at first, nor after a session that was read in vain."""
+    with browsing(sessions, app_of(store)) as browser:
+        for _ in range(2):
+            browser.learn(times=ENOUGH - 1)
+            assert browser.reads() == 0
+            browser.learn(times=1)
+            assert browser.reads() == 1
+
+
+def test_an_exception_counts_for_its_own_kind(sessions: SessionKit, store: SessionStore) -> None:
+    with browsing(sessions, app_of(store)) as browser:
+        browser.learn("/a?load")
+        browser.learn("/b?load")
+        assert [browser.reads(url) for url in ("/a", "/b")] == [1, 1]
+
+
+def test_a_failed_request_is_an_exception_too(sessions: SessionKit, store: SessionStore) -> None:
+    with browsing(sessions, app_of(store)) as browser:
+        browser.learn()
+        assert browser.client.get("/?fail").status_code == 500
+        assert browser.reads() == 0
+
+
 def test_requests_are_told_apart_by_method_and_path(
     sessions: SessionKit, store: SessionStore
 ) -> None:
     """By the first two segments of the path."""
     with browsing(sessions, app_of(store)) as browser:
         browser.learn("/shop/cart/7?load")
-        others = [browser.reads(url) for url in ("/", "/shop", "/shop/goods", "/cart/shop/7")]
-        assert others == [0, 0, 0, 0]
+        others = ("/", "/shop", "/shopcart", "/shop/goods", "/cart/shop/7")
+        assert [browser.reads(url) for url in others] == [0, 0, 0, 0, 0]
         assert browser.reads("/shop/cart/7", "POST") == 0
         assert browser.reads("/shop/cart/8") == 1
 
@@ -121,22 +158,24 @@ def test_a_load_after_a_wait_reads_what_there_is_then(
     async def run() -> Any:
         app = app_of(store)
         app.state.runs, app.state.told = asyncio.Event(), asyncio.Event()
-        transport = httpx.ASGITransport(app)
-        async with httpx.AsyncClient(
-            transport=transport, base_url="http://test", cookies=cookies
-        ) as client:
+        async with calling(app, cookies) as client:
             for _ in range(ENOUGH):
                 await client.get("/?load")
-            waiting = asyncio.create_task(client.get("/?wait"))
+            waiting = [asyncio.create_task(client.get("/?wait")) for _ in range(2)]
             await app.state.runs.wait()  # so its session has been read
             await client.get("/other?add")
             app.state.told.set()
             try:
-                return (await waiting).json()
+                found = [response.json() for response in await asyncio.gather(*waiting)]
+                with sessions.count() as commands:
+                    await client.get("/")
+                return found, commands.names.count("HGETALL")
             finally:
                 await store.aclose()
 
-    assert asyncio.run(run()) == {"n": 2}
+    found, reads = asyncio.run(run())
+    assert found == [{"n": 2}, {"n": 2}]
+    assert reads == 0  # they had been read in vain, both of them
 
 
 def test_a_load_after_an_own_write_sees_it(sessions: SessionKit, store: SessionStore) -> None:
@@ -181,6 +220,69 @@ def test_nothing_is_read_ahead_while_a_session_may_have_two_names(sessions: Sess
         assert browser.reads() == 0
 
 
+def test_a_request_without_a_session_is_not_read_ahead(
+    sessions: SessionKit, store: SessionStore
+) -> None:
+    with browsing(sessions, app_of(store)) as browser:
+        browser.learn()
+        browser.client.cookies.clear()
+        assert browser.reads() == 0
+        assert browser.get("/?load").json() == {}
+
+
+def test_a_websocket_is_not_read_ahead(sessions: SessionKit, store: SessionStore) -> None:
+    """It lives for long, and extends the TTL with each command."""
+
+    async def accept(socket: WebSocket) -> None:
+        if "load" in socket.query_params:
+            await socket.scope["session"].load()
+        await socket.accept()
+        await socket.close()
+
+    middleware = Middleware(SessionMiddleware, store=store, cookie=PLAIN)
+    app = Starlette(routes=[WebSocketRoute("/", accept)], middleware=[middleware])
+    headers = {"cookie": f"{NAME}={sessions.cookies({'n': 1}, cookie=PLAIN)[NAME]}"}
+    with serve(app) as url:
+
+        def visit(query: str) -> None:
+            address = url.replace("http", "ws") + query
+            with connect(address, additional_headers=headers) as socket:
+                assert list(socket) == []  # until the app closes it
+
+        for _ in range(ENOUGH):
+            visit("?load")
+        with sessions.count() as commands:
+            visit("")
+        assert "HGETALL" not in commands.names
+
+
+def test_a_load_is_counted_when_the_app_asks_for_it(
+    sessions: SessionKit, store: SessionStore
+) -> None:
+    with browsing(sessions, app_of(store)) as browser:
+        browser.learn()
+        browser.get("/?load")
+        assert store.stats.loads == ENOUGH + 1
+        browser.get()
+        assert store.stats.loads == ENOUGH + 1
+
+
+def test_observers_see_it(sessions: SessionKit, store: SessionStore) -> None:
+    """A step that Redis is asked for is one, whoever waits for it."""
+    seen: list[tuple[str, str]] = []
+    watch(
+        "a test",
+        store,
+        on_command=lambda command, outcome, _: seen.append((command, outcome)),
+        on_event=lambda _: None,
+    )
+    with browsing(sessions, app_of(store)) as browser:
+        browser.learn()
+        seen.clear()
+        browser.get("/?load")
+        assert seen == [("load", "ok")]
+
+
 def test_the_kit_counts_the_same_each_time(sessions: SessionKit) -> None:
     """What a test counts does not depend on the requests before it."""
     with browsing(sessions, app_of(sessions.store)) as browser:
@@ -203,6 +305,51 @@ def test_a_session_that_is_not_used_is_not_extended(
             browser.get()
         assert commands.scripts == ["load"]
         assert expiry(admin, key) == before
+
+
+@pytest.mark.parametrize("refresh_after", [0, 60])
+@pytest.mark.parametrize(("refresh", "is_extended"), [("request", True), ("never", False)])
+async def test_a_session_that_is_used_is_extended_as_without(
+    refresh: str, is_extended: bool, refresh_after: int, sessions: SessionKit, admin: Any
+) -> None:
+    """The read itself may extend the TTL, or a command behind it, or neither."""
+    lifetime = Lifetime(idle=3600, refresh_after=refresh_after)
+    store = SessionStore.from_url(sessions.url, prefix=sessions.prefix, lifetime=lifetime)
+    cookies = sessions.cookies({"n": 1}, cookie=PLAIN)
+    key = key_of(store, cookies[NAME])
+    async with calling(app_of(store, refresh=refresh), cookies) as client, store:
+        for _ in range(ENOUGH):
+            await client.get("/?load")
+        await store.drain()
+        admin.pexpire(key, 600_000)
+        await client.get("/?load")
+        await store.drain()
+        assert (admin.pttl(key) > 600_000) is is_extended
+
+
+async def test_an_old_reply_extends_nothing(sessions: SessionKit, admin: Any) -> None:
+    """As with `load`: the session's life may have been shortened since it was read."""
+    cookies = sessions.cookies({"n": 1}, cookie=PLAIN)
+    key = key_of(sessions.store, cookies[NAME])
+    store = SessionStore.from_url(sessions.url, prefix=sessions.prefix)
+    known = engine_of(store).prefetch()
+    assert known is not None
+    admin.pexpire(key, 600_000)
+    for age, is_extended in ((100, False), (0, True)):
+        session = sessions.session(cookies[NAME])
+        ahead = state_of(session).ahead = known.begin("GET", "/")
+        reading = asyncio.create_task(known.read(ahead, key.rpartition(":")[2], extend=True))
+        await asyncio.sleep(0)
+        begun = monotonic()
+        await reading
+        assert ahead.seen is not None
+        sent_at, reply = ahead.seen
+        assert sent_at <= begun  # when it was sent, not when it was answered
+        ahead.seen = sent_at - age, reply
+        await session.load()
+        await sessions.store.drain()
+        assert (admin.pttl(key) > 600_000) is is_extended
+    await store.aclose()
 
 
 def test_an_unknown_id_is_reported_when_it_is_used(sessions: SessionKit) -> None:
@@ -267,6 +414,35 @@ def test_a_slow_redis_is_asked_once_more_by_load(
             assert store.stats.errors == 0
 
 
+def test_nothing_is_read_ahead_during_an_outage(
+    sessions: SessionKit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends with a command that the app needs."""
+    monkeypatch.setattr(prefetch, "_PAUSE", 0.0)
+    with gate_to(sessions.url) as gate:
+        store = gate.store(prefix=sessions.prefix, timeout=2)
+        with browsing(sessions, app_of(store)) as browser:
+            browser.learn()
+            gate.shut()
+            assert browser.client.get("/?load").status_code == 503
+            gate.open()
+            assert browser.reads() == 0
+            browser.get("/?load")
+            assert browser.reads() == 1
+
+
+def test_a_refused_command_is_no_failure(sessions: SessionKit, admin: Any) -> None:
+    """Such as that of a server that has forgotten the scripts."""
+    lifetime = Lifetime(refresh_after=60)
+    store = SessionStore.from_url(sessions.url, prefix=sessions.prefix, lifetime=lifetime)
+    with browsing(sessions, app_of(store)) as browser:
+        browser.learn()
+        admin.script_flush()
+        assert browser.get().text == "as if there were no session"
+        assert browser.get("/?load").json() == {"n": 1}
+        assert store.stats.errors == 0
+
+
 def test_a_lost_connection_is_no_failure(sessions: SessionKit) -> None:
     with gate_to(sessions.url) as gate:
         store = gate.store(prefix=sessions.prefix, timeout=2)
@@ -309,5 +485,7 @@ def test_so_many_kinds_of_requests_are_known(store: SessionStore) -> None:
     for number in range(1022):
         learn(f"/{number}")
     assert all(knows(path) for path in ("/first", "/0", "/long/" + 600 * "x"))
+    assert knows("/long/" + 94 * "x" + "y")
+    assert not knows("/long/" + 93 * "x" + "y")
     learn("/one more")
     assert [knows(path) for path in ("/one more", "/first", "/0")] == [True, False, False]
