@@ -111,7 +111,9 @@ class Engine:
 
     def prefetch(self) -> Prefetch | None:
         """Return what reads sessions ahead for one middleware; None if nothing does."""
-        is_possible = self._may_prefetch and self.ids.has_one_secret
+        # To read a session within `refresh_after` is to extend its TTL, which only a load may do.
+        extends_itself = self.lifetime.refresh_after_ms > 0
+        is_possible = self._may_prefetch and self.ids.has_one_secret and not extends_itself
         return Prefetch(self.client, self._loads) if is_possible else None
 
     def never_prefetch(self) -> None:

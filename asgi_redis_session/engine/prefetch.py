@@ -6,10 +6,12 @@ in the middleware, and Python's garbage collector looks at all of them, again an
 most of what the slowest requests wait for. So the middleware learns, by method and path, which
 requests begin with `load`, and reads their sessions while the framework is not running yet.
 
-An app can't tell. What was read serves only a `load` that comes before the request has waited for
-anything else, and is read again for a later one. By itself it extends no TTL that the request would
-not extend anyway, reports nothing, and can't fail. Only a request that makes an exception, and does
-not load its session, has waited for Redis in vain: for a tenth of the timeout at most.
+What was read serves only a `load` that comes before the request has waited for anything else, and
+before this process has changed the session; a later one reads again. So an app can't tell, but by
+what it has waited for while it blocked the event loop. By itself it extends no TTL, reports nothing
+to the app, and can't fail. Only a request that makes an exception, and does not load its session,
+has waited for Redis in vain, and one whose session does not come in time: for a tenth of the
+timeout at most.
 """
 
 from time import monotonic
@@ -17,6 +19,7 @@ from time import monotonic
 from redis.exceptions import ResponseError
 
 from ..transport.background import running_loop
+from ..transport.changed import changed
 from ..transport.client import Client
 from ..transport.failures import LaneBroken
 from .loads import Loads
@@ -57,8 +60,9 @@ class Prefetch:
         client, command, sent_at = self._client, self._commands[extend], monotonic()
         if sent_at < self._resumes_at or not client.is_available:
             return
+        ahead.key = key = client.key(handle)
         try:
-            reply = await client.glance(command, (client.key(handle),))
+            reply = await client.glance(command, (key,))
         except (LaneBroken, ResponseError):
             self._resumes_at = monotonic() + _PAUSE
         else:
@@ -80,16 +84,17 @@ class Ahead:
     What is known of one request before its app runs.
 
     *is_likely*: whether it will probably begin with `load`. *seen*: when its session was read, and
-    the reply; None if it was not.
+    the reply; None if it was not. *key*: where it was read.
     """
 
-    __slots__ = ("_has_waited", "_prefetch", "is_likely", "kind", "seen")
+    __slots__ = ("_has_waited", "_prefetch", "is_likely", "key", "kind", "seen")
 
     def __init__(self, prefetch: Prefetch, kind: str, is_likely: bool) -> None:  # noqa: FBT001
         self._prefetch = prefetch
         self.kind = kind
         self._has_waited = False
         self.is_likely = is_likely
+        self.key = b""
         self.seen: tuple[float, Read] | None = None
 
     def start(self) -> None:
@@ -103,6 +108,8 @@ class Ahead:
         seen, self.seen, self._has_waited = self.seen, None, True
         if not self.is_likely:
             self._prefetch.learn(self.kind)
+        if seen is None or changed.since(seen[0], self.key):
+            return None
         return seen
 
     def end(self) -> None:

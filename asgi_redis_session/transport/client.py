@@ -20,6 +20,7 @@ from ..options import Durability
 from . import budget, forks
 from .background import running_loop
 from .batch import Rider
+from .changed import changed
 from .failures import BarrierNotReached, KeysApart, LaneBroken
 from .lane import Lane, Purpose
 from .observing import Observer, observed
@@ -236,6 +237,8 @@ class Client:
             retry = Retry(script, keys, arguments, packed, purpose, deadline, idempotent, hop)
             reply = await self._retries.until_deadline(route, retry, error)
         finally:
+            if not script.is_plain:
+                changed.note(keys)
             if shared is not None and lane is not None:
                 # What a write concern has on top of the timeout is not charged.
                 shared.charge(given, loop.time() - deadline + given - (lane.blocked - blocked))

@@ -11,7 +11,7 @@ from asgi_redis_session.transport.lane import Lane
 from asgi_redis_session.transport.pool import private_pool
 from asgi_redis_session.transport.scripts import pack
 
-from ..support.servers import Cluster
+from ..support.servers import Cluster, ask
 
 
 @pytest.fixture
@@ -21,11 +21,16 @@ def target(healthy: Cluster) -> DevServer:
 
 @pytest.fixture
 async def lane(healthy: Cluster, target: DevServer) -> AsyncIterator[Lane]:
-    """A lane to a node that is about to get the slot of "coming", but has no key of it yet."""
+    """
+    A lane to a node that is about to get the slot of "coming", but has no key of it yet. Its user
+    may not PING, so that a script proves.
+    """
     migration = healthy.migrate("coming", target)
-    lane = Lane(private_pool(Redis.from_url(target.url)), timeout=20)
+    ask(target, "ACL", "SETUSER", "app", "on", ">pw", "~*", "+@all", "-ping")
+    lane = Lane(private_pool(Redis.from_url(target.url, username="app", password="pw")), timeout=20)
     yield lane
     await lane.aclose()
+    ask(target, "ACL", "DELUSER", "app")
     migration.finish()
 
 
@@ -33,6 +38,8 @@ async def test_the_proof_of_an_asking_command_asks(lane: Lane) -> None:
     """Else the node would send it away."""
     length, _ = await lane.submit(pack("STRLEN", "coming"), b"coming", is_plain=True, asking=True)
     assert length == 0
+    length, _ = await lane.submit(pack("STRLEN", "coming"), b"coming", is_plain=True, asking=True)
+    assert length == 0  # now that it is known that it may not
 
 
 async def test_a_proof_on_another_key_asks_if_its_command_has_asked(

@@ -19,13 +19,13 @@ from websockets.sync.client import connect
 
 from asgi_redis_session import Lifetime, SessionEvent, SessionMiddleware, SessionStore
 from asgi_redis_session.engine import prefetch
-from asgi_redis_session.session import state_of
 from asgi_redis_session.store import engine_of
 from asgi_redis_session.telemetry import watch
 from asgi_redis_session.testing import SessionKit
+from asgi_redis_session.transport import changed
 
 from ..support.gate import gate_to, gates_to
-from ..support.internals import key_of
+from ..support.internals import handle_of, key_of
 from ..support.keyspace import expiry
 from ..support.serving import PATIENCE, serve
 from ..support.sessions import PLAIN
@@ -38,7 +38,7 @@ NAME = PLAIN.name
 
 
 async def answer(request: Request) -> Response:
-    """What the query asks for: `load`, `wait` or `add` and then load, `fail`, or nothing."""
+    """What is asked for: `load`; `wait`, `add` or `lock`, and then load; `fail`; or nothing."""
     session, asks = request.scope["session"], request.query_params
     if "fail" in asks:
         raise RuntimeError("as asked for")
@@ -47,6 +47,9 @@ async def answer(request: Request) -> Response:
         await request.app.state.told.wait()
     if "add" in asks:
         await session.increment("n")
+    if "lock" in asks:
+        async with request.app.state.lock:
+            await session.load()
     if asks:
         await session.load()
         return JSONResponse(dict(session))
@@ -178,6 +181,47 @@ def test_a_load_after_a_wait_reads_what_there_is_then(
     assert reads == 0  # they had been read in vain, both of them
 
 
+async def test_a_load_behind_a_free_lock_sees_what_its_holder_has_written(
+    sessions: SessionKit,
+) -> None:
+    """It was read while the lock was held, and before that write; taking the lock does not wait."""
+    cookies = sessions.cookies({"n": 1}, cookie=PLAIN)
+    handle = handle_of(sessions.store, cookies[NAME])
+    with gate_to(sessions.url) as gate:
+        async with gate.store(prefix=sessions.prefix, timeout=20) as store:
+            app = app_of(store)
+            app.state.lock = asyncio.Lock()
+            async with calling(app, cookies) as client:
+                for _ in range(ENOUGH):
+                    await client.get("/?lock")
+                await store.drain()
+                gate.hold_replies()
+                sent, _ = gate.carried
+                async with app.state.lock:
+                    waiting = asyncio.create_task(client.get("/?lock"))
+                    while gate.carried[0] == sent:
+                        await asyncio.sleep(0.01)
+                    async with sessions.store.edit(handle) as session:
+                        session["n"] = 2
+                gate.open()
+                assert (await waiting).json() == {"n": 2}
+
+
+def test_so_many_changes_are_remembered() -> None:
+    """Of older ones it is not known any more which keys they were: it may have been any."""
+    changes = changed.Changed()
+    before = monotonic()
+    changes.note([b"one"])
+    assert changes.since(before, b"one")
+    assert not changes.since(before, b"other")
+    assert not changes.since(monotonic() + 1, b"one")
+    for number in range(changed._KEYS):
+        changes.note([b"%d" % number])
+    assert changes.since(before, b"one")
+    assert changes.since(before, b"other")
+    assert not changes.since(monotonic() + 1, b"other")
+
+
 def test_a_load_after_an_own_write_sees_it(sessions: SessionKit, store: SessionStore) -> None:
     with browsing(sessions, app_of(store)) as browser:
         browser.learn()
@@ -307,14 +351,31 @@ def test_a_session_that_is_not_used_is_not_extended(
         assert expiry(admin, key) == before
 
 
-@pytest.mark.parametrize("refresh_after", [0, 60])
+async def test_what_would_extend_by_itself_is_not_read_ahead(
+    sessions: SessionKit, admin: Any
+) -> None:
+    """With `refresh_after`, a read may extend the TTL, and this request never comes to answer."""
+    lifetime = Lifetime(idle=3600, refresh_after=1)
+    store = SessionStore.from_url(sessions.url, prefix=sessions.prefix, lifetime=lifetime)
+    cookies = sessions.cookies({"n": 1}, cookie=PLAIN)
+    key = key_of(store, cookies[NAME])
+    async with calling(app_of(store), cookies) as client, store:
+        for _ in range(ENOUGH):
+            await client.get("/?load")
+        await store.drain()
+        admin.pexpire(key, 600_000)
+        with pytest.raises(RuntimeError, match="as asked for"):
+            await client.get("/?fail")
+        await store.drain()
+        assert admin.pttl(key) <= 600_000
+
+
 @pytest.mark.parametrize(("refresh", "is_extended"), [("request", True), ("never", False)])
 async def test_a_session_that_is_used_is_extended_as_without(
-    refresh: str, is_extended: bool, refresh_after: int, sessions: SessionKit, admin: Any
+    refresh: str, is_extended: bool, sessions: SessionKit, admin: Any
 ) -> None:
-    """The read itself may extend the TTL, or a command behind it, or neither."""
-    lifetime = Lifetime(idle=3600, refresh_after=refresh_after)
-    store = SessionStore.from_url(sessions.url, prefix=sessions.prefix, lifetime=lifetime)
+    """By a command behind the read, or not at all."""
+    store = SessionStore.from_url(sessions.url, prefix=sessions.prefix)
     cookies = sessions.cookies({"n": 1}, cookie=PLAIN)
     key = key_of(store, cookies[NAME])
     async with calling(app_of(store, refresh=refresh), cookies) as client, store:
@@ -330,24 +391,28 @@ async def test_a_session_that_is_used_is_extended_as_without(
 async def test_an_old_reply_extends_nothing(sessions: SessionKit, admin: Any) -> None:
     """As with `load`: the session's life may have been shortened since it was read."""
     cookies = sessions.cookies({"n": 1}, cookie=PLAIN)
-    key = key_of(sessions.store, cookies[NAME])
+    handle, key = handle_of(sessions.store, cookies[NAME]), key_of(sessions.store, cookies[NAME])
     store = SessionStore.from_url(sessions.url, prefix=sessions.prefix)
     known = engine_of(store).prefetch()
     assert known is not None
     admin.pexpire(key, 600_000)
     for age, is_extended in ((100, False), (0, True)):
-        session = sessions.session(cookies[NAME])
-        ahead = state_of(session).ahead = known.begin("GET", "/")
-        reading = asyncio.create_task(known.read(ahead, key.rpartition(":")[2], extend=True))
+        ahead = known.begin("GET", "/")
+        reading = asyncio.create_task(known.read(ahead, handle, extend=True))
         await asyncio.sleep(0)
         begun = monotonic()
         await reading
         assert ahead.seen is not None
         sent_at, reply = ahead.seen
         assert sent_at <= begun  # when it was sent, not when it was answered
-        ahead.seen = sent_at - age, reply
-        await session.load()
-        await sessions.store.drain()
+        await engine_of(store).reader.load(
+            (handle,),
+            None,
+            extend=True,
+            from_cookie=False,
+            seen=(sent_at - age, reply),
+        )
+        await store.drain()
         assert (admin.pttl(key) > 600_000) is is_extended
     await store.aclose()
 
@@ -433,9 +498,8 @@ def test_nothing_is_read_ahead_during_an_outage(
 
 def test_a_refused_command_is_no_failure(sessions: SessionKit, admin: Any) -> None:
     """Such as that of a server that has forgotten the scripts."""
-    lifetime = Lifetime(refresh_after=60)
-    store = SessionStore.from_url(sessions.url, prefix=sessions.prefix, lifetime=lifetime)
-    with browsing(sessions, app_of(store)) as browser:
+    store = SessionStore.from_url(sessions.url, prefix=sessions.prefix)
+    with browsing(sessions, app_of(store, refresh="never")) as browser:
         browser.learn()
         admin.script_flush()
         assert browser.get().text == "as if there were no session"
