@@ -25,7 +25,7 @@ from .tables import (
     short_table,
     workloads_table,
 )
-from .targets import targets_table
+from .targets import missed_table, targets_table
 
 LATEST = HERE / "results" / "latest.json"
 DOCUMENTS = [
@@ -42,6 +42,7 @@ SECTIONS = {
     "about": about,
     "short": short_table,
     "targets": targets_table,
+    "missed": missed_table,
     "read": lambda result: latency_table(result, "read"),
     "write": lambda result: latency_table(result, "write"),
     "workloads": workloads_table,

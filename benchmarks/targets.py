@@ -50,8 +50,17 @@ def targets(result: dict[str, Any]) -> list[Target]:
 
 
 def targets_table(result: dict[str, Any]) -> str:
+    return _table(targets(result))
+
+
+def missed_table(result: dict[str, Any]) -> str:
+    """Those that are not reached as the library comes."""
+    return _table(target for target in targets(result) if target.measured[0].reached is False)
+
+
+def _table(rows: Iterable[Target]) -> str:
     lines = []
-    for target in targets(result):
+    for target in rows:
         cells = [str(measured) for measured in target.measured]
         lines.append([target.figure, target.bound, *cells, *["–"] * (2 - len(cells))])
     return table(["figure", "target", "as it comes", "with `autoload=True`"], lines)
